@@ -1,0 +1,119 @@
+//! Who hears what, and what may be called, after parsing: every value here is already valid.
+
+use std::time::Duration;
+
+use davy_model::Matcher;
+use secrecy::SecretString;
+
+/// One node of the routing tree, Alertmanager's words. An alert goes to the deepest route that matches it.
+#[derive(Debug, Clone)]
+pub struct Route {
+    pub receiver: String,
+    /// All must match; the root has none.
+    pub matchers: Vec<Matcher>,
+    /// Whether siblings after this one are tried as well.
+    pub continue_matching: bool,
+    /// How long a firing alert waits before it is sent again.
+    pub repeat_interval: Duration,
+    pub routes: Vec<Route>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Receiver {
+    pub name: String,
+    pub integrations: Vec<Integration>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Integration {
+    Webhook(WebhookConfig),
+    Slack(SlackConfig),
+    Email(EmailConfig),
+}
+
+/// Alertmanager's webhook body, version 4, with a Standard Webhooks signature where a secret is set.
+#[derive(Debug, Clone)]
+pub struct WebhookConfig {
+    /// A secret: webhook URLs carry tokens.
+    pub url: SecretString,
+    /// Base64, with or without the `whsec_` prefix.
+    pub signing_secret: Option<SecretString>,
+    pub send_resolved: bool,
+    pub timeout: Duration,
+}
+
+/// Slack's incoming webhook.
+#[derive(Debug, Clone)]
+pub struct SlackConfig {
+    pub api_url: SecretString,
+    pub channel: Option<String>,
+    pub send_resolved: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct EmailConfig {
+    pub to: Vec<String>,
+    pub from: String,
+    /// Host and port of the SMTP server.
+    pub smarthost: (String, u16),
+    pub auth: Option<(String, SecretString)>,
+    /// TLS (STARTTLS, or from the first byte on port 465) is required; only a loopback smarthost may go without.
+    pub require_tls: bool,
+    pub send_resolved: bool,
+}
+
+/// A named actuator.
+#[derive(Debug, Clone)]
+pub struct ActionSpec {
+    pub name: String,
+    pub actuator: ActuatorConfig,
+}
+
+#[derive(Debug, Clone)]
+pub enum ActuatorConfig {
+    /// One POST of the rollback body; at most once.
+    Webhook { url: SecretString, signing_secret: Option<SecretString>, timeout: Duration },
+}
+
+/// What a release's verdict may lead to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    pub on_fail: OnFail,
+    /// How long a canary is watched before a pass closes the release.
+    pub watch: Duration,
+    /// How long after the call the rollback may take to show.
+    pub verify_timeout: Duration,
+    /// Name of the actuator that rolls back; required by `OnFail::Rollback`.
+    pub rollback: Option<String>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            on_fail: OnFail::Record,
+            watch: Duration::from_secs(3600),
+            verify_timeout: Duration::from_secs(120),
+            rollback: None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OnFail {
+    /// Write the verdict down and alert.
+    Record,
+    /// The same, and stop any promotion until a human resumes.
+    Hold,
+    /// The same, and call the rollback actuator.
+    Rollback,
+}
+
+impl OnFail {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Record => "record",
+            Self::Hold => "hold",
+            Self::Rollback => "rollback",
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Alerts, routes, the release state machine; notifiers and actuators at the edge.
+//!
+//! Hops 6 and 7 of the pipeline: deciding ([`release`], [`dispatch`]) is pure, doing ([`notify`], [`actuate`])
+//! is async. The two never share a delivery guarantee: alerts fail open, actions fail closed.
+pub mod config;

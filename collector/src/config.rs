@@ -1,0 +1,150 @@
+//! What to scrape and how, after parsing: every value here is already valid. The YAML lives in `src/config`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use regex::Regex;
+use secrecy::SecretString;
+
+/// One entry of `scrape_configs`, Prometheus' schema, with globals filled in.
+#[derive(Debug, Clone)]
+pub struct ScrapeConfig {
+    pub job_name: String,
+    pub scrape_interval: Duration,
+    pub scrape_timeout: Duration,
+    pub metrics_path: String,
+    pub scheme: Scheme,
+    /// Query parameters, sent in this order.
+    pub params: BTreeMap<String, Vec<String>>,
+    pub honor_labels: bool,
+    pub honor_timestamps: bool,
+    pub http: HttpConfig,
+    pub discovery: Vec<Discovery>,
+    pub relabel: Vec<RelabelConfig>,
+    pub metric_relabel: Vec<RelabelConfig>,
+    pub limits: ScrapeLimits,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// Limits of one scrape; over any of them the whole scrape fails. All have a default (design: bounded).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScrapeLimits {
+    /// Bytes after decompression.
+    pub body_bytes_max: u64,
+    pub samples_max: u64,
+    pub labels_max: u64,
+    pub label_name_bytes_max: u64,
+    pub label_value_bytes_max: u64,
+    /// Targets of one job.
+    pub targets_max: u64,
+}
+
+impl Default for ScrapeLimits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 16 << 20,
+            samples_max: 50_000,
+            labels_max: 64,
+            label_name_bytes_max: 256,
+            label_value_bytes_max: 2048,
+            targets_max: 10_000,
+        }
+    }
+}
+
+/// How to reach targets, discovery servers and receivers.
+#[derive(Debug, Clone, Default)]
+pub struct HttpConfig {
+    pub auth: Option<Auth>,
+    pub tls: TlsConfig,
+    /// Off by default: a redirect could carry the request to a host nobody named.
+    pub follow_redirects: bool,
+}
+
+/// Credentials; a file is read again at each request so that rotation needs no reload.
+#[derive(Debug, Clone)]
+pub enum Auth {
+    Basic {
+        username: String,
+        password: Secret,
+    },
+    /// `Authorization: <scheme> <credentials>`; the scheme is `Bearer` unless said.
+    Authorization {
+        scheme: String,
+        credentials: Secret,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub enum Secret {
+    Inline(SecretString),
+    File(PathBuf),
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct TlsConfig {
+    pub ca_file: Option<PathBuf>,
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+    pub server_name: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Discovery {
+    Static {
+        targets: Vec<String>,
+        labels: BTreeMap<String, String>,
+    },
+    /// JSON or YAML files, last path element may hold `*`.
+    File {
+        files: Vec<PathBuf>,
+        refresh_interval: Duration,
+    },
+    Http {
+        url: String,
+        refresh_interval: Duration,
+        http: HttpConfig,
+    },
+}
+
+/// One relabelling step. Regexes are anchored.
+#[derive(Debug, Clone)]
+pub struct RelabelConfig {
+    pub source_labels: Vec<String>,
+    pub separator: String,
+    pub target_label: String,
+    pub regex: Regex,
+    pub modulus: u64,
+    pub replacement: String,
+    pub action: RelabelAction,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelabelAction {
+    Replace,
+    Keep,
+    Drop,
+    KeepEqual,
+    DropEqual,
+    HashMod,
+    LabelMap,
+    LabelDrop,
+    LabelKeep,
+    Lowercase,
+    Uppercase,
+}

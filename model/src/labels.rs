@@ -1,0 +1,204 @@
+//! `Labels`: the identity of a series, a sorted set of name-value pairs.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Label names with a meaning of their own.
+pub mod name {
+    /// The metric's name is a label like any other.
+    pub const METRIC: &str = "__name__";
+    pub const JOB: &str = "job";
+    pub const INSTANCE: &str = "instance";
+    /// The service that a release belongs to; OpenTelemetry's `service.name`. `job` stands in where it is absent.
+    pub const SERVICE: &str = "service";
+    /// The version that tells baseline from canary; OpenTelemetry's `service.version`.
+    pub const VERSION: &str = "version";
+    /// Upper bound of a classic histogram's bucket.
+    pub const LE: &str = "le";
+    pub const QUANTILE: &str = "quantile";
+}
+
+/// A sorted set of labels with unique names and no empty values. Cheap to clone; equal sets compare equal.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Labels(Arc<[(Arc<str>, Arc<str>)]>);
+
+impl Labels {
+    pub fn empty() -> Self {
+        Self(Arc::new([]))
+    }
+
+    /// From pairs in any order. An empty value means "no such label"; of a repeated name the last pair wins.
+    pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
+        let mut builder = LabelsBuilder::default();
+        for (n, v) in pairs {
+            builder.set(n.as_ref(), v.as_ref());
+        }
+        builder.build()
+    }
+
+    /// The label's value, `None` if it is absent.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.binary_search_by(|(n, _)| (**n).cmp(name)).ok().map(|i| &*self.0[i].1)
+    }
+
+    /// `__name__`, or the empty string.
+    pub fn metric_name(&self) -> &str {
+        self.get(name::METRIC).unwrap_or("")
+    }
+
+    /// Pairs in the order of their names.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> + Clone {
+        self.0.iter().map(|(n, v)| (&**n, &**v))
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The same labels without those named.
+    pub fn without(&self, names: &[&str]) -> Self {
+        Self(self.0.iter().filter(|(n, _)| !names.contains(&&**n)).cloned().collect())
+    }
+
+    /// Only the labels named.
+    pub fn only(&self, names: &[&str]) -> Self {
+        Self(self.0.iter().filter(|(n, _)| names.contains(&&**n)).cloned().collect())
+    }
+
+    pub fn builder(&self) -> LabelsBuilder {
+        LabelsBuilder { pairs: self.0.to_vec() }
+    }
+}
+
+impl Default for Labels {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+/// As PromQL writes a selector: `up{job="api"}`; names that are not plain identifiers are quoted.
+impl fmt::Display for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let metric = self.metric_name();
+        let plain = is_identifier(metric);
+        if plain {
+            f.write_str(metric)?;
+        }
+        let mut rest = self.iter().filter(|(n, _)| !plain || *n != name::METRIC).peekable();
+        if rest.peek().is_none() {
+            return if metric.is_empty() { f.write_str("{}") } else { Ok(()) };
+        }
+        f.write_str("{")?;
+        for (i, (n, v)) in rest.enumerate() {
+            let comma = if i > 0 { ", " } else { "" };
+            if n == name::METRIC {
+                write!(f, "{comma}{v:?}")?;
+            } else if is_identifier(n) {
+                write!(f, "{comma}{n}={v:?}")?;
+            } else {
+                write!(f, "{comma}{n:?}={v:?}")?;
+            }
+        }
+        f.write_str("}")
+    }
+}
+
+impl fmt::Debug for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn is_identifier(s: &str) -> bool {
+    let mut bytes = s.bytes();
+    bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_' || b == b':')
+        && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':')
+}
+
+/// Changes a set of labels; what relabelling works on.
+#[derive(Debug, Clone, Default)]
+pub struct LabelsBuilder {
+    pairs: Vec<(Arc<str>, Arc<str>)>,
+}
+
+impl LabelsBuilder {
+    pub fn get(&self, name: &str) -> &str {
+        self.pairs.iter().find(|(n, _)| &**n == name).map_or("", |(_, v)| v)
+    }
+
+    /// Sets a label; an empty value removes it.
+    pub fn set(&mut self, name: &str, value: &str) -> &mut Self {
+        if value.is_empty() {
+            return self.remove(name);
+        }
+        match self.pairs.iter_mut().find(|(n, _)| &**n == name) {
+            Some((_, v)) if **v == *value => {}
+            Some((_, v)) => *v = value.into(),
+            None => self.pairs.push((name.into(), value.into())),
+        }
+        self
+    }
+
+    pub fn remove(&mut self, name: &str) -> &mut Self {
+        self.pairs.retain(|(n, _)| &**n != name);
+        self
+    }
+
+    pub fn retain(&mut self, mut keep: impl FnMut(&str, &str) -> bool) -> &mut Self {
+        self.pairs.retain(|(n, v)| keep(n, v));
+        self
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.pairs.iter().map(|(n, v)| (&**n, &**v))
+    }
+
+    pub fn build(mut self) -> Labels {
+        self.pairs.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        Labels(self.pairs.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_of_pairs_does_not_matter_and_empty_values_vanish() {
+        let a = Labels::from_pairs([("b", "2"), ("a", "1"), ("c", "")]);
+        let b = Labels::from_pairs([("a", "1"), ("b", "2")]);
+        assert_eq!(a, b);
+        assert_eq!(a.get("b"), Some("2"));
+        assert_eq!(a.get("c"), None);
+    }
+
+    #[test]
+    fn the_last_of_a_repeated_name_wins() {
+        assert_eq!(Labels::from_pairs([("a", "1"), ("a", "2")]).get("a"), Some("2"));
+    }
+
+    #[test]
+    fn displays_as_a_selector() {
+        let check = |pairs: &[(&str, &str)], want: &str| {
+            assert_eq!(Labels::from_pairs(pairs.iter().copied()).to_string(), want);
+        };
+        check(&[], "{}");
+        check(&[("__name__", "up")], "up");
+        check(&[("__name__", "up"), ("job", "a\"b")], r#"up{job="a\"b"}"#);
+        check(
+            &[("__name__", "http.requests"), ("http.code", "200")],
+            r#"{"http.requests", "http.code"="200"}"#,
+        );
+    }
+
+    #[test]
+    fn projections_keep_order() {
+        let l = Labels::from_pairs([("__name__", "x"), ("a", "1"), ("b", "2")]);
+        assert_eq!(l.without(&["__name__"]), Labels::from_pairs([("a", "1"), ("b", "2")]));
+        assert_eq!(l.only(&["b"]), Labels::from_pairs([("b", "2")]));
+    }
+}
