@@ -14,6 +14,12 @@ pub const SEVERITY: &str = "severity";
 pub const SUMMARY: &str = "summary";
 /// More sentences.
 pub const DESCRIPTION: &str = "description";
+/// What is worse and by how much, a line for each metric.
+pub const WORSE: &str = "worse";
+/// How certain that is.
+pub const CERTAINTY: &str = "certainty";
+/// What Davy did about it.
+pub const ACTION: &str = "action";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AlertState {

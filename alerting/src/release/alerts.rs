@@ -7,14 +7,9 @@ use davy_detector::{Outcome, Verdict};
 use davy_model::{Labels, Timestamp, name};
 
 use super::{Command, Phase, ReleaseMachine, explain};
-use crate::alert::{ALERTNAME, Alert, DESCRIPTION, RELEASE, SEVERITY, SUMMARY, fingerprint};
-
-/// Annotation: the metrics that are worse, a line each.
-pub(crate) const WORSE: &str = "worse";
-/// Annotation: how certain the judge is.
-pub(crate) const CERTAINTY: &str = "certainty";
-/// Annotation: what Davy did about it.
-pub(crate) const ACTION: &str = "action";
+use crate::alert::{
+    ACTION, ALERTNAME, Alert, CERTAINTY, DESCRIPTION, RELEASE, SEVERITY, SUMMARY, WORSE, fingerprint,
+};
 
 /// How long good news stays open: it is a notice, not a condition.
 const NOTICE: Duration = Duration::from_secs(5 * 60);
