@@ -10,6 +10,9 @@ use std::time::Duration;
 use davy_model::{Exemplar, Labels, Matcher, Metadata, Sample, Span, Timestamp, TraceId, Value};
 
 pub mod control;
+mod options;
+
+pub use options::{Limits, Options};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -20,25 +23,6 @@ pub enum Error {
 /// Names a series for the life of the process; found by [`Appender::series`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeriesRef(pub u64);
-
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Longest time a batch committed with [`Durability::Group`] waits for its fsync.
-    pub commit_interval: Duration,
-    pub retention: Duration,
-    pub limits: Limits,
-}
-
-#[derive(Debug, Clone)]
-pub struct Limits {
-    pub series_max: usize,
-    pub series_per_service_max: usize,
-    /// Free space on the data folder's file system below which telemetry is refused; control is unaffected.
-    pub free_disk_bytes_min: u64,
-    /// Samples older than now - past or newer than now + future are refused and counted.
-    pub timestamp_past_max: Duration,
-    pub timestamp_future_max: Duration,
-}
 
 /// When `commit` returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,2 @@
+//! Davy's application: everything that is not a crate of its own.
+pub mod config;
