@@ -1,0 +1,136 @@
+//! The service's `/metrics`, by the Rust client library of Prometheus, under the names that client libraries
+//! and their HTTP middlewares use everywhere: nothing here is made for Davy.
+
+use std::fmt;
+use std::time::Duration;
+
+use procfs::process::Process;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+const BUCKETS_SECONDS: [f64; 17] =
+    [0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    code: u16,
+    method: &'static str,
+    path: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    method: &'static str,
+    path: &'static str,
+}
+
+pub(super) struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    checkouts: Counter,
+    orders: Counter,
+}
+
+impl Metrics {
+    pub(super) fn new() -> Self {
+        let mut registry = Registry::default();
+        let requests = Family::<RequestLabels, Counter>::default();
+        let durations = Family::<RouteLabels, Histogram, fn() -> Histogram>::new_with_constructor(|| {
+            Histogram::new(BUCKETS_SECONDS)
+        });
+        let (checkouts, orders) = (Counter::default(), Counter::default());
+        registry.register("http_requests", "Requests answered, by status code", requests.clone());
+        registry.register("http_request_duration_seconds", "Time to answer a request", durations.clone());
+        registry.register("checkouts", "Checkouts tried", checkouts.clone());
+        registry.register("orders", "Checkouts that became an order", orders.clone());
+        registry.register_collector(Box::new(ProcessCollector));
+        Self { registry, requests, durations, checkouts, orders }
+    }
+
+    pub(super) fn observe(&self, method: &'static str, path: &'static str, code: u16, took: Duration) {
+        self.requests.get_or_create(&RequestLabels { code, method, path }).inc();
+        self.durations.get_or_create(&RouteLabels { method, path }).observe(took.as_secs_f64());
+    }
+
+    pub(super) fn count_checkout(&self, ordered: bool) {
+        self.checkouts.inc();
+        if ordered {
+            self.orders.inc();
+        }
+    }
+
+    pub(super) fn exposition(&self) -> Result<String, fmt::Error> {
+        let mut body = String::new();
+        encode(&mut body, &self.registry)?;
+        Ok(body)
+    }
+}
+
+/// `process_*` as every client library has them, read from procfs at each scrape.
+#[derive(Debug)]
+struct ProcessCollector;
+
+impl Collector for ProcessCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        // A process that cannot read itself shows no process metrics; the others are still worth a scrape.
+        let Ok(stat) = Process::myself().and_then(|process| process.stat()) else { return Ok(()) };
+        let ticks = procfs::ticks_per_second() as f64;
+        let cpu = ConstCounter::new((stat.utime + stat.stime) as f64 / ticks);
+        cpu.encode(encoder.encode_descriptor(
+            "process_cpu_seconds",
+            "User and system CPU time",
+            None,
+            MetricType::Counter,
+        )?)?;
+        let mut gauge = |name, help, value: f64| {
+            ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+        };
+        gauge("process_resident_memory_bytes", "Resident memory", (stat.rss * procfs::page_size()) as f64)?;
+        if let Ok(boot) = procfs::boot_time_secs() {
+            let start = boot as f64 + stat.starttime as f64 / ticks;
+            gauge("process_start_time_seconds", "Start of the process since the epoch", start)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exposition_has_the_names_that_client_libraries_use() {
+        let metrics = Metrics::new();
+        metrics.observe("POST", "/checkout", 200, Duration::from_millis(7));
+        metrics.observe("POST", "/checkout", 500, Duration::from_millis(70));
+        metrics.count_checkout(true);
+        metrics.count_checkout(false);
+        let body = metrics.exposition().unwrap();
+        for line in [
+            r#"http_requests_total{code="200",method="POST",path="/checkout"} 1"#,
+            r#"http_requests_total{code="500",method="POST",path="/checkout"} 1"#,
+            r#"http_request_duration_seconds_bucket{le="0.0075",method="POST",path="/checkout"} 1"#,
+            r#"http_request_duration_seconds_count{method="POST",path="/checkout"} 2"#,
+            "checkouts_total 2",
+            "orders_total 1",
+            "# EOF",
+        ] {
+            assert!(body.lines().any(|l| l == line), "{line} is missing in\n{body}");
+        }
+        for name in
+            ["process_cpu_seconds_total ", "process_resident_memory_bytes ", "process_start_time_seconds "]
+        {
+            assert!(body.lines().any(|l| l.starts_with(name)), "{name} is missing in\n{body}");
+        }
+    }
+}
