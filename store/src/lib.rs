@@ -5,9 +5,6 @@
 //! [`Snapshot`] is what every reader works on, and never changes under it.
 
 pub mod control;
-mod options;
-
-pub use options::{Limits, Options};
 
 mod appender;
 mod codec;
