@@ -1,0 +1,190 @@
+//! Bytes into OTLP requests, the same for gRPC and HTTP.
+//!
+//! Decoded messages can be two hundred times the size of their bytes (an empty span is two bytes on the wire), so
+//! a walk over the bytes adds up what decoding would allocate before anything is allocated.
+
+use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1 as common;
+use opentelemetry_proto::tonic::metrics::v1 as metrics;
+use opentelemetry_proto::tonic::trace::v1 as trace;
+use prost::Message;
+
+use super::json::{self, FromJson};
+use super::outcome::Refused;
+use Field::{Message as Msg, Varints};
+
+/// What the messages of one request may take in memory.
+pub(crate) const DECODED_BYTES_MAX: usize = 96 << 20;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Protobuf,
+    Json,
+}
+
+/// A request of one of the two services.
+pub(crate) trait Request: Message + Default + FromJson {
+    #[expect(private_interfaces, reason = "the trait does not leave this crate")]
+    const SHAPE: &'static Shape;
+}
+
+impl Request for ExportTraceServiceRequest {
+    const SHAPE: &'static Shape = &TRACES;
+}
+
+impl Request for ExportMetricsServiceRequest {
+    const SHAPE: &'static Shape = &METRICS;
+}
+
+pub(crate) fn decode<R: Request>(format: Format, body: Bytes) -> Result<R, Refused> {
+    match format {
+        Format::Json => json::from_slice(&body, DECODED_BYTES_MAX),
+        Format::Protobuf => {
+            weigh(R::SHAPE, &body, DECODED_BYTES_MAX)?;
+            R::decode(body).map_err(|e| Refused::Malformed(e.to_string()))
+        }
+    }
+}
+
+pub(crate) fn too_large() -> Refused {
+    Refused::TooLarge { limit_bytes: DECODED_BYTES_MAX, what: "when decoded" }
+}
+
+/// A message type: what one takes in memory, and its fields that hold messages or packed numbers.
+struct Shape {
+    bytes: usize,
+    fields: &'static [(u64, Field)],
+}
+
+enum Field {
+    Message(&'static Shape),
+    /// Packed varints: eight bytes for each on the wire.
+    Varints,
+}
+
+static TRACES: Shape = Shape { bytes: 0, fields: &[(1, Msg(&RESOURCE_SPANS))] };
+static RESOURCE_SPANS: Shape = Shape {
+    bytes: size_of::<trace::ResourceSpans>(),
+    fields: &[(1, Msg(&RESOURCE)), (2, Msg(&SCOPE_SPANS))],
+};
+static SCOPE_SPANS: Shape =
+    Shape { bytes: size_of::<trace::ScopeSpans>(), fields: &[(1, Msg(&SCOPE)), (2, Msg(&SPAN))] };
+static SPAN: Shape = Shape {
+    bytes: size_of::<trace::Span>(),
+    fields: &[(9, Msg(&KEY_VALUE)), (11, Msg(&EVENT)), (13, Msg(&LINK))],
+};
+static EVENT: Shape = Shape { bytes: size_of::<trace::span::Event>(), fields: &[(3, Msg(&KEY_VALUE))] };
+static LINK: Shape = Shape { bytes: size_of::<trace::span::Link>(), fields: &[(4, Msg(&KEY_VALUE))] };
+
+static METRICS: Shape = Shape { bytes: 0, fields: &[(1, Msg(&RESOURCE_METRICS))] };
+static RESOURCE_METRICS: Shape = Shape {
+    bytes: size_of::<metrics::ResourceMetrics>(),
+    fields: &[(1, Msg(&RESOURCE)), (2, Msg(&SCOPE_METRICS))],
+};
+static SCOPE_METRICS: Shape =
+    Shape { bytes: size_of::<metrics::ScopeMetrics>(), fields: &[(1, Msg(&SCOPE)), (2, Msg(&METRIC))] };
+static METRIC: Shape = Shape {
+    bytes: size_of::<metrics::Metric>(),
+    fields: &[
+        (5, Msg(&NUMBERS)),
+        (7, Msg(&NUMBERS)),
+        (9, Msg(&HISTOGRAMS)),
+        (10, Msg(&EXPONENTIALS)),
+        (11, Msg(&SUMMARIES)),
+        (12, Msg(&KEY_VALUE)),
+    ],
+};
+static NUMBERS: Shape = Shape { bytes: 0, fields: &[(1, Msg(&NUMBER))] };
+static HISTOGRAMS: Shape = Shape { bytes: 0, fields: &[(1, Msg(&HISTOGRAM))] };
+static EXPONENTIALS: Shape = Shape { bytes: 0, fields: &[(1, Msg(&EXPONENTIAL))] };
+static SUMMARIES: Shape = Shape { bytes: 0, fields: &[(1, Msg(&SUMMARY))] };
+static NUMBER: Shape = Shape {
+    bytes: size_of::<metrics::NumberDataPoint>(),
+    fields: &[(5, Msg(&EXEMPLAR)), (7, Msg(&KEY_VALUE))],
+};
+static HISTOGRAM: Shape = Shape {
+    bytes: size_of::<metrics::HistogramDataPoint>(),
+    fields: &[(8, Msg(&EXEMPLAR)), (9, Msg(&KEY_VALUE))],
+};
+static EXPONENTIAL: Shape = Shape {
+    bytes: size_of::<metrics::ExponentialHistogramDataPoint>(),
+    fields: &[(1, Msg(&KEY_VALUE)), (8, Msg(&BUCKETS)), (9, Msg(&BUCKETS)), (11, Msg(&EXEMPLAR))],
+};
+static BUCKETS: Shape = Shape { bytes: 0, fields: &[(2, Varints)] };
+static SUMMARY: Shape = Shape {
+    bytes: size_of::<metrics::SummaryDataPoint>(),
+    fields: &[(6, Msg(&QUANTILE)), (7, Msg(&KEY_VALUE))],
+};
+static QUANTILE: Shape =
+    Shape { bytes: size_of::<metrics::summary_data_point::ValueAtQuantile>(), fields: &[] };
+static EXEMPLAR: Shape = Shape { bytes: size_of::<metrics::Exemplar>(), fields: &[(7, Msg(&KEY_VALUE))] };
+
+static RESOURCE: Shape = Shape { bytes: 0, fields: &[(1, Msg(&KEY_VALUE)), (3, Msg(&ENTITY))] };
+static ENTITY: Shape =
+    Shape { bytes: size_of::<common::EntityRef>(), fields: &[(3, Msg(&TEXT)), (4, Msg(&TEXT))] };
+static TEXT: Shape = Shape { bytes: size_of::<String>(), fields: &[] };
+static SCOPE: Shape = Shape { bytes: 0, fields: &[(3, Msg(&KEY_VALUE))] };
+static KEY_VALUE: Shape = Shape { bytes: size_of::<common::KeyValue>(), fields: &[(2, Msg(&ANY))] };
+static ANY: Shape =
+    Shape { bytes: size_of::<common::AnyValue>(), fields: &[(5, Msg(&ARRAY)), (6, Msg(&KEY_VALUES))] };
+static ARRAY: Shape = Shape { bytes: 0, fields: &[(1, Msg(&ANY))] };
+static KEY_VALUES: Shape = Shape { bytes: 0, fields: &[(1, Msg(&KEY_VALUE))] };
+
+/// prost's own limit on nesting.
+const DEPTH_MAX: usize = 100;
+
+/// `Err` if decoding would take more than `bytes_max`, or if the bytes are no protobuf at all.
+fn weigh(shape: &Shape, body: &[u8], bytes_max: usize) -> Result<(), Refused> {
+    let mut left = bytes_max;
+    walk(shape, body, &mut left, DEPTH_MAX)
+}
+
+fn walk(shape: &Shape, mut body: &[u8], left: &mut usize, depth: usize) -> Result<(), Refused> {
+    let malformed = |what: &str| Refused::Malformed(format!("not an OTLP protobuf message: {what}"));
+    if depth == 0 {
+        return Err(malformed("nested too deeply"));
+    }
+    while !body.is_empty() {
+        let tag = varint(&mut body).ok_or_else(|| malformed("truncated field number"))?;
+        let length = match tag & 7 {
+            0 => {
+                varint(&mut body).ok_or_else(|| malformed("truncated number"))?;
+                0
+            }
+            1 => 8,
+            2 => varint(&mut body).ok_or_else(|| malformed("truncated length"))?,
+            5 => 4,
+            other => return Err(malformed(&format!("unknown wire type {other}"))),
+        };
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let (content, rest) = body.split_at_checked(length).ok_or_else(|| malformed("truncated field"))?;
+        body = rest;
+        if tag & 7 != 2 {
+            continue;
+        }
+        let (cost, inner) = match shape.fields.iter().find(|(number, _)| *number == tag >> 3) {
+            Some((_, Field::Message(inner))) => (inner.bytes, Some(inner)),
+            Some((_, Varints)) => (content.len() * 8, None),
+            None => (content.len(), None),
+        };
+        *left = left.checked_sub(cost).ok_or_else(too_large)?;
+        if let Some(inner) = inner {
+            walk(inner, content, left, depth - 1)?;
+        }
+    }
+    Ok(())
+}
+
+fn varint(body: &mut &[u8]) -> Option<u64> {
+    let mut value = 0u64;
+    for (i, byte) in body.iter().take(10).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * i as u32);
+        if byte & 0x80 == 0 {
+            *body = &body[i + 1..];
+            return Some(value);
+        }
+    }
+    None
+}

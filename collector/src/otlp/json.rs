@@ -1,0 +1,369 @@
+//! OTLP's JSON encoding into the same messages as protobuf's, within a budget of memory.
+//!
+//! opentelemetry-proto's serde support is not used: it takes `"asDouble": "NaN"` or a broken `"gauge"` for an absent
+//! one, refuses `null` where protobuf's JSON means "unset", and has no bound on what it allocates.
+//! Source: OTLP specification, "JSON Protobuf Encoding": hex ids, enums as integers, 64-bit integers as strings or
+//! numbers, unknown fields ignored; the rest as ProtoJSON has it.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{
+    AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList,
+};
+use opentelemetry_proto::tonic::metrics::v1 as metrics;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1 as trace;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::decode::too_large;
+use super::outcome::Refused;
+
+/// Reads one document. Nesting is bounded by serde_json (128 levels).
+pub(crate) fn from_slice<T: FromJson>(body: &[u8], bytes_max: usize) -> Result<T, Refused> {
+    let budget = Budget(Cell::new(Some(bytes_max)));
+    let mut document = serde_json::Deserializer::from_slice(body);
+    let read = T::read(&mut document, &budget).and_then(|message| document.end().map(|()| message));
+    read.map_err(|e| match budget.0.get() {
+        None => too_large(),
+        Some(_) => Refused::Malformed(format!("not OTLP JSON: {e}")),
+    })
+}
+
+/// Bytes that may still be allocated; `None` once they were not enough.
+pub(crate) struct Budget(Cell<Option<usize>>);
+
+impl Budget {
+    fn take<E: Error>(&self, bytes: usize) -> Result<(), E> {
+        self.0.set(self.0.get().and_then(|left| left.checked_sub(bytes)));
+        self.0.get().map(drop).ok_or_else(|| E::custom("too large"))
+    }
+}
+
+pub(crate) trait FromJson: Default {
+    fn read<'de, D: Deserializer<'de>>(d: D, budget: &Budget) -> Result<Self, D::Error>;
+}
+
+struct Seed<'b, T>(&'b Budget, PhantomData<T>);
+
+impl<'de, T: FromJson> DeserializeSeed<'de> for Seed<'_, T> {
+    type Value = T;
+    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<T, D::Error> {
+        T::read(d, self.0)
+    }
+}
+
+/// `"key" => field` for a field, `"key" => field: Variant` for one arm of a oneof.
+macro_rules! message {
+    ($type:ty { $($key:literal => $field:ident $(: $variant:path)?),* $(,)? }) => {
+        impl FromJson for $type {
+            fn read<'de, D: Deserializer<'de>>(d: D, budget: &Budget) -> Result<Self, D::Error> {
+                struct Fields<'b>(&'b Budget);
+                impl<'de> Visitor<'de> for Fields<'_> {
+                    type Value = $type;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("an object")
+                    }
+
+                    fn visit_unit<E: Error>(self) -> Result<$type, E> {
+                        Ok(<$type>::default())
+                    }
+
+                    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<$type, A::Error> {
+                        let mut message = <$type>::default();
+                        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+                            match &*key {
+                                $($key => message!(@set message.$field, map, self.0 $(, $variant)?),)*
+                                _ => drop(map.next_value::<IgnoredAny>()?),
+                            }
+                        }
+                        Ok(message)
+                    }
+                }
+                d.deserialize_any(Fields(budget))
+            }
+        }
+    };
+    (@set $target:expr, $map:ident, $budget:expr) => {
+        $target = $map.next_value_seed(Seed($budget, PhantomData))?
+    };
+    (@set $target:expr, $map:ident, $budget:expr, $variant:path) => {
+        if let Some(value) = $map.next_value_seed(Seed($budget, PhantomData))? {
+            $target = Some($variant(value));
+        }
+    };
+}
+
+message!(ExportTraceServiceRequest { "resourceSpans" => resource_spans });
+message!(trace::ResourceSpans { "resource" => resource, "scopeSpans" => scope_spans });
+message!(trace::ScopeSpans { "scope" => scope, "spans" => spans });
+message!(trace::Span {
+    "traceId" => trace_id, "spanId" => span_id, "traceState" => trace_state, "parentSpanId" => parent_span_id,
+    "name" => name, "kind" => kind, "startTimeUnixNano" => start_time_unix_nano,
+    "endTimeUnixNano" => end_time_unix_nano, "attributes" => attributes, "events" => events, "links" => links,
+    "status" => status,
+});
+message!(trace::span::Event { "timeUnixNano" => time_unix_nano, "name" => name, "attributes" => attributes });
+message!(trace::span::Link { "traceId" => trace_id, "spanId" => span_id, "attributes" => attributes });
+message!(trace::Status { "message" => message, "code" => code });
+
+message!(ExportMetricsServiceRequest { "resourceMetrics" => resource_metrics });
+message!(metrics::ResourceMetrics { "resource" => resource, "scopeMetrics" => scope_metrics });
+message!(metrics::ScopeMetrics { "scope" => scope, "metrics" => metrics });
+message!(metrics::Metric {
+    "name" => name, "description" => description, "unit" => unit, "gauge" => data: Data::Gauge,
+    "sum" => data: Data::Sum, "histogram" => data: Data::Histogram,
+    "exponentialHistogram" => data: Data::ExponentialHistogram, "summary" => data: Data::Summary,
+});
+message!(metrics::Gauge { "dataPoints" => data_points });
+message!(metrics::Sum {
+    "dataPoints" => data_points, "aggregationTemporality" => aggregation_temporality,
+    "isMonotonic" => is_monotonic,
+});
+message!(metrics::Histogram {
+    "dataPoints" => data_points, "aggregationTemporality" => aggregation_temporality,
+});
+message!(metrics::ExponentialHistogram {
+    "dataPoints" => data_points, "aggregationTemporality" => aggregation_temporality,
+});
+message!(metrics::Summary { "dataPoints" => data_points });
+message!(metrics::NumberDataPoint {
+    "attributes" => attributes, "startTimeUnixNano" => start_time_unix_nano, "timeUnixNano" => time_unix_nano,
+    "exemplars" => exemplars, "flags" => flags, "asDouble" => value: metrics::number_data_point::Value::AsDouble,
+    "asInt" => value: metrics::number_data_point::Value::AsInt,
+});
+message!(metrics::HistogramDataPoint {
+    "attributes" => attributes, "startTimeUnixNano" => start_time_unix_nano, "timeUnixNano" => time_unix_nano,
+    "count" => count, "sum" => sum, "bucketCounts" => bucket_counts, "explicitBounds" => explicit_bounds,
+    "exemplars" => exemplars, "flags" => flags, "min" => min, "max" => max,
+});
+message!(metrics::ExponentialHistogramDataPoint {
+    "attributes" => attributes, "startTimeUnixNano" => start_time_unix_nano, "timeUnixNano" => time_unix_nano,
+    "count" => count, "sum" => sum, "scale" => scale, "zeroCount" => zero_count, "positive" => positive,
+    "negative" => negative, "flags" => flags, "exemplars" => exemplars, "min" => min, "max" => max,
+    "zeroThreshold" => zero_threshold,
+});
+message!(metrics::exponential_histogram_data_point::Buckets {
+    "offset" => offset, "bucketCounts" => bucket_counts,
+});
+message!(metrics::SummaryDataPoint {
+    "attributes" => attributes, "startTimeUnixNano" => start_time_unix_nano, "timeUnixNano" => time_unix_nano,
+    "count" => count, "sum" => sum, "quantileValues" => quantile_values, "flags" => flags,
+});
+message!(metrics::summary_data_point::ValueAtQuantile { "quantile" => quantile, "value" => value });
+message!(metrics::Exemplar {
+    "filteredAttributes" => filtered_attributes, "timeUnixNano" => time_unix_nano, "spanId" => span_id,
+    "traceId" => trace_id, "asDouble" => value: metrics::exemplar::Value::AsDouble,
+    "asInt" => value: metrics::exemplar::Value::AsInt,
+});
+
+message!(Resource { "attributes" => attributes });
+message!(InstrumentationScope { "name" => name, "version" => version, "attributes" => attributes });
+message!(KeyValue { "key" => key, "value" => value });
+message!(AnyValue {
+    "stringValue" => value: Value::StringValue, "boolValue" => value: Value::BoolValue,
+    "intValue" => value: Value::IntValue, "doubleValue" => value: Value::DoubleValue,
+    "arrayValue" => value: Value::ArrayValue, "kvlistValue" => value: Value::KvlistValue,
+    "bytesValue" => value: base64_value,
+});
+message!(ArrayValue { "values" => values });
+message!(KeyValueList { "values" => values });
+
+/// Bytes in base64, of either alphabet, padded or not.
+#[derive(Default)]
+struct Base64(Vec<u8>);
+
+fn base64_value(bytes: Base64) -> Value {
+    Value::BytesValue(bytes.0)
+}
+
+impl FromJson for Base64 {
+    fn read<'de, D: Deserializer<'de>>(d: D, budget: &Budget) -> Result<Self, D::Error> {
+        let mut text = String::read(d, budget)?.replace('-', "+").replace('_', "/");
+        text.truncate(text.trim_end_matches('=').len());
+        text.extend(std::iter::repeat_n('=', text.len().wrapping_neg() % 4));
+        BASE64.decode(text).map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// Ids, in hexadecimal.
+impl FromJson for Vec<u8> {
+    fn read<'de, D: Deserializer<'de>>(d: D, budget: &Budget) -> Result<Self, D::Error> {
+        let text = String::read(d, budget)?;
+        let digit = |b: u8| (b as char).to_digit(16).map(|d| d as u8);
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        let bytes = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
+        let valid: Option<Self> = if rest.is_empty() { bytes } else { None };
+        valid.ok_or_else(|| D::Error::custom(format_args!("not a hexadecimal id: {text:?}")))
+    }
+}
+
+impl<T: FromJson> FromJson for Vec<T> {
+    fn read<'de, D: Deserializer<'de>>(d: D, budget: &Budget) -> Result<Self, D::Error> {
+        struct Items<'b, T>(&'b Budget, PhantomData<T>);
+        impl<'de, T: FromJson> Visitor<'de> for Items<'_, T> {
+            type Value = Vec<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+
+            fn visit_unit<E: Error>(self) -> Result<Vec<T>, E> {
+                Ok(Vec::new())
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = seq.next_element_seed(Seed(self.0, PhantomData))? {
+                    self.0.take(size_of::<T>())?;
+                    items.push(item);
+                }
+                Ok(items)
+            }
+        }
+        d.deserialize_any(Items(budget, PhantomData))
+    }
+}
+
+impl<T: FromJson> FromJson for Option<T> {
+    fn read<'de, D: Deserializer<'de>>(d: D, budget: &Budget) -> Result<Self, D::Error> {
+        struct Maybe<'b, T>(&'b Budget, PhantomData<T>);
+        impl<'de, T: FromJson> Visitor<'de> for Maybe<'_, T> {
+            type Value = Option<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value or null")
+            }
+
+            fn visit_none<E: Error>(self) -> Result<Option<T>, E> {
+                Ok(None)
+            }
+
+            fn visit_some<D: Deserializer<'de>>(self, d: D) -> Result<Option<T>, D::Error> {
+                T::read(d, self.0).map(Some)
+            }
+        }
+        d.deserialize_option(Maybe(budget, PhantomData))
+    }
+}
+
+/// A number, a text, a truth value or null: whatever a scalar may be written as.
+enum Scalar {
+    Null,
+    Bool(bool),
+    Int(i128),
+    Float(f64),
+    Text(String),
+}
+
+impl Scalar {
+    fn read<'de, D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl Visitor<'_> for Any {
+            type Value = Scalar;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number, string, boolean or null")
+            }
+
+            fn visit_unit<E: Error>(self) -> Result<Scalar, E> {
+                Ok(Scalar::Null)
+            }
+
+            fn visit_bool<E: Error>(self, v: bool) -> Result<Scalar, E> {
+                Ok(Scalar::Bool(v))
+            }
+
+            fn visit_u64<E: Error>(self, v: u64) -> Result<Scalar, E> {
+                Ok(Scalar::Int(v.into()))
+            }
+
+            fn visit_i64<E: Error>(self, v: i64) -> Result<Scalar, E> {
+                Ok(Scalar::Int(v.into()))
+            }
+
+            fn visit_f64<E: Error>(self, v: f64) -> Result<Scalar, E> {
+                Ok(Scalar::Float(v))
+            }
+
+            fn visit_str<E: Error>(self, v: &str) -> Result<Scalar, E> {
+                Ok(Scalar::Text(v.to_owned()))
+            }
+        }
+        d.deserialize_any(Any)
+    }
+
+    /// `1`, `"1"`, `1.0` and `1e0` are the same integer.
+    fn integer(&self) -> Option<i128> {
+        let whole = |f: f64| (f.fract() == 0.0 && f.abs() < 1e19).then_some(f as i128);
+        match self {
+            Self::Null => Some(0),
+            Self::Int(i) => Some(*i),
+            Self::Float(f) => whole(*f),
+            Self::Text(s) => s.parse().ok().or_else(|| whole(s.parse().ok()?)),
+            Self::Bool(_) => None,
+        }
+    }
+
+    fn float(&self) -> Option<f64> {
+        match self {
+            Self::Null => Some(0.0),
+            Self::Int(i) => Some(*i as f64),
+            Self::Float(f) => Some(*f),
+            // Rust also reads "NaN", "Infinity" and "-Infinity".
+            Self::Text(s) => s.parse().ok(),
+            Self::Bool(_) => None,
+        }
+    }
+}
+
+macro_rules! integers {
+    ($($type:ty),*) => {$(
+        impl FromJson for $type {
+            fn read<'de, D: Deserializer<'de>>(d: D, _: &Budget) -> Result<Self, D::Error> {
+                let integer = Scalar::read(d)?.integer().and_then(|i| i.try_into().ok());
+                integer.ok_or_else(|| D::Error::custom(concat!("not an integer that fits ", stringify!($type))))
+            }
+        }
+    )*};
+}
+
+integers!(i32, u32, i64, u64);
+
+impl FromJson for f64 {
+    fn read<'de, D: Deserializer<'de>>(d: D, _: &Budget) -> Result<Self, D::Error> {
+        Scalar::read(d)?.float().ok_or_else(|| D::Error::custom("not a number"))
+    }
+}
+
+impl FromJson for bool {
+    fn read<'de, D: Deserializer<'de>>(d: D, _: &Budget) -> Result<Self, D::Error> {
+        match Scalar::read(d)? {
+            Scalar::Null => Ok(false),
+            Scalar::Bool(b) => Ok(b),
+            Scalar::Int(_) | Scalar::Float(_) | Scalar::Text(_) => Err(D::Error::custom("not a boolean")),
+        }
+    }
+}
+
+impl FromJson for String {
+    fn read<'de, D: Deserializer<'de>>(d: D, budget: &Budget) -> Result<Self, D::Error> {
+        match Scalar::read(d)? {
+            Scalar::Null => Ok(Self::new()),
+            Scalar::Text(s) => {
+                budget.take(s.len())?;
+                Ok(s)
+            }
+            Scalar::Bool(_) | Scalar::Int(_) | Scalar::Float(_) => Err(D::Error::custom("not a string")),
+        }
+    }
+}
