@@ -26,7 +26,6 @@ pub(crate) enum Format {
 
 /// A request of one of the two services.
 pub(crate) trait Request: Message + Default + FromJson {
-    #[expect(private_interfaces, reason = "the trait does not leave this crate")]
     const SHAPE: &'static Shape;
 }
 
@@ -53,7 +52,7 @@ pub(crate) fn too_large() -> Refused {
 }
 
 /// A message type: what one takes in memory, and its fields that hold messages or packed numbers.
-struct Shape {
+pub(crate) struct Shape {
     bytes: usize,
     fields: &'static [(u64, Field)],
 }
@@ -187,4 +186,73 @@ fn varint(body: &mut &[u8]) -> Option<u64> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `count` empty spans: two bytes each.
+    fn empty_spans(count: usize) -> Bytes {
+        let field = |number: u8, content: &[u8]| {
+            let mut out = vec![number << 3 | 2];
+            prost::encoding::encode_varint(content.len() as u64, &mut out);
+            out.extend(content);
+            out
+        };
+        field(1, &field(2, &[2 << 3 | 2, 0].repeat(count))).into()
+    }
+
+    #[test]
+    fn messages_that_unfold_are_refused_before_they_do() {
+        let decoded: ExportTraceServiceRequest =
+            decode(Format::Protobuf, empty_spans(3)).expect("three empty spans");
+        assert_eq!(decoded.resource_spans[0].scope_spans[0].spans.len(), 3);
+        let bomb = empty_spans(4 << 20);
+        assert_eq!(decode::<ExportTraceServiceRequest>(Format::Protobuf, bomb), Err(too_large()));
+        let json = format!(r#"{{"resourceSpans":[{}{{}}]}}"#, "{},".repeat(2 << 20));
+        assert_eq!(decode::<ExportTraceServiceRequest>(Format::Json, json.into()), Err(too_large()));
+    }
+
+    #[test]
+    fn what_the_walk_weighs_covers_what_decoding_takes() {
+        // Every repeated message of the two trees, empty: none may be free.
+        for shape in [&SPAN, &EVENT, &LINK, &KEY_VALUE, &ANY, &METRIC, &NUMBER, &HISTOGRAM, &EXPONENTIAL] {
+            assert!(shape.bytes > 0);
+        }
+        let anys: Vec<u8> = [1 << 3 | 2, 0].repeat(1000);
+        assert_eq!(weigh(&ARRAY, &anys, 999 * size_of::<common::AnyValue>()), Err(too_large()));
+        assert_eq!(weigh(&BUCKETS, &[2 << 3 | 2, 3, 1, 1, 1], 23), Err(too_large()));
+        assert_eq!(weigh(&BUCKETS, &[2 << 3 | 2, 3, 1, 1, 1], 24), Ok(()));
+    }
+
+    #[test]
+    fn bytes_that_are_no_protobuf_are_malformed() {
+        for bytes in [&b"hello, world"[..], b"{}", &[0x0a], &[0x0a, 5, 1], &[0xff; 20], &[0x0b]] {
+            let got = decode::<ExportMetricsServiceRequest>(Format::Protobuf, Bytes::from(bytes.to_vec()));
+            assert!(matches!(got, Err(Refused::Malformed(_))), "{bytes:?}: {got:?}");
+        }
+        let empty = decode::<ExportMetricsServiceRequest>(Format::Protobuf, Bytes::new());
+        assert_eq!(empty, Ok(ExportMetricsServiceRequest::default()));
+    }
+
+    #[test]
+    fn values_nested_without_end_are_refused() {
+        let mut value = vec![];
+        for _ in 0..5000 {
+            // AnyValue.array_value = { values: [ value ] }
+            for number in [1u8, 5] {
+                let mut outer = vec![number << 3 | 2];
+                prost::encoding::encode_varint(value.len() as u64, &mut outer);
+                outer.extend(&value);
+                value = outer;
+            }
+        }
+        assert!(
+            matches!(weigh(&ANY, &value, usize::MAX), Err(Refused::Malformed(m)) if m.contains("nested"))
+        );
+        let deep = format!(r#"{{"resourceSpans":{}"#, "[".repeat(100_000));
+        let got = decode::<ExportTraceServiceRequest>(Format::Json, deep.into());
+        assert!(matches!(got, Err(Refused::Malformed(_))));
+    }
 }

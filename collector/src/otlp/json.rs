@@ -367,3 +367,87 @@ impl FromJson for String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<T: FromJson>(document: &str) -> Result<T, Refused> {
+        from_slice(document.as_bytes(), 1 << 20)
+    }
+
+    #[test]
+    fn integers_are_numbers_or_strings() {
+        for document in ["7", "\"7\"", "7.0", "7e0", "\"7e0\""] {
+            assert_eq!(read::<u64>(document), Ok(7), "{document}");
+            assert_eq!(read::<i32>(document), Ok(7), "{document}");
+        }
+        assert_eq!(read::<u64>("\"18446744073709551615\""), Ok(u64::MAX));
+        assert_eq!(read::<i64>("\"-9223372036854775808\""), Ok(i64::MIN));
+        for document in ["-1", "1.5", "\"x\"", "true", "1e40", "{}", "\"SPAN_KIND_SERVER\""] {
+            assert!(read::<u64>(document).is_err(), "{document}");
+        }
+    }
+
+    #[test]
+    fn doubles_may_be_special() {
+        assert_eq!(read::<f64>("\"-Infinity\""), Ok(f64::NEG_INFINITY));
+        assert!(read::<f64>("\"NaN\"").is_ok_and(f64::is_nan));
+        assert_eq!(read::<f64>("3"), Ok(3.0));
+        assert!(read::<f64>("\"\"").is_err());
+    }
+
+    #[test]
+    fn ids_are_hexadecimal_and_bytes_are_base64() {
+        assert_eq!(read::<Vec<u8>>("\"0aFf\""), Ok(vec![10, 255]));
+        assert!(read::<Vec<u8>>("\"0xff\"").is_err() && read::<Vec<u8>>("\"abc\"").is_err());
+        for document in ["\"+/8=\"", "\"+/8\"", "\"-_8\""] {
+            assert_eq!(read::<Base64>(document).map(|b| b.0), Ok(vec![0xfb, 0xff]), "{document}");
+        }
+    }
+
+    #[test]
+    fn null_is_unset_and_unknown_fields_are_ignored() {
+        let document = r#"{"resourceSpans":[{"resource":null,"future":[{"x":1}],"scopeSpans":[
+            {"scope":null,"spans":[{"name":null,"kind":null,"attributes":[{"key":"k","value":null},
+              {"key":"l","value":{"new":{"a":[]},"stringValue":"v"}}],"status":{"code":2,"deprecated":0}}]}]}]}"#;
+        let request: ExportTraceServiceRequest = read(document).expect("valid");
+        let span = &request.resource_spans[0].scope_spans[0].spans[0];
+        assert_eq!(span.attributes[0].value, None);
+        let value = span.attributes[1].value.as_ref().and_then(|v| v.value.as_ref());
+        assert_eq!(value, Some(&Value::StringValue("v".to_owned())));
+        assert_eq!(span.status.as_ref().map(|s| s.code), Some(2));
+        assert_eq!(read::<ExportTraceServiceRequest>("{\"resourceSpans\":null}"), Ok(Default::default()));
+    }
+
+    #[test]
+    fn a_broken_oneof_is_an_error_not_an_absence() {
+        for point in [r#"{"asDouble":{}}"#, r#"{"asInt":"x"}"#, r#"{"asInt":true}"#] {
+            assert!(read::<metrics::NumberDataPoint>(point).is_err(), "{point}");
+        }
+        assert!(read::<metrics::Metric>(r#"{"gauge":[]}"#).is_err());
+    }
+
+    #[test]
+    fn every_kind_of_value_is_read() {
+        let read_value = |document: &str| read::<AnyValue>(document).expect("valid").value;
+        assert_eq!(read_value("{}"), None);
+        assert_eq!(read_value(r#"{"boolValue":true}"#), Some(Value::BoolValue(true)));
+        assert_eq!(read_value(r#"{"intValue":"-3"}"#), Some(Value::IntValue(-3)));
+        assert_eq!(read_value(r#"{"doubleValue":"Infinity"}"#), Some(Value::DoubleValue(f64::INFINITY)));
+        assert_eq!(read_value(r#"{"bytesValue":"AQI="}"#), Some(Value::BytesValue(vec![1, 2])));
+        let nested =
+            read_value(r#"{"kvlistValue":{"values":[{"key":"a","value":{"arrayValue":{"values":[{}]}}}]}}"#);
+        let Some(Value::KvlistValue(list)) = nested else { panic!("a list") };
+        let array = list.values[0].value.as_ref().and_then(|v| v.value.clone());
+        assert_eq!(array, Some(Value::ArrayValue(ArrayValue { values: vec![AnyValue::default()] })));
+    }
+
+    #[test]
+    fn what_follows_the_document_is_an_error() {
+        for document in ["", "{} x", "[]", "{\"resourceSpans\":[", "\u{feff}{}", "{\"resourceSpans\":3}"] {
+            let got = read::<ExportTraceServiceRequest>(document);
+            assert!(matches!(got, Err(Refused::Malformed(_))), "{document}");
+        }
+    }
+}

@@ -1,20 +1,15 @@
 //! OTLP metrics into points, as Prometheus' OTLP receiver does it, plus what it leaves out: deltas, zeros at the
 //! beginning of counters, and Davy's `service` and `version`.
 
-use std::sync::Arc;
-
-use davy_model::{Histogram, Labels, Metadata, MetricType, STALE_NAN, Timestamp, Value, name};
+use davy_model::{Labels, Metadata, MetricType, Timestamp};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::metrics::v1 as otlp;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
-use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
 
 use super::attributes::Interner;
-use super::classic::{self, Classic, suffixed};
-use super::cumulative::{Streams, Total};
-use super::exponential::Exponential;
-use super::labels::{exemplars, point_labels};
+use super::cumulative::Streams;
+use super::family::Family;
+use super::labels::point_labels;
 use super::names::{Suffix, metric_name, unit_name};
 use super::outcome::Tally;
 use super::point::Point;
@@ -22,12 +17,10 @@ use super::resource::{identity, resource, target_info};
 use super::spans::Window;
 
 /// Samples that one request may become; a data point is small, the buckets it names are not.
-const SAMPLES_MAX: usize = 200_000;
+pub(crate) const SAMPLES_MAX: usize = 200_000;
 /// Metric names of one request whose metadata is kept.
 const METADATA_MAX: usize = 10_000;
 const HELP_BYTES_MAX: usize = 1024;
-const QUANTILES_MAX: usize = 64;
-const NO_RECORDED_VALUE: u32 = otlp::DataPointFlags::NoRecordedValueMask as u32;
 
 /// What one request's metrics became. `tally` counts refusals only: a point is accepted when the store has it.
 #[derive(Debug, Default)]
@@ -89,7 +82,7 @@ pub(crate) fn convert(
 }
 
 /// A metric's data with what decides its translation.
-enum Shape<'a> {
+pub(crate) enum Shape<'a> {
     Gauge(&'a [otlp::NumberDataPoint]),
     Sum { points: &'a [otlp::NumberDataPoint], monotonic: bool, temporality: i32 },
     Histogram { points: &'a [otlp::HistogramDataPoint], temporality: i32 },
@@ -148,234 +141,287 @@ fn metadata(metric: &otlp::Metric, shape: &Shape<'_>) -> Metadata {
     }
 }
 
-/// How a point's numbers relate to those before.
-#[derive(Debug, Clone, Copy)]
-enum Temporality {
-    Delta,
-    Cumulative,
-}
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::time::Duration;
 
-impl Temporality {
-    fn of(number: i32) -> Result<Self, String> {
-        match number {
-            1 => Ok(Self::Delta),
-            2 => Ok(Self::Cumulative),
-            other => Err(format!("aggregation temporality {other} is neither delta (1) nor cumulative (2)")),
-        }
-    }
-}
+    use davy_model::Value;
+    use expect_test::{Expect, expect};
 
-/// When a point was taken, and since when it counts.
-#[derive(Debug, Clone, Copy)]
-struct Times {
-    start: Option<Timestamp>,
-    at: Timestamp,
-}
+    use super::*;
+    use crate::otlp::json;
 
-/// One metric of one resource on its way.
-struct Family<'a> {
-    identity: &'a Labels,
-    name: &'a str,
-    /// Identity and name: what all its points share.
-    base: Labels,
-    streams: &'a mut Streams,
-    window: Window,
-    now: Timestamp,
-    samples_left: usize,
-    out: &'a mut Converted,
-}
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+    const WINDOW: Window = Window { from: Timestamp::from_millis(1), to: Timestamp::from_millis(2_000_000) };
 
-impl Family<'_> {
-    fn points(&mut self, shape: Shape<'_>) {
-        match shape {
-            Shape::Gauge(points) => self.each(points, |f, p| f.gauge(p)),
-            Shape::Sum { points, monotonic, temporality } => {
-                self.each(points, |f, p| f.sum(p, monotonic, Temporality::of(temporality)?));
-            }
-            Shape::Histogram { points, temporality } => {
-                self.each(points, |f, p| f.histogram(p, Temporality::of(temporality)?));
-            }
-            Shape::Exponential { points, temporality } => {
-                self.each(points, |f, p| f.exponential(p, Temporality::of(temporality)?));
-            }
-            Shape::Summary(points) => self.each(points, |f, p| f.summary(p)),
-        }
+    /// One resource (`cart`, version 2) with the metrics given in OTLP JSON; `T+n` stands for second n of time.
+    fn request(metrics: &str) -> ExportMetricsServiceRequest {
+        let document = format!(
+            r#"{{"resourceMetrics":[{{"resource":{{"attributes":[
+                {{"key":"service.name","value":{{"stringValue":"cart"}}}},
+                {{"key":"service.version","value":{{"stringValue":"2"}}}},
+                {{"key":"host.name","value":{{"stringValue":"h"}}}}]}},
+                "scopeMetrics":[{{"metrics":[{metrics}]}}]}}]}}"#
+        );
+        let document = regex::Regex::new(r"T\+(\d+)")
+            .expect("a valid pattern")
+            .replace_all(&document, "\"${1}000000000\"")
+            .into_owned();
+        json::from_slice(document.as_bytes(), usize::MAX).expect("a valid document")
     }
 
-    fn each<P>(&mut self, points: &[P], convert: impl Fn(&mut Self, &P) -> Result<Point, String>) {
-        for (i, p) in points.iter().enumerate() {
-            if self.samples_left == 0 {
-                let rest = (points.len() - i) as u64;
-                self.out.tally.refuse(rest, || format!("more than {SAMPLES_MAX} samples in one request"));
-                return;
-            }
-            match convert(self, p) {
-                Ok(point) => {
-                    self.samples_left = self.samples_left.saturating_sub(point.samples());
-                    self.out.points.push(point);
+    /// The identity's labels are left out: they are on every series.
+    fn render(converted: &Converted) -> String {
+        let mut out = String::new();
+        for point in &converted.points {
+            for (i, (labels, value)) in point.series.iter().enumerate() {
+                let identity = ["job", "instance", "service", "version"];
+                assert_eq!(labels.only(&identity).len(), 4, "{labels}");
+                let value = match value {
+                    v if v.is_stale() => "stale".to_owned(),
+                    Value::Float(f) => f.to_string(),
+                    Value::Histogram(h) => format!("{:?} count {} sum {}", h.buckets(), h.count, h.sum),
+                };
+                let zero = point.zero_at.map(|z| format!(" zero@{z}")).unwrap_or_default();
+                let _ = write!(out, "{} {value} @{}{zero}", labels.without(&identity), point.at);
+                for (_, e) in point.exemplars.iter().filter(|(index, _)| *index == i) {
+                    let _ = write!(out, " # {} {} @{}", e.labels, e.value, e.timestamp);
                 }
-                Err(reason) => self.out.tally.refuse(1, || format!("{}: {reason}", self.name)),
+                out.push('\n');
             }
         }
+        let outcome: crate::otlp::Outcome = converted.tally.clone().into();
+        if outcome.rejected > 0 {
+            let _ = writeln!(out, "refused {}: {}", outcome.rejected, outcome.message);
+        }
+        out
     }
 
-    fn gauge(&mut self, p: &otlp::NumberDataPoint) -> Result<Point, String> {
-        let times = self.times(p.start_time_unix_nano, p.time_unix_nano)?;
-        let labels = self.labels(&p.attributes)?;
-        let value = if is_absent(p.flags) { STALE_NAN } else { plain(number(p)?) };
-        Ok(Point::new(times.at, vec![(labels, Value::Float(value))]))
+    #[expect(clippy::needless_pass_by_value, reason = "expect! makes a value")]
+    fn check(metrics: &str, want: Expect) {
+        want.assert_eq(&render(&convert(&request(metrics), &mut Streams::new(), WINDOW, NOW)));
     }
 
-    fn sum(
-        &mut self,
-        p: &otlp::NumberDataPoint,
-        monotonic: bool,
-        temporality: Temporality,
-    ) -> Result<Point, String> {
-        let times = self.times(p.start_time_unix_nano, p.time_unix_nano)?;
-        let labels = self.labels(&p.attributes)?;
-        if is_absent(p.flags) {
-            return Ok(Point::new(times.at, vec![(labels, Value::Float(STALE_NAN))]));
-        }
-        let value = number(p)?;
-        if monotonic && !(value.is_finite() && value >= 0.0) {
-            return Err(format!("counter of value {value}"));
-        }
-        let (value, zero_at) = match temporality {
-            Temporality::Cumulative if monotonic => (value, self.began(&labels, times, value)),
-            Temporality::Cumulative => (plain(value), None),
-            Temporality::Delta if !value.is_finite() => return Err(format!("delta of value {value}")),
-            Temporality::Delta => {
-                let (total, zero_at) = self.total(&labels, times, Total::Number(value))?;
-                let Total::Number(total) = total else { return Err("was another kind of metric".to_owned()) };
-                (total, zero_at.filter(|_| monotonic))
-            }
+    #[test]
+    fn sums_are_counters_or_gauges() {
+        check(
+            r#"{"name":"http.requests","unit":"{request}","sum":{"isMonotonic":true,"aggregationTemporality":2,
+                "dataPoints":[{"asInt":"3","startTimeUnixNano":T+900,"timeUnixNano":T+1000,
+                  "attributes":[{"key":"http.route","value":{"stringValue":"/a"}},
+                                {"key":"version","value":{"stringValue":"theirs"}}]}]}},
+               {"name":"queue.size","unit":"1","sum":{"aggregationTemporality":2,
+                "dataPoints":[{"asDouble":-2.5,"timeUnixNano":T+1000}]}},
+               {"name":"cpu.utilization","unit":"1","gauge":{"dataPoints":[{"asDouble":0.5,"timeUnixNano":T+1000}]}}"#,
+            expect![[r#"
+                http_requests_total{exported_version="theirs", http_route="/a"} 3 @1000 zero@900
+                queue_size -2.5 @1000
+                cpu_utilization_ratio 0.5 @1000
+            "#]],
+        );
+    }
+
+    #[test]
+    fn explicit_histograms_become_cumulative_buckets() {
+        check(
+            r#"{"name":"http.server.request.duration","unit":"s","histogram":{"aggregationTemporality":2,
+                "dataPoints":[{"timeUnixNano":T+1000,"startTimeUnixNano":T+10,"count":6,"sum":2.5,
+                  "explicitBounds":[0.005,0.5,1],"bucketCounts":["1","2","0","3"],
+                  "exemplars":[{"timeUnixNano":T+999,"asDouble":0.5,
+                    "traceId":"0102030405060708090a0b0c0d0e0f10","spanId":"0102030405060708",
+                    "filteredAttributes":[{"key":"user","value":{"stringValue":"x"}}]}]}]}},
+               {"name":"bare","histogram":{"aggregationTemporality":2,
+                "dataPoints":[{"timeUnixNano":T+1000,"count":6}]}}"#,
+            expect![[r#"
+                http_server_request_duration_seconds_bucket{le="0.005"} 1 @1000
+                http_server_request_duration_seconds_bucket{le="0.5"} 3 @1000 # {span_id="0102030405060708", trace_id="0102030405060708090a0b0c0d0e0f10", user="x"} 0.5 @999
+                http_server_request_duration_seconds_bucket{le="1"} 3 @1000
+                http_server_request_duration_seconds_bucket{le="+Inf"} 6 @1000
+                http_server_request_duration_seconds_count 6 @1000
+                http_server_request_duration_seconds_sum 2.5 @1000
+                bare_bucket{le="+Inf"} 6 @1000
+                bare_count 6 @1000
+            "#]],
+        );
+    }
+
+    #[test]
+    fn exponential_histograms_become_native_ones() {
+        check(
+            r#"{"name":"latency","unit":"s","exponentialHistogram":{"aggregationTemporality":2,
+                "dataPoints":[{"timeUnixNano":T+1000,"startTimeUnixNano":T+999,"count":"7","sum":9,"scale":0,
+                  "zeroCount":1,"zeroThreshold":0.25,"positive":{"offset":0,"bucketCounts":[2,3]},
+                  "negative":{"offset":-1,"bucketCounts":["1"]}}]}}"#,
+            expect![[r#"
+                latency_seconds [(-1.0, -0.5, 1.0), (-0.25, 0.25, 1.0), (1.0, 2.0, 2.0), (2.0, 4.0, 3.0)] count 7 sum 9 @1000 zero@999
+            "#]],
+        );
+    }
+
+    #[test]
+    fn summaries_become_quantiles() {
+        check(
+            r#"{"name":"rpc","unit":"ms","summary":{"dataPoints":[{"timeUnixNano":T+1000,"count":4,"sum":10,
+                "quantileValues":[{"quantile":0.5,"value":2},{"quantile":1,"value":"NaN"}]}]}}"#,
+            expect![[r#"
+                rpc_milliseconds{quantile="0.5"} 2 @1000
+                rpc_milliseconds{quantile="1"} NaN @1000
+                rpc_milliseconds_count 4 @1000
+                rpc_milliseconds_sum 10 @1000
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_point_without_a_value_ends_its_series() {
+        check(
+            r#"{"name":"g","gauge":{"dataPoints":[{"flags":1,"timeUnixNano":T+1000}]}},
+               {"name":"h","histogram":{"aggregationTemporality":2,
+                 "dataPoints":[{"flags":1,"explicitBounds":[1],"timeUnixNano":T+1000}]}},
+               {"name":"e","exponentialHistogram":{"aggregationTemporality":2,
+                 "dataPoints":[{"flags":1,"timeUnixNano":T+1000}]}}"#,
+            expect![[r#"
+                g stale @1000
+                h_bucket{le="1"} stale @1000
+                h_bucket{le="+Inf"} stale @1000
+                h_count stale @1000
+                h_sum stale @1000
+                e stale @1000
+            "#]],
+        );
+    }
+
+    #[test]
+    fn deltas_are_summed_up_over_requests() {
+        let mut streams = Streams::new();
+        let mut push = |start: u32, at: u32| {
+            let metrics = format!(
+                r#"{{"name":"n","sum":{{"isMonotonic":true,"aggregationTemporality":1,"dataPoints":[
+                     {{"asInt":2,"startTimeUnixNano":T+{start},"timeUnixNano":T+{at}}}]}}}},
+                   {{"name":"h","histogram":{{"aggregationTemporality":1,"dataPoints":[
+                     {{"count":3,"sum":1,"explicitBounds":[1],"bucketCounts":[1,2],
+                       "startTimeUnixNano":T+{start},"timeUnixNano":T+{at}}}]}}}},
+                   {{"name":"e","exponentialHistogram":{{"aggregationTemporality":1,"dataPoints":[
+                     {{"count":1,"scale":0,"positive":{{"bucketCounts":[1]}},
+                       "startTimeUnixNano":T+{start},"timeUnixNano":T+{at}}}]}}}}"#
+            );
+            render(&convert(&request(&metrics), &mut streams, WINDOW, NOW))
         };
-        let exemplars = exemplars(&p.exemplars, self.window).map(|e| (0, e)).collect();
-        Ok(Point { at: times.at, zero_at, series: vec![(labels, Value::Float(value))], exemplars })
+        push(980, 990);
+        expect![[r#"
+            n_total 4 @1000
+            h_bucket{le="1"} 2 @1000
+            h_bucket{le="+Inf"} 6 @1000
+            h_count 6 @1000
+            h_sum 2 @1000
+            e [(1.0, 2.0, 2.0)] count 2 sum 0 @1000
+        "#]]
+        .assert_eq(&push(990, 1000));
+        assert!(push(990, 1000).starts_with("refused 3: n_total: delta at 1000 is not newer"));
     }
 
-    fn histogram(&mut self, p: &otlp::HistogramDataPoint, temporality: Temporality) -> Result<Point, String> {
-        let times = self.times(p.start_time_unix_nano, p.time_unix_nano)?;
-        let labels = self.labels(&p.attributes)?;
-        if is_absent(p.flags) {
-            return Ok(Point::new(times.at, classic::stale_series(p, &labels)));
-        }
-        let histogram = Classic::from_otlp(p)?;
-        let (histogram, zero_at) = match temporality {
-            Temporality::Cumulative => {
-                let zero_at = self.began(&labels, times, histogram.count() as f64);
-                (histogram, zero_at)
-            }
-            Temporality::Delta if !histogram.has_finite_sum() => {
-                return Err("delta without a finite sum".to_owned());
-            }
-            Temporality::Delta => match self.total(&labels, times, Total::Classic(histogram))? {
-                (Total::Classic(total), zero_at) => (total, zero_at),
-                _ => return Err("was another kind of metric".to_owned()),
-            },
+    #[test]
+    fn what_cannot_be_true_is_refused_with_the_first_reason() {
+        let refused = |metric: &str, reason: &str| {
+            let converted = convert(&request(metric), &mut Streams::new(), WINDOW, NOW);
+            let outcome: crate::otlp::Outcome = converted.tally.into();
+            assert_eq!((outcome.rejected, converted.points.len()), (1, 0), "{metric}");
+            assert!(outcome.message.contains(reason), "got {}, expected {reason}", outcome.message);
         };
-        let exemplars =
-            exemplars(&p.exemplars, self.window).map(|e| (histogram.bucket_of(e.value), e)).collect();
-        Ok(Point { at: times.at, zero_at, series: histogram.series(&labels), exemplars })
-    }
-
-    fn exponential(
-        &mut self,
-        p: &otlp::ExponentialHistogramDataPoint,
-        temporality: Temporality,
-    ) -> Result<Point, String> {
-        let times = self.times(p.start_time_unix_nano, p.time_unix_nano)?;
-        let labels = self.labels(&p.attributes)?;
-        if is_absent(p.flags) {
-            let stale = Histogram { sum: STALE_NAN, ..Histogram::default() };
-            return Ok(Point::new(times.at, vec![(labels, Value::Histogram(Arc::new(stale)))]));
-        }
-        let histogram = Exponential::from_otlp(p)?;
-        let (histogram, zero_at) = match temporality {
-            Temporality::Cumulative => {
-                let zero_at = self.began(&labels, times, histogram.count() as f64);
-                (histogram, zero_at)
-            }
-            Temporality::Delta if !histogram.has_finite_sum() => {
-                return Err("delta without a finite sum".to_owned());
-            }
-            Temporality::Delta => match self.total(&labels, times, Total::Exponential(histogram))? {
-                (Total::Exponential(total), zero_at) => (total, zero_at),
-                _ => return Err("was another kind of metric".to_owned()),
-            },
+        let sum = |rest: &str| format!(r#"{{"name":"n","sum":{{"dataPoints":[{{"timeUnixNano":T+1000{rest}"#);
+        refused(r#"{"name":"n"}"#, "has no data");
+        refused(r#"{"name":"@","gauge":{"dataPoints":[{"asInt":1,"timeUnixNano":T+1000}]}}"#, "no letter");
+        refused(r#"{"name":"n","gauge":{"dataPoints":[{"timeUnixNano":T+1000}]}}"#, "has no value");
+        refused(r#"{"name":"n","gauge":{"dataPoints":[{"asInt":1}]}}"#, "timestamp 0, accepted");
+        refused(
+            r#"{"name":"n","gauge":{"dataPoints":[{"asInt":1,"timeUnixNano":T+99999999}]}}"#,
+            "timestamp",
+        );
+        refused(&sum(r#","asInt":1}]}}"#), "temporality 0");
+        let monotonic = r#"}],"isMonotonic":true,"aggregationTemporality":2}}"#;
+        refused(&sum(&format!(r#","asDouble":"NaN"{monotonic}"#)), "counter of value NaN");
+        refused(&sum(&format!(r#","asInt":-1{monotonic}"#)), "counter of value -1");
+        refused(&sum(r#","asDouble":"Infinity"}],"aggregationTemporality":1}}"#), "delta of value inf");
+        let histogram = |point: &str| {
+            format!(
+                r#"{{"name":"h","histogram":{{"aggregationTemporality":2,"dataPoints":[{{"timeUnixNano":T+1000,{point}}}]}}}}"#
+            )
         };
-        let mut native = histogram.to_native();
-        native.sum = plain(native.sum);
-        let exemplars = exemplars(&p.exemplars, self.window).map(|e| (0, e)).collect();
-        let series = vec![(labels, Value::Histogram(Arc::new(native)))];
-        Ok(Point { at: times.at, zero_at, series, exemplars })
+        refused(
+            &histogram(r#""count":1,"explicitBounds":[1],"bucketCounts":[1]"#),
+            "1 bucket counts, expected 2",
+        );
+        refused(&histogram(r#""count":9,"explicitBounds":[1],"bucketCounts":[1,1]"#), "buckets disagree");
+        refused(&histogram(r#""count":2,"explicitBounds":[2,1],"bucketCounts":[1,1,0]"#), "not ascending");
+        refused(&histogram(r#""count":1,"explicitBounds":["NaN"],"bucketCounts":[1,0]"#), "not ascending");
+        refused(
+            r#"{"name":"s","summary":{"dataPoints":[{"timeUnixNano":T+1000,"quantileValues":[{"quantile":2}]}]}}"#,
+            "bad summary",
+        );
+        let long = "v".repeat(3000);
+        refused(
+            &format!(
+                r#"{{"name":"g","gauge":{{"dataPoints":[{{"asInt":1,"timeUnixNano":T+1000,
+                   "attributes":[{{"key":"k","value":{{"stringValue":"{long}"}}}}]}}]}}}}"#
+            ),
+            "attribute k of 3000 bytes",
+        );
     }
 
-    fn summary(&mut self, p: &otlp::SummaryDataPoint) -> Result<Point, String> {
-        let times = self.times(p.start_time_unix_nano, p.time_unix_nano)?;
-        let labels = self.labels(&p.attributes)?;
-        let quantiles = &p.quantile_values;
-        if quantiles.len() > QUANTILES_MAX || quantiles.iter().any(|q| !(0.0..=1.0).contains(&q.quantile)) {
-            return Err(format!(
-                "bad summary: {} quantiles, at most {QUANTILES_MAX} within 0..1",
-                quantiles.len()
-            ));
-        }
-        let value = |v: f64| Value::Float(if is_absent(p.flags) { STALE_NAN } else { plain(v) });
-        let mut series: Vec<_> = quantiles
-            .iter()
-            .map(|q| {
-                let mut of_quantile = labels.builder();
-                of_quantile.set(name::QUANTILE, &q.quantile.to_string());
-                (of_quantile.build(), value(q.value))
-            })
-            .collect();
-        series.push((suffixed(&labels, "_count"), value(p.count as f64)));
-        series.push((suffixed(&labels, "_sum"), value(p.sum)));
-        Ok(Point::new(times.at, series))
+    #[test]
+    fn a_label_set_that_appears_in_a_later_export_starts_from_zero() {
+        let mut streams = Streams::new();
+        let mut push = |at: u32, codes: &[u32]| {
+            let points: Vec<_> = codes
+                .iter()
+                .map(|code| {
+                    format!(
+                        r#"{{"asInt":7,"startTimeUnixNano":T+1,"timeUnixNano":T+{at},
+                            "attributes":[{{"key":"code","value":{{"intValue":{code}}}}}]}}"#
+                    )
+                })
+                .collect();
+            let points = points.join(",");
+            let metric = format!(
+                r#"{{"name":"n","sum":{{"isMonotonic":true,"aggregationTemporality":2,"dataPoints":[{points}]}}}}"#
+            );
+            render(&convert(&request(&metric), &mut streams, WINDOW, NOW))
+        };
+        push(990, &[200]);
+        expect![[r#"
+            n_total{code="200"} 7 @1000
+            n_total{code="500"} 7 @1000 zero@990
+        "#]]
+        .assert_eq(&push(1000, &[200, 500]));
     }
 
-    fn labels(&self, attributes: &[KeyValue]) -> Result<Labels, String> {
-        point_labels(self.identity, self.name, attributes)
+    #[test]
+    fn metadata_and_target_info_are_passed_on() {
+        let metric = r#"{"name":"cpu.time","description":"CPU","unit":"s","sum":{"isMonotonic":true,
+            "aggregationTemporality":2,"dataPoints":[]}}"#;
+        let converted = convert(&request(metric), &mut Streams::new(), WINDOW, NOW);
+        let want =
+            Metadata { metric_type: MetricType::Counter, help: "CPU".to_owned(), unit: "seconds".to_owned() };
+        assert_eq!(converted.metadata, [("cpu_time_seconds_total".to_owned(), want)]);
+        let info = converted.resources[0].target_info.as_ref().map(Labels::to_string);
+        let want = r#"target_info{host_name="h", instance="h", job="cart", service="cart", service_version="2", version="2"}"#;
+        assert_eq!(info.as_deref(), Some(want));
     }
 
-    fn times(&self, start_nanos: u64, at_nanos: u64) -> Result<Times, String> {
-        let at = Timestamp::from_nanos(at_nanos);
-        if at < self.window.from || at > self.window.to {
-            return Err(format!("timestamp {at}, accepted is {} to {}", self.window.from, self.window.to));
-        }
-        let start = (start_nanos > 0).then(|| Timestamp::from_nanos(start_nanos));
-        Ok(Times { start, at })
+    #[test]
+    fn one_request_becomes_a_bounded_number_of_samples() {
+        let bounds: Vec<_> = (1..500).map(|i| i.to_string()).collect();
+        let counts = vec!["0"; 500].join(",");
+        let point = format!(
+            r#"{{"timeUnixNano":T+1000,"count":0,"explicitBounds":[{}],"bucketCounts":[{counts}]}}"#,
+            bounds.join(",")
+        );
+        let points = vec![point; 500].join(",");
+        let metric =
+            format!(r#"{{"name":"h","histogram":{{"aggregationTemporality":2,"dataPoints":[{points}]}}}}"#);
+        let converted = convert(&request(&metric), &mut Streams::new(), WINDOW, NOW + Duration::ZERO);
+        let samples: usize = converted.points.iter().map(Point::samples).sum();
+        assert!((SAMPLES_MAX..SAMPLES_MAX + 1000).contains(&samples), "{samples}");
+        assert_eq!(converted.points.len() as u64 + converted.tally.rejected, 500);
     }
-
-    fn began(&mut self, labels: &Labels, times: Times, level: f64) -> Option<Timestamp> {
-        self.streams.cumulative(labels, &self.base, times.start, times.at, level, self.now)
-    }
-
-    fn total(
-        &mut self,
-        labels: &Labels,
-        times: Times,
-        increment: Total,
-    ) -> Result<(Total, Option<Timestamp>), String> {
-        self.streams.delta(labels, times.start, times.at, increment, self.now)
-    }
-}
-
-fn is_absent(flags: u32) -> bool {
-    flags & NO_RECORDED_VALUE != 0
-}
-
-fn number(p: &otlp::NumberDataPoint) -> Result<f64, String> {
-    match p.value {
-        Some(Number::AsDouble(d)) => Ok(d),
-        Some(Number::AsInt(i)) => Ok(i as f64),
-        None => Err("data point has no value".to_owned()),
-    }
-}
-
-/// A NaN from outside must not look like the staleness marker.
-fn plain(value: f64) -> f64 {
-    if value.is_nan() { f64::NAN } else { value }
 }

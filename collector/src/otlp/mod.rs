@@ -19,6 +19,7 @@ mod classic;
 mod cumulative;
 mod decode;
 mod exponential;
+mod family;
 mod grpc;
 mod http;
 mod json;

@@ -244,3 +244,116 @@ fn counted_kind(kind: SpanKind) -> Option<&'static str> {
         SpanKind::Unspecified | SpanKind::Internal | SpanKind::Client | SpanKind::Producer => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use davy_model::{AttributeValue, Resource, SpanId, TraceId};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn span(name: &str, kind: SpanKind, status: SpanStatus, millis: u64) -> Span {
+        let text = |s: &str| AttributeValue::String(s.into());
+        let resource = Resource {
+            attributes: vec![
+                ("service.name".into(), text("cart")),
+                ("service.version".into(), text("2")),
+                ("host.name".into(), text("h")),
+            ],
+        };
+        Span {
+            trace_id: TraceId([1; 16]),
+            span_id: SpanId([2; 8]),
+            parent_span_id: SpanId::default(),
+            trace_state: "".into(),
+            resource: Arc::new(resource),
+            scope: "".into(),
+            name: name.into(),
+            kind,
+            start_nanos: 0,
+            end_nanos: millis * 1_000_000,
+            status,
+            status_message: "".into(),
+            attributes: Vec::new(),
+            events: Vec::new(),
+            links: Vec::new(),
+        }
+    }
+
+    fn value(point: &Point, metric: &str, le: Option<&str>) -> f64 {
+        let found = point.series.iter().find(|(l, _)| l.metric_name() == metric && l.get("le") == le);
+        found.and_then(|(_, v)| v.as_float()).expect("the series is there")
+    }
+
+    #[test]
+    fn calls_and_latencies_are_counted_with_a_zero_first() {
+        let mut metrics = SpanMetrics::new();
+        let spans = [
+            span("GET /", SpanKind::Server, SpanStatus::Unset, 1),
+            span("GET /", SpanKind::Server, SpanStatus::Unset, 3),
+            span("GET /", SpanKind::Server, SpanStatus::Error, 60_000),
+            span("inner", SpanKind::Internal, SpanStatus::Unset, 1),
+            span("out", SpanKind::Client, SpanStatus::Error, 1),
+        ];
+        let points = metrics.observe(&spans, NOW);
+        let [failed, fine] = &points[..] else { panic!("two groups, got {}", points.len()) };
+        assert_eq!(
+            fine.series.last().expect("calls").0.to_string(),
+            r#"traces_spanmetrics_calls_total{instance="h", service="cart", span_kind="SPAN_KIND_SERVER", span_name="GET /", status_code="STATUS_CODE_UNSET", version="2"}"#
+        );
+        assert_eq!((fine.at, fine.zero_at), (NOW, Some(NOW - Duration::from_millis(1))));
+        let bucket = "traces_spanmetrics_latency_bucket";
+        assert_eq!(value(fine, bucket, Some("0.001")), 1.0, "1 ms lies within its bound");
+        assert_eq!(value(fine, bucket, Some("0.002828427")), 1.0);
+        assert_eq!(value(fine, bucket, Some("0.003363586")), 2.0);
+        assert_eq!(value(fine, bucket, Some("16.384")), 2.0);
+        assert_eq!(value(fine, "traces_spanmetrics_latency_sum", None), 0.004);
+        assert_eq!(value(failed, bucket, Some("16.384")), 0.0);
+        assert_eq!(value(failed, bucket, Some("+Inf")), 1.0);
+        assert_eq!(value(failed, CALLS, None), 1.0);
+        let (index, exemplar) = &failed.exemplars[0];
+        assert_eq!(failed.series[*index].0.get("le"), Some("+Inf"));
+        assert_eq!(exemplar.value, 60.0);
+    }
+
+    #[test]
+    fn totals_grow_and_times_never_repeat() {
+        let mut metrics = SpanMetrics::new();
+        let spans = [span("GET /", SpanKind::Consumer, SpanStatus::Ok, 1)];
+        metrics.observe(&spans, NOW);
+        let second = metrics.observe(&spans, NOW);
+        assert_eq!(value(&second[0], CALLS, None), 2.0);
+        assert_eq!((second[0].at, second[0].zero_at), (NOW + Duration::from_millis(1), None));
+    }
+
+    #[test]
+    fn a_lost_batch_was_never_counted() {
+        let mut metrics = SpanMetrics::new();
+        let spans = [span("GET /", SpanKind::Server, SpanStatus::Ok, 1)];
+        metrics.observe(&spans, NOW);
+        metrics.commit();
+        metrics.observe(&spans, NOW + Duration::from_secs(1));
+        metrics.rollback();
+        let again = metrics.observe(&spans, NOW + Duration::from_secs(2));
+        assert_eq!(value(&again[0], CALLS, None), 2.0);
+    }
+
+    #[test]
+    fn names_beyond_the_limit_are_counted_together() {
+        let mut metrics = SpanMetrics::new();
+        let spans: Vec<_> = (0..NAMES_PER_SERVICE_MAX + 50)
+            .map(|i| span(&format!("GET /{i}"), SpanKind::Server, SpanStatus::Ok, 1))
+            .collect();
+        let points = metrics.observe(&spans, NOW);
+        assert_eq!(points.len(), NAMES_PER_SERVICE_MAX + 1);
+        let of_other = |p: &&Point| p.series[0].0.get("span_name") == Some(OTHER);
+        assert_eq!(value(points.iter().find(of_other).expect("other"), CALLS, None), 50.0);
+        metrics.commit();
+        metrics.sweep(NOW + IDLE_MAX * 2);
+        assert_eq!(
+            metrics.observe(&spans[..1], NOW + IDLE_MAX * 2)[0].series[0].0.get("span_name"),
+            Some("GET /0")
+        );
+    }
+}

@@ -153,3 +153,108 @@ pub(crate) fn trace_id(bytes: &[u8]) -> Option<TraceId> {
 pub(crate) fn span_id(bytes: &[u8]) -> Option<SpanId> {
     bytes.try_into().ok().map(SpanId)
 }
+
+#[cfg(test)]
+mod tests {
+    use davy_model::AttributeValue;
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+    use opentelemetry_proto::tonic::resource::v1::Resource as OtlpResource;
+
+    use super::*;
+    use crate::otlp::outcome::Outcome;
+
+    const SECOND: u64 = 1_000_000_000;
+    const WINDOW: Window = Window { from: Timestamp::from_millis(1), to: Timestamp::from_millis(2_000_000) };
+
+    fn span() -> otlp::Span {
+        otlp::Span {
+            trace_id: vec![1; 16],
+            span_id: vec![2; 8],
+            name: "GET /".to_owned(),
+            kind: 2,
+            start_time_unix_nano: 1000 * SECOND,
+            end_time_unix_nano: 1001 * SECOND,
+            ..otlp::Span::default()
+        }
+    }
+
+    fn converted(spans: Vec<otlp::Span>) -> Converted {
+        let name = KeyValue {
+            key: "service.name".to_owned(),
+            value: Some(AnyValue { value: Some(any_value::Value::StringValue("cart".to_owned())) }),
+            ..KeyValue::default()
+        };
+        let from_resource = otlp::ResourceSpans {
+            resource: Some(OtlpResource { attributes: vec![name], ..OtlpResource::default() }),
+            scope_spans: vec![otlp::ScopeSpans { spans, ..otlp::ScopeSpans::default() }],
+            ..otlp::ResourceSpans::default()
+        };
+        convert(&ExportTraceServiceRequest { resource_spans: vec![from_resource] }, WINDOW)
+    }
+
+    #[test]
+    fn a_span_keeps_what_it_says() {
+        let text = |s: &str| Some(AnyValue { value: Some(any_value::Value::StringValue(s.to_owned())) });
+        let attribute = KeyValue { key: "http.route".to_owned(), value: text("/"), ..KeyValue::default() };
+        let sent = otlp::Span {
+            parent_span_id: vec![3; 8],
+            status: Some(otlp::Status { message: "boom".to_owned(), code: 2 }),
+            attributes: vec![attribute],
+            events: vec![otlp::span::Event { name: "e".to_owned(), ..Default::default() }],
+            links: vec![
+                otlp::span::Link { trace_id: vec![4; 16], span_id: vec![5; 8], ..Default::default() },
+                otlp::span::Link::default(),
+            ],
+            ..span()
+        };
+        let got = converted(vec![sent]);
+        let [span] = &got.spans[..] else { panic!("one span") };
+        assert_eq!(span.resource.service(), "cart");
+        assert_eq!(
+            (span.kind, span.status, &*span.status_message),
+            (SpanKind::Server, SpanStatus::Error, "boom")
+        );
+        assert_eq!((span.parent_span_id, span.duration_nanos()), (SpanId([3; 8]), SECOND));
+        assert_eq!(span.attribute("http.route"), Some(&AttributeValue::String("/".into())));
+        assert_eq!((span.events.len(), span.links.len()), (1, 1), "a link without ids leads nowhere");
+        assert_eq!((got.tally.accepted, got.truncated), (1, 0));
+    }
+
+    #[test]
+    fn impossible_spans_are_refused_and_the_rest_is_kept() {
+        let broken: [(fn(&mut otlp::Span), &str); 6] = [
+            (|s| s.trace_id = vec![0; 16], "trace id"),
+            (|s| s.trace_id = vec![1; 15], "got 15 bytes"),
+            (|s| s.span_id.clear(), "span id"),
+            (|s| s.start_time_unix_nano = 0, "no start time"),
+            (|s| s.end_time_unix_nano = 990 * SECOND, "10000 ms before it starts"),
+            (|s| s.end_time_unix_nano = u64::MAX, "accepted is 0.001 to 2000"),
+        ];
+        for (change, reason) in broken {
+            let mut bad = span();
+            change(&mut bad);
+            let got = converted(vec![bad, span()]);
+            let outcome: Outcome = got.tally.into();
+            assert_eq!((outcome.accepted, outcome.rejected, got.spans.len()), (1, 1, 1), "{reason}");
+            assert!(outcome.message.contains(reason), "got {}, expected {reason}", outcome.message);
+        }
+    }
+
+    #[test]
+    fn a_clock_set_back_a_little_is_forgiven() {
+        let got = converted(vec![otlp::Span { end_time_unix_nano: 1000 * SECOND - 5, ..span() }]);
+        assert_eq!(got.spans[0].duration_nanos(), 0);
+    }
+
+    #[test]
+    fn sizes_are_bounded() {
+        let event = otlp::span::Event::default();
+        let long = otlp::Span { name: "n".repeat(9000), events: vec![event; 200], ..span() };
+        let got = converted(vec![long]);
+        assert_eq!((got.spans[0].events.len(), got.spans[0].name.len()), (EVENTS_MAX, 4096));
+        assert_eq!(got.truncated, 72 + 1);
+
+        let got = converted(vec![span(); SPANS_MAX as usize + 5]);
+        assert_eq!((got.tally.accepted, got.tally.rejected), (SPANS_MAX, 5));
+    }
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use davy_model::{Clock, Timestamp};
-use davy_store::{Appender, Durability, Refusal, Store};
+use davy_store::{Appender, Durability, Error, Refusal, Store};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
@@ -91,7 +91,7 @@ impl Writer {
         let now = self.clock.now();
         self.sweep(now);
         let written = self.append(works, now).and_then(|(appender, outcomes)| {
-            appender.commit(Durability::Sync).map_err(|e| Refused::Unavailable(e.to_string()))?;
+            appender.commit(Durability::Sync).map_err(|e| unavailable(&e))?;
             Ok(outcomes)
         });
         match written {
@@ -185,7 +185,7 @@ fn append_point(appender: &mut Appender, point: Point, tally: &mut Tally) -> Res
         if let Some(at) = point.zero_at
             && let Err(why) = appender.append(series, at, zero(&value))
         {
-            // After a restart the series may have later samples already: it did not begin at zero then.
+            // The series has a sample at that time already: it did not stand at zero then.
             unless_full(why)?;
         }
         if let Err(why) = appender.append(series, point.at, value) {
@@ -204,6 +204,15 @@ fn append_point(appender: &mut Appender, point: Point, tally: &mut Tally) -> Res
     Ok(())
 }
 
+/// What a sender may know; paths and details are for the log.
+fn unavailable(error: &Error) -> Refused {
+    warn!(%error, "commit failed");
+    match error {
+        Error::DiskFull { .. } | Error::Backlog { .. } => Refused::Unavailable(error.to_string()),
+        _ => Refused::Unavailable("storage error, see davy's log".to_owned()),
+    }
+}
+
 /// A full disk is nobody's fault here and passes: the sender keeps the batch and tries again.
 fn unless_full(refusal: Refusal) -> Result<Refusal, Refused> {
     match refusal {
@@ -211,6 +220,7 @@ fn unless_full(refusal: Refusal) -> Result<Refusal, Refused> {
         Refusal::SeriesLimit { .. }
         | Refusal::OutOfOrder { .. }
         | Refusal::Duplicate { .. }
-        | Refusal::OutOfBounds { .. } => Ok(refusal),
+        | Refusal::OutOfBounds { .. }
+        | Refusal::UnknownSeries => Ok(refusal),
     }
 }
