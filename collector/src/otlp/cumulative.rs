@@ -85,7 +85,11 @@ impl Streams {
             }
             Some(_) => None,
             // The whole metric was exported a moment ago without this stream: it stood at zero then.
-            None => exported_before.max(start).filter(|zero| at.since(*zero) <= BEGINNING_MAX),
+            // A start within the millisecond of the point is still before it.
+            None => exported_before
+                .max(start)
+                .filter(|zero| *zero <= at && at.since(*zero) <= BEGINNING_MAX)
+                .map(|zero| zero.min(at - TICK)),
         };
         let stream = Stream { start, last: at, total: Total::Number(level) };
         // Unless it is remembered, the next point would get a zero too.
@@ -182,6 +186,13 @@ mod tests {
         let mut s = Streams::new();
         assert_eq!(cumulative(&mut s, 1000, 1010, 3.0), Some(at(1000)));
         assert_eq!(cumulative(&mut s, 1000, 1020, 4.0), None);
+    }
+
+    #[test]
+    fn a_counter_that_began_within_the_millisecond_gets_a_zero_before_it() {
+        let mut s = Streams::new();
+        assert_eq!(cumulative(&mut s, 1000, 1000, 3.0), Some(at(1000) - TICK));
+        assert_eq!(cumulative(&mut Streams::new(), 1001, 1000, 3.0), None, "began after it was read");
     }
 
     #[test]
