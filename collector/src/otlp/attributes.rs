@@ -115,9 +115,8 @@ impl Json {
             Value::StringValueStrindex(i) => drop(write!(self.out, "{i}")),
             Value::DoubleValue(d) if d.is_finite() => drop(write!(self.out, "{d}")),
             Value::DoubleValue(d) if d.is_nan() => self.out.push_str("\"NaN\""),
-            Value::DoubleValue(d) => {
-                self.out.push_str(if *d > 0.0 { "\"Infinity\"" } else { "\"-Infinity\"" })
-            }
+            Value::DoubleValue(d) if *d > 0.0 => self.out.push_str("\"Infinity\""),
+            Value::DoubleValue(_) => self.out.push_str("\"-Infinity\""),
             Value::BytesValue(b) => self.string(&BASE64.encode(&b[..b.len().min(TEXT_BYTES_MAX)])),
             Value::ArrayValue(array) => {
                 let items = array.values.iter();

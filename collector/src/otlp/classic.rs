@@ -3,6 +3,8 @@
 use davy_model::{Labels, STALE_NAN, Value, name};
 use opentelemetry_proto::tonic::metrics::v1::HistogramDataPoint;
 
+use super::point::plain;
+
 /// Bounds of one histogram; SDKs use 15 by default.
 const BOUNDS_MAX: usize = 512;
 
@@ -69,7 +71,7 @@ impl Classic {
         series.push((bucket(base, "+Inf"), Value::Float(self.count as f64)));
         series.push((suffixed(base, "_count"), Value::Float(self.count as f64)));
         if let Some(sum) = self.sum {
-            series.push((suffixed(base, "_sum"), Value::Float(sum)));
+            series.push((suffixed(base, "_sum"), Value::Float(plain(sum))));
         }
         series
     }

@@ -3,9 +3,10 @@
 //!
 //! Source of the rules: OpenTelemetry's metrics data model, "Resets and Gaps" and "Delta-to-Cumulative".
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use davy_model::{Labels, Timestamp};
+use davy_model::{Labels, Timestamp, Value};
 
 use super::classic::Classic;
 use super::exponential::Exponential;
@@ -30,6 +31,41 @@ pub(crate) enum Total {
 }
 
 impl Total {
+    /// What a counter of it would show.
+    pub(crate) fn level(&self) -> f64 {
+        match self {
+            Self::Number(n) => *n,
+            Self::Classic(h) => h.count() as f64,
+            Self::Exponential(h) => h.count() as f64,
+        }
+    }
+
+    /// Its series; `labels` carry the family's name.
+    pub(crate) fn series(&self, labels: &Labels) -> Vec<(Labels, Value)> {
+        match self {
+            Self::Number(n) => vec![(labels.clone(), Value::Float(*n))],
+            Self::Classic(h) => h.series(labels),
+            Self::Exponential(h) => vec![(labels.clone(), Value::Histogram(Arc::new(h.to_native())))],
+        }
+    }
+
+    /// Which of the series an exemplar of this value belongs to.
+    pub(crate) fn index_of(&self, value: f64) -> usize {
+        match self {
+            Self::Classic(h) => h.bucket_of(value),
+            Self::Number(_) | Self::Exponential(_) => 0,
+        }
+    }
+
+    /// Whether adding it keeps a running total a number.
+    fn is_finite(&self) -> bool {
+        match self {
+            Self::Number(n) => n.is_finite(),
+            Self::Classic(h) => h.has_finite_sum(),
+            Self::Exponential(h) => h.has_finite_sum(),
+        }
+    }
+
     /// `false`, and nothing added, if the two cannot be summed.
     fn add(&mut self, more: &Self) -> bool {
         match (self, more) {
@@ -105,6 +141,9 @@ impl Streams {
         increment: Total,
         now: Timestamp,
     ) -> Result<(Total, Option<Timestamp>), String> {
+        if !increment.is_finite() {
+            return Err("delta whose sum is not finite".to_owned());
+        }
         let (total, zero_at) = match self.streams.get(key) {
             None if !self.streams.has_room() => {
                 return Err(format!("limit of {STREAMS_MAX} delta streams reached"));

@@ -7,6 +7,8 @@ use davy_model::{BucketSpan, Histogram};
 use opentelemetry_proto::tonic::metrics::v1::ExponentialHistogramDataPoint;
 use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
 
+use super::point::plain;
+
 /// Prometheus' schemas.
 const SCALE_MIN: i32 = -4;
 const SCALE_MAX: i32 = 8;
@@ -128,7 +130,7 @@ impl Exponential {
             zero_threshold: self.zero_threshold,
             zero_count: self.zero_count as f64,
             count: self.count as f64,
-            sum: self.sum.unwrap_or(0.0),
+            sum: plain(self.sum.unwrap_or(0.0)),
             positive_spans,
             positive_counts,
             negative_spans,

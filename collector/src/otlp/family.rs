@@ -12,7 +12,7 @@ use super::cumulative::{Streams, Total};
 use super::exponential::Exponential;
 use super::labels::{exemplars, point_labels};
 use super::metrics::{Converted, SAMPLES_MAX, Shape};
-use super::point::Point;
+use super::point::{Point, plain};
 use super::spans::Window;
 
 const QUANTILES_MAX: usize = 64;
@@ -56,9 +56,9 @@ pub(crate) struct Family<'a> {
 }
 
 impl Family<'_> {
-    pub(crate) fn points(&mut self, shape: Shape<'_>) {
-        match shape {
-            Shape::Gauge(points) => self.each(points, |f, p| f.gauge(p)),
+    pub(crate) fn points(&mut self, shape: &Shape<'_>) {
+        match *shape {
+            Shape::Gauge(points) => self.each(points, Self::gauge),
             Shape::Sum { points, monotonic, temporality } => {
                 self.each(points, |f, p| f.sum(p, monotonic, Temporality::of(temporality)?));
             }
@@ -68,7 +68,7 @@ impl Family<'_> {
             Shape::Exponential { points, temporality } => {
                 self.each(points, |f, p| f.exponential(p, Temporality::of(temporality)?));
             }
-            Shape::Summary(points) => self.each(points, |f, p| f.summary(p)),
+            Shape::Summary(points) => self.each(points, Self::summary),
         }
     }
 
@@ -111,18 +111,11 @@ impl Family<'_> {
         if monotonic && !(value.is_finite() && value >= 0.0) {
             return Err(format!("counter of value {value}"));
         }
-        let (value, zero_at) = match temporality {
-            Temporality::Cumulative if monotonic => (value, self.began(&labels, times, value)),
-            Temporality::Cumulative => (plain(value), None),
-            Temporality::Delta if !value.is_finite() => return Err(format!("delta of value {value}")),
-            Temporality::Delta => {
-                let (total, zero_at) = self.total(&labels, times, Total::Number(value))?;
-                let Total::Number(total) = total else { return Err("was another kind of metric".to_owned()) };
-                (total, zero_at.filter(|_| monotonic))
-            }
-        };
-        let exemplars = exemplars(&p.exemplars, self.window).map(|e| (0, e)).collect();
-        Ok(Point { at: times.at, zero_at, series: vec![(labels, Value::Float(value))], exemplars })
+        let mut point =
+            self.settle(&labels, times, temporality, Total::Number(plain(value)), &p.exemplars)?;
+        // What also falls does not begin at zero.
+        point.zero_at = point.zero_at.filter(|_| monotonic);
+        Ok(point)
     }
 
     fn histogram(&mut self, p: &otlp::HistogramDataPoint, temporality: Temporality) -> Result<Point, String> {
@@ -131,23 +124,8 @@ impl Family<'_> {
         if is_absent(p.flags) {
             return Ok(Point::new(times.at, classic::stale_series(p, &labels)));
         }
-        let histogram = Classic::from_otlp(p)?;
-        let (histogram, zero_at) = match temporality {
-            Temporality::Cumulative => {
-                let zero_at = self.began(&labels, times, histogram.count() as f64);
-                (histogram, zero_at)
-            }
-            Temporality::Delta if !histogram.has_finite_sum() => {
-                return Err("delta without a finite sum".to_owned());
-            }
-            Temporality::Delta => match self.total(&labels, times, Total::Classic(histogram))? {
-                (Total::Classic(total), zero_at) => (total, zero_at),
-                _ => return Err("was another kind of metric".to_owned()),
-            },
-        };
-        let exemplars =
-            exemplars(&p.exemplars, self.window).map(|e| (histogram.bucket_of(e.value), e)).collect();
-        Ok(Point { at: times.at, zero_at, series: histogram.series(&labels), exemplars })
+        let total = Total::Classic(Classic::from_otlp(p)?);
+        self.settle(&labels, times, temporality, total, &p.exemplars)
     }
 
     fn exponential(
@@ -161,25 +139,29 @@ impl Family<'_> {
             let stale = Histogram { sum: STALE_NAN, ..Histogram::default() };
             return Ok(Point::new(times.at, vec![(labels, Value::Histogram(Arc::new(stale)))]));
         }
-        let histogram = Exponential::from_otlp(p)?;
-        let (histogram, zero_at) = match temporality {
+        let total = Total::Exponential(Exponential::from_otlp(p)?);
+        self.settle(&labels, times, temporality, total, &p.exemplars)
+    }
+
+    /// The running total that the point stands for or adds to.
+    fn settle(
+        &mut self,
+        labels: &Labels,
+        times: Times,
+        temporality: Temporality,
+        total: Total,
+        with: &[otlp::Exemplar],
+    ) -> Result<Point, String> {
+        let Times { start, at } = times;
+        let (total, zero_at) = match temporality {
             Temporality::Cumulative => {
-                let zero_at = self.began(&labels, times, histogram.count() as f64);
-                (histogram, zero_at)
+                let zero_at = self.streams.cumulative(labels, &self.base, start, at, total.level(), self.now);
+                (total, zero_at)
             }
-            Temporality::Delta if !histogram.has_finite_sum() => {
-                return Err("delta without a finite sum".to_owned());
-            }
-            Temporality::Delta => match self.total(&labels, times, Total::Exponential(histogram))? {
-                (Total::Exponential(total), zero_at) => (total, zero_at),
-                _ => return Err("was another kind of metric".to_owned()),
-            },
+            Temporality::Delta => self.streams.delta(labels, start, at, total, self.now)?,
         };
-        let mut native = histogram.to_native();
-        native.sum = plain(native.sum);
-        let exemplars = exemplars(&p.exemplars, self.window).map(|e| (0, e)).collect();
-        let series = vec![(labels, Value::Histogram(Arc::new(native)))];
-        Ok(Point { at: times.at, zero_at, series, exemplars })
+        let exemplars = exemplars(with, self.window).map(|e| (total.index_of(e.value), e)).collect();
+        Ok(Point { at, zero_at, series: total.series(labels), exemplars })
     }
 
     fn summary(&mut self, p: &otlp::SummaryDataPoint) -> Result<Point, String> {
@@ -218,19 +200,6 @@ impl Family<'_> {
         let start = (start_nanos > 0).then(|| Timestamp::from_nanos(start_nanos));
         Ok(Times { start, at })
     }
-
-    fn began(&mut self, labels: &Labels, times: Times, level: f64) -> Option<Timestamp> {
-        self.streams.cumulative(labels, &self.base, times.start, times.at, level, self.now)
-    }
-
-    fn total(
-        &mut self,
-        labels: &Labels,
-        times: Times,
-        increment: Total,
-    ) -> Result<(Total, Option<Timestamp>), String> {
-        self.streams.delta(labels, times.start, times.at, increment, self.now)
-    }
 }
 
 fn is_absent(flags: u32) -> bool {
@@ -243,9 +212,4 @@ fn number(p: &otlp::NumberDataPoint) -> Result<f64, String> {
         Some(Number::AsInt(i)) => Ok(i as f64),
         None => Err("data point has no value".to_owned()),
     }
-}
-
-/// A NaN from outside must not look like the staleness marker.
-fn plain(value: f64) -> f64 {
-    if value.is_nan() { f64::NAN } else { value }
 }

@@ -85,31 +85,37 @@ where
 {
     let _place = match receiver.admit(MESSAGE_BYTES_MAX).await {
         Ok(place) => place,
-        Err(refused) => {
-            let ended = Err(refused);
-            receiver.stats().request(&ended);
-            let Err(refused) = ended else { unreachable!("made an error two lines above") };
-            return to_status(&refused).into_http();
-        }
+        Err(refused) => return refuse(&receiver, refused),
     };
     let mut grpc = tonic::server::Grpc::new(Raw)
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Zstd)
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let response = grpc.unary(Service::<R>(receiver, std::marker::PhantomData), request).await;
-    permanent(response)
+    let service = Service::<R>(receiver.clone(), std::marker::PhantomData);
+    let response = grpc.unary(service, request).await;
+    match refused_by_tonic(&response) {
+        Some(refused) => refuse(&receiver, refused),
+        None => response,
+    }
+}
+
+fn refuse(receiver: &Receiver, refused: Refused) -> ::http::Response<tonic::body::Body> {
+    let status = to_status(&refused);
+    receiver.stats().request(&Err(refused));
+    status.into_http()
 }
 
 /// tonic refuses a message over the limit with `OUT_OF_RANGE`, which OTLP's clients try again for ever, and broken
-/// compression with `INTERNAL`, which blames the server.
-fn permanent(response: ::http::Response<tonic::body::Body>) -> ::http::Response<tonic::body::Body> {
-    let Some(status) = Status::from_header_map(response.headers()) else { return response };
-    let code = match status.code() {
-        Code::OutOfRange => Code::ResourceExhausted,
-        Code::Internal => Code::InvalidArgument,
-        _ => return response,
-    };
-    Status::new(code, status.message()).into_http()
+/// compression with `INTERNAL`, which blames the server. Unlike our refusals its own carry no details.
+fn refused_by_tonic(response: &::http::Response<tonic::body::Body>) -> Option<Refused> {
+    let status = Status::from_header_map(response.headers()).filter(|s| s.details().is_empty())?;
+    match status.code() {
+        Code::OutOfRange | Code::ResourceExhausted => {
+            Some(Refused::TooLarge { limit_bytes: MESSAGE_BYTES_MAX, what: "after decompression" })
+        }
+        Code::Internal => Some(Refused::Malformed(status.message().to_owned())),
+        _ => None,
+    }
 }
 
 struct Service<R>(Receiver, std::marker::PhantomData<R>);

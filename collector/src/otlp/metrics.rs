@@ -72,7 +72,7 @@ pub(crate) fn convert(
                 samples_left,
                 out: &mut out,
             };
-            family.points(shape);
+            family.points(&shape);
             samples_left = family.samples_left;
         }
         let target_info = target_info(attributes, &identity);
@@ -341,7 +341,10 @@ mod tests {
         let monotonic = r#"}],"isMonotonic":true,"aggregationTemporality":2}}"#;
         refused(&sum(&format!(r#","asDouble":"NaN"{monotonic}"#)), "counter of value NaN");
         refused(&sum(&format!(r#","asInt":-1{monotonic}"#)), "counter of value -1");
-        refused(&sum(r#","asDouble":"Infinity"}],"aggregationTemporality":1}}"#), "delta of value inf");
+        refused(
+            &sum(r#","asDouble":"Infinity"}],"aggregationTemporality":1}}"#),
+            "delta whose sum is not finite",
+        );
         let histogram = |point: &str| {
             format!(
                 r#"{{"name":"h","histogram":{{"aggregationTemporality":2,"dataPoints":[{{"timeUnixNano":T+1000,{point}}}]}}}}"#

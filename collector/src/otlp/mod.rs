@@ -27,6 +27,8 @@ mod labels;
 mod ledger;
 mod liveness;
 mod metrics;
+#[cfg(test)]
+mod mutations;
 mod names;
 mod outcome;
 mod point;

@@ -37,3 +37,8 @@ pub(crate) fn zero(value: &Value) -> Value {
         })),
     }
 }
+
+/// A NaN from outside must not look like the staleness marker.
+pub(crate) fn plain(value: f64) -> f64 {
+    if value.is_nan() { f64::NAN } else { value }
+}

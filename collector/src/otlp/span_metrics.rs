@@ -102,7 +102,7 @@ impl SpanMetrics {
             totals.count_span(span, &self.bounds);
         }
         let mut touched: Vec<_> = touched.into_iter().collect();
-        touched.sort_by(|(a, _), (b, _)| a.labels().cmp(&b.labels()));
+        touched.sort_by_cached_key(|(group, _)| group.labels());
         touched.into_iter().filter_map(|(group, totals)| self.write(&group, totals, now)).collect()
     }
 

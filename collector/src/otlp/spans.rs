@@ -222,7 +222,8 @@ mod tests {
 
     #[test]
     fn impossible_spans_are_refused_and_the_rest_is_kept() {
-        let broken: [(fn(&mut otlp::Span), &str); 6] = [
+        type Breakage = (fn(&mut otlp::Span), &'static str);
+        let broken: [Breakage; 6] = [
             (|s| s.trace_id = vec![0; 16], "trace id"),
             (|s| s.trace_id = vec![1; 15], "got 15 bytes"),
             (|s| s.span_id.clear(), "span id"),

@@ -1,6 +1,7 @@
 //! OTLP over gRPC, spoken by the clients generated from the protocol's own files.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use davy_collector::otlp::OtlpLimits;
 use davy_model::{ManualClock, TraceId};
@@ -11,6 +12,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
     Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, metric::Data, number_data_point::Value,
 };
 use opentelemetry_proto::tonic::trace::v1::Span;
+use tokio::io::AsyncWriteExt as _;
 use tonic::codec::CompressionEncoding;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -82,12 +84,16 @@ async fn a_message_over_the_limit_is_refused_for_good() {
     for encoding in [None, Some(CompressionEncoding::Gzip), Some(CompressionEncoding::Zstd)] {
         let status = refused(&f, vec![large.clone()], encoding).await;
         assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
-        assert!(status.details().is_empty(), "a RetryInfo would make clients try for ever");
+        assert!(!asks_to_retry(&status), "clients would try for ever");
     }
     let many = refused(&f, vec![Span::default(); 500_000], None).await;
     assert_eq!(many.code(), Code::ResourceExhausted, "{many:?}");
-    // Its details are a google.rpc.Status; without RetryInfo it is permanent.
-    assert!(!String::from_utf8_lossy(many.details()).contains("RetryInfo"));
+    assert!(!asks_to_retry(&many));
+    assert_eq!(f.receiver.stats().requests_too_large.load(Relaxed), 4);
+}
+
+fn asks_to_retry(status: &Status) -> bool {
+    String::from_utf8_lossy(status.details()).contains("google.rpc.RetryInfo")
 }
 
 #[tokio::test]
@@ -119,21 +125,30 @@ async fn raw(f: &Fixture, path: &str, frame: &'static [u8], encoding: &str) -> S
 }
 
 #[tokio::test]
-async fn overload_and_a_full_disk_are_unavailable_with_a_delay() {
-    // Less than one message may hold: with one in progress there is no place for a second.
+async fn overload_is_unavailable_with_a_delay() {
     let limits = OtlpLimits { bytes_in_progress_max: 1 << 20, ..OtlpLimits::default() };
-    let f = Fixture::start_with(Arc::new(ManualClock::new(NOW)), limits, u64::MAX).await;
-    let status = refused(&f, vec![span()], None).await;
-    assert_eq!(status.code(), Code::Unavailable);
-    assert!(status.message().contains("free disk space"), "{status:?}");
-    assert!(String::from_utf8_lossy(status.details()).contains("RetryInfo"));
+    let f = Fixture::start_with(Arc::new(ManualClock::new(NOW)), limits, 0).await;
+    let mut client = TraceServiceClient::new(channel(&f).await);
+    client.export(traces(vec![span()])).await.expect("a message may fill all there is");
+    // A body over HTTP that never arrives takes part of it.
+    let mut held = tokio::net::TcpStream::connect(f.http).await.expect("connected");
+    let head = "POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9999\r\n\r\n";
+    held.write_all(head.as_bytes()).await.expect("sent");
+    let status = loop {
+        if let Err(status) = client.export(traces(vec![span()])).await {
+            break status;
+        }
+    };
+    assert_eq!((status.code(), status.message()), (Code::Unavailable, "too many requests in progress"));
+    assert!(asks_to_retry(&status));
 }
 
 #[tokio::test]
-async fn a_refused_batch_leaves_no_trace_in_the_counters() {
-    use std::sync::atomic::Ordering::Relaxed;
+async fn a_full_disk_is_unavailable_and_leaves_no_trace_in_the_counters() {
     let f = Fixture::start_with(Arc::new(ManualClock::new(NOW)), OtlpLimits::default(), u64::MAX).await;
-    refused(&f, vec![span()], None).await;
+    let status = refused(&f, vec![span()], None).await;
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("free disk space") && asks_to_retry(&status), "{status:?}");
     assert!(f.store.snapshot().trace(TraceId([1; 16])).expect("readable").is_empty());
     assert!(f.select("traces_spanmetrics_calls_total").is_empty());
     let stats = f.receiver.stats();

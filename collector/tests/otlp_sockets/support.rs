@@ -13,13 +13,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// When the examples of the specification happened, and a second more.
-pub const NOW: Timestamp = Timestamp::from_millis(1_544_712_662_000);
+pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_544_712_662_000);
 
-pub struct Fixture {
-    pub store: Store,
-    pub receiver: Receiver,
-    pub http: SocketAddr,
-    pub grpc: SocketAddr,
+pub(crate) struct Fixture {
+    pub(crate) store: Store,
+    pub(crate) receiver: Receiver,
+    pub(crate) http: SocketAddr,
+    pub(crate) grpc: SocketAddr,
     dir: tempfile::TempDir,
     shutdown: CancellationToken,
 }
@@ -31,11 +31,15 @@ impl Drop for Fixture {
 }
 
 impl Fixture {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(Arc::new(ManualClock::new(NOW)), OtlpLimits::default(), 0).await
     }
 
-    pub async fn start_with(clock: Arc<dyn Clock>, limits: OtlpLimits, free_disk_bytes_min: u64) -> Self {
+    pub(crate) async fn start_with(
+        clock: Arc<dyn Clock>,
+        limits: OtlpLimits,
+        free_disk_bytes_min: u64,
+    ) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let store = open(dir.path(), clock.now(), free_disk_bytes_min);
         let receiver = Receiver::new(store.clone(), clock, limits);
@@ -50,23 +54,23 @@ impl Fixture {
         Self { store, receiver, http: http_address, grpc: grpc_address, dir, shutdown }
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.http)
     }
 
     /// Series of a metric with all their samples.
-    pub fn select(&self, metric: &str) -> Vec<SeriesSamples> {
+    pub(crate) fn select(&self, metric: &str) -> Vec<SeriesSamples> {
         let name = [Matcher::equal("__name__", metric)];
         self.store.snapshot().select(&name, Timestamp::MIN, Timestamp::MAX).expect("readable")
     }
 
     /// Newest float of the one series that has the metric's name and these labels.
-    pub fn last(&self, metric: &str, labels: &[(&str, &str)]) -> f64 {
+    pub(crate) fn last(&self, metric: &str, labels: &[(&str, &str)]) -> f64 {
         let values = self.values(metric, labels);
         *values.last().expect("a sample")
     }
 
-    pub fn values(&self, metric: &str, labels: &[(&str, &str)]) -> Vec<f64> {
+    pub(crate) fn values(&self, metric: &str, labels: &[(&str, &str)]) -> Vec<f64> {
         let wanted = Labels::from_pairs(labels.iter().copied());
         let found: Vec<_> = self
             .select(metric)
@@ -78,7 +82,7 @@ impl Fixture {
     }
 
     /// What is on disk at this moment, as a new process would find it after a crash.
-    pub fn after_a_crash(&self) -> (Store, tempfile::TempDir) {
+    pub(crate) fn after_a_crash(&self) -> (Store, tempfile::TempDir) {
         let copy = tempfile::tempdir().expect("a temporary folder");
         for entry in std::fs::read_dir(self.dir.path()).expect("readable") {
             let entry = entry.expect("readable");
@@ -95,7 +99,7 @@ fn open(dir: &std::path::Path, now: Timestamp, free_disk_bytes_min: u64) -> Stor
 }
 
 /// One server span of `checkout`, a second long, ended just before [`NOW`].
-pub fn span() -> Span {
+pub(crate) fn span() -> Span {
     let end = (NOW.as_millis() as u64) * 1_000_000;
     Span {
         trace_id: vec![1; 16],
@@ -108,14 +112,14 @@ pub fn span() -> Span {
     }
 }
 
-pub fn traces(spans: Vec<Span>) -> ExportTraceServiceRequest {
+pub(crate) fn traces(spans: Vec<Span>) -> ExportTraceServiceRequest {
     let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
     ExportTraceServiceRequest {
         resource_spans: vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }],
     }
 }
 
-pub fn histogram(value: &Value) -> &davy_model::Histogram {
+pub(crate) fn histogram(value: &Value) -> &davy_model::Histogram {
     match value {
         Value::Histogram(h) => h,
         Value::Float(f) => panic!("expected a histogram, got {f}"),
