@@ -111,11 +111,16 @@ impl Family<'_> {
         if monotonic && !(value.is_finite() && value >= 0.0) {
             return Err(format!("counter of value {value}"));
         }
-        let mut point =
-            self.settle(&labels, times, temporality, Total::Number(plain(value)), &p.exemplars)?;
-        // What also falls does not begin at zero.
-        point.zero_at = point.zero_at.filter(|_| monotonic);
-        Ok(point)
+        let total = Total::Number(plain(value));
+        if monotonic {
+            return self.settle(&labels, times, temporality, total, &p.exemplars);
+        }
+        // What also falls does not begin at zero, and there is nothing to remember unless it comes in steps.
+        let total = match temporality {
+            Temporality::Cumulative => total,
+            Temporality::Delta => self.streams.delta(&labels, times.start, times.at, total, self.now)?.0,
+        };
+        Ok(Point::new(times.at, total.series(&labels)))
     }
 
     fn histogram(&mut self, p: &otlp::HistogramDataPoint, temporality: Temporality) -> Result<Point, String> {

@@ -33,6 +33,7 @@ mod names;
 mod outcome;
 mod point;
 mod resource;
+mod scalar;
 mod span_metrics;
 mod spans;
 mod stats;
