@@ -91,7 +91,7 @@ impl Appender {
             return Err(Refusal::DiskFull { floor_bytes: limits.free_disk_bytes_min });
         }
         let (series, newest) = self.locate(series)?;
-        if at.as_millis() <= newest && self.inner().is_stored(series, at, &value)? {
+        if at.as_millis() <= newest && self.inner().is_stored(series, at, &value, to)? {
             return Ok(());
         }
         self.add(series, at, value)

@@ -132,7 +132,14 @@ impl Inner {
     }
 
     /// Whether a sample that is not newer than all of its group is stored already; `Err` if it comes too late.
-    pub(crate) fn is_stored(&self, series: SeriesRef, at: Timestamp, value: &Value) -> Result<bool, Refusal> {
+    /// `latest` is the newest time that is believable now.
+    pub(crate) fn is_stored(
+        &self,
+        series: SeriesRef,
+        at: Timestamp,
+        value: &Value,
+        latest: Timestamp,
+    ) -> Result<bool, Refusal> {
         let head = self.head();
         if at.as_millis() < head.floor {
             return Err(Refusal::OutOfOrder { got: at, newest: Timestamp::from_millis(head.floor) });
@@ -144,7 +151,8 @@ impl Inner {
             None => {}
         }
         let newest = group.newest_of(series.group(), series.slot()).map(Timestamp::from_millis);
-        match newest {
+        // A sample from the future was taken while the clock ran ahead: it must not shut out the present.
+        match newest.filter(|n| *n <= latest) {
             Some(newest) if at < newest - self.options.out_of_order_window => {
                 Err(Refusal::OutOfOrder { got: at, newest })
             }
@@ -227,4 +235,79 @@ fn folder_bytes(dir: &Path) -> u64 {
         Err(_) => 0,
     };
     entries.filter_map(Result::ok).map(size).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{Control, ControlBatch, VersionRecord};
+    use davy_model::{Labels, Matcher};
+
+    const PAGES: u32 = 40;
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_millis(1_767_225_600_000 + ms)
+    }
+
+    /// Values that no compression makes small.
+    fn put(store: &Store, ms: i64, durability: Durability) -> Result<(), Error> {
+        let mut a = store.appender(at(ms));
+        for n in 0..100u64 {
+            let s = a.series(&Labels::from_pairs([("n", n.to_string())])).unwrap();
+            let noise = f64::from_bits((ms as u64 * 100 + n).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 2);
+            a.append(s, at(ms), Value::Float(noise)).unwrap();
+        }
+        a.commit(durability)
+    }
+
+    fn times(store: &Store) -> Vec<i64> {
+        let found = store.snapshot().select(&[Matcher::equal("n", "7")], at(0), at(600_000)).unwrap();
+        let samples = found.iter().flat_map(|s| &s.samples);
+        samples.map(|s| s.timestamp.as_millis() - at(0).as_millis()).collect()
+    }
+
+    fn open(dir: &Path) -> Store {
+        let mut options =
+            Options { commit_interval: std::time::Duration::from_millis(5), ..Options::default() };
+        options.limits.free_disk_bytes_min = 0;
+        Store::open(dir, at(0), options).unwrap().0
+    }
+
+    #[test]
+    fn a_full_disk_refuses_what_waits_keeps_what_was_taken_and_passes() {
+        let dir = tempfile::tempdir().unwrap();
+        let control = Control::open(&dir.path().join("control.db")).unwrap();
+        let store = open(dir.path());
+        store.0.queue.run(Job::LimitPages(PAGES)).unwrap();
+        let mut taken = Vec::new();
+        let error = loop {
+            let ms = taken.len() as i64 * 1000;
+            match put(&store, ms, Durability::Sync) {
+                Ok(()) => taken.push(ms),
+                Err(e) => break e,
+            }
+            assert!(taken.len() < 1000, "the disk never filled");
+        };
+        assert!(matches!(error, Error::Sqlite { .. }) && error.to_string().contains("full"), "{error}");
+        assert_eq!(times(&store), taken, "nothing of a refused batch is visible");
+        // Scrapes stay visible and wait for room; what is waited for is refused; control goes on.
+        let scraped = taken.len() as i64 * 1000 + 1;
+        put(&store, scraped, Durability::Group).unwrap();
+        assert!(put(&store, scraped + 1, Durability::Sync).is_err());
+        assert!(store.flush().is_err());
+        let version =
+            VersionRecord { service: "s".into(), version: "1".into(), first_seen: at(0), last_seen: at(0) };
+        control.write(&ControlBatch { versions: vec![version], ..ControlBatch::default() }).unwrap();
+        taken.push(scraped);
+        assert_eq!(times(&store), taken);
+        assert!(store.stats().write_errors > 0 && store.stats().backlog >= 100);
+        // There is room again.
+        store.0.queue.run(Job::LimitPages(1 << 30)).unwrap();
+        store.flush().unwrap();
+        put(&store, scraped + 2, Durability::Sync).unwrap();
+        taken.push(scraped + 2);
+        assert_eq!(times(&store), taken);
+        drop(store);
+        assert_eq!(times(&open(dir.path())), taken, "what waited for room is on disk as well");
+    }
 }

@@ -182,7 +182,7 @@ impl Writer {
             let written = result.is_ok();
             self.settle(sync, &result);
             for job in jobs {
-                let result = result.clone().and_then(|()| self.work(job.work));
+                let result = self.work(&job.work, &result);
                 job.done.set(result);
             }
             if stop {
@@ -204,9 +204,7 @@ impl Writer {
 
     /// One transaction with all that is pending and all that is waited for.
     fn commit(&mut self, sync: &[Waiting<Batch>]) -> Result<(), Error> {
-        if let Some(cause) = &self.failed {
-            return Err(Error::FsyncFailed { cause: cause.clone() });
-        }
+        self.check_fsync()?;
         let (series, next_group) = {
             let head = self.head.read().expect("no holder of this lock panics");
             (head.undefined().to_vec(), head.next_group())
@@ -235,16 +233,21 @@ impl Writer {
         result
     }
 
-    fn work(&mut self, job: Job) -> Result<(), Error> {
+    fn check_fsync(&self) -> Result<(), Error> {
+        self.failed.as_ref().map_or(Ok(()), |cause| Err(Error::FsyncFailed { cause: cause.clone() }))
+    }
+
+    fn work(&mut self, job: &Job, committed: &Result<(), Error>) -> Result<(), Error> {
+        self.check_fsync()?;
         match job {
-            Job::Flush => Ok(()),
-            Job::Trim(trim) => self.log.trim(&trim),
+            Job::Flush => committed.clone(),
+            Job::Trim(trim) => self.log.trim(trim),
             Job::RewriteCatalogue => {
                 let series = self.head.read().expect("no holder of this lock panics").defined_series();
                 self.log.rewrite_catalogue(&series)
             }
             #[cfg(test)]
-            Job::LimitPages(pages) => self.log.limit_pages(pages),
+            Job::LimitPages(pages) => self.log.limit_pages(*pages),
         }
     }
 

@@ -1,11 +1,12 @@
 //! Small words that the store's tests share.
+#![allow(dead_code, reason = "each test file uses some of them")]
 
 use std::time::Duration;
 
 use davy_model::{
     AttributeValue, Labels, Matcher, Resource, Span, SpanId, SpanKind, SpanStatus, Timestamp, TraceId, Value,
 };
-use davy_store::{Limits, Options, Snapshot, Store};
+use davy_store::{Limits, Options, Snapshot};
 
 /// 2026-01-01T00:00:00Z: a multiple of two hours and of a day.
 pub(crate) const START: i64 = 1_767_225_600_000;
@@ -18,10 +19,6 @@ pub(crate) fn at(ms: i64) -> Timestamp {
 pub(crate) fn options() -> Options {
     let limits = Limits { free_disk_bytes_min: 0, ..Limits::default() };
     Options { commit_interval: Duration::from_millis(20), limits, ..Options::default() }
-}
-
-pub(crate) fn open(dir: &tempfile::TempDir) -> Store {
-    Store::open(dir.path(), at(0), options()).unwrap().0
 }
 
 pub(crate) fn labels(metric: &str, n: usize) -> Labels {
