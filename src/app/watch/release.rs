@@ -1,0 +1,264 @@
+//! `Running`: one release that is watched: its machine, what observes it, and what judges it.
+
+use std::time::Duration;
+
+use davy_alerting::config::{OnFail, Policy};
+use davy_alerting::record::RecordError;
+use davy_alerting::release::{Command, Event, Liveness, Phase, ReleaseMachine, verdict_of};
+use davy_api::wire;
+use davy_collector::scrape::{Health, TargetStatus};
+use davy_detector::config::ReleaseSpec;
+use davy_detector::{AnalysisRun, Arm, Arms, Interval, Observer, Verdict};
+use davy_model::Timestamp;
+use davy_store::control::{ActionRecord, AuditRecord, Control, ControlBatch, ReleaseRecord};
+use davy_store::{Snapshot, SpanQuery, Store};
+use tracing::{error, warn};
+
+use super::versions::Found;
+use super::view::TRACES_MAX;
+use crate::config::Config;
+
+/// Samples of an interval that arrive this much after its end are still counted in it. A scrape is stamped when
+/// it begins and stored when it has been read.
+const SETTLE_MAX: Duration = Duration::from_secs(2);
+/// Intervals judged in one tick at most: after a long sleep, or when a restart replays the past.
+const CATCH_UP_MAX: u32 = 4 * 60 * 24;
+/// Failed traces are looked for this far back.
+const TRACES_AGE_MAX: Duration = Duration::from_secs(15 * 60);
+
+pub(super) struct Running {
+    machine: ReleaseMachine,
+    arms: Arms,
+    interval: Duration,
+    observer: Observer,
+    run: AnalysisRun,
+    next_end: Timestamp,
+    verdict: Option<Verdict>,
+}
+
+/// What one tick did.
+#[derive(Default)]
+pub(super) struct Stepped {
+    pub(super) commands: Vec<Command>,
+    /// Rows for the history of verdicts.
+    pub(super) verdicts: Vec<(i64, Timestamp, String)>,
+}
+
+impl Running {
+    /// Writes the new release down and starts to watch it.
+    pub(super) fn create(
+        control: &Control,
+        config: &Config,
+        found: &Found,
+        now: Timestamp,
+    ) -> Result<Self, davy_store::Error> {
+        let (spec, policy) = rules(config, &found.arms.service);
+        let policy = found.policy(policy);
+        let arms = found.arms.clone();
+        // The machine that gives the row its shape; the number comes from the database.
+        let draft = ReleaseMachine::new(
+            0,
+            String::new(),
+            arms.service.clone(),
+            arms.baseline.clone(),
+            arms.canary.clone(),
+            policy.clone(),
+            now,
+        );
+        let audit = AuditRecord {
+            at: now,
+            actor: "davy".to_owned(),
+            action: "watch".to_owned(),
+            target: format!("{} {} → {}", arms.service, arms.baseline, arms.canary),
+            reason: found.reason.clone(),
+            outcome: format!("on_fail: {}", policy.on_fail.as_str()),
+        };
+        let record = control.create_release(draft.to_record(), audit)?;
+        let machine = ReleaseMachine::new(
+            record.generation,
+            record.id,
+            arms.service.clone(),
+            arms.baseline.clone(),
+            arms.canary.clone(),
+            policy,
+            now,
+        );
+        Ok(Self::watch(machine, arms, &spec, now))
+    }
+
+    fn watch(machine: ReleaseMachine, arms: Arms, spec: &ReleaseSpec, started_at: Timestamp) -> Self {
+        Self {
+            machine,
+            observer: Observer::new(spec.clone(), arms.clone()),
+            run: AnalysisRun::new(spec.judge, started_at),
+            arms,
+            interval: spec.judge.interval,
+            next_end: started_at + spec.judge.interval,
+            verdict: None,
+        }
+    }
+
+    /// From its row after a restart, with the analysis replayed from the store. `None` for one that is over.
+    pub(super) fn resume(
+        record: &ReleaseRecord,
+        config: &Config,
+        store: &Store,
+        now: Timestamp,
+    ) -> Result<Option<(Self, Vec<Command>)>, RecordError> {
+        if Phase::parse(&record.phase) == Some(Phase::Closed) {
+            return Ok(None);
+        }
+        let (spec, policy) = rules(config, &record.service);
+        let mut machine = ReleaseMachine::from_record(record, policy)?;
+        let commands = machine.step(now, Event::Restarted);
+        let arms = Arms::of(&spec, &record.service, &record.baseline, &record.canary);
+        let mut running = Self::watch(machine, arms, &spec, record.started_at);
+        running.replay(&store.snapshot(), now);
+        Ok(Some((running, commands)))
+    }
+
+    /// Judges again what was judged before the restart; the machine hears nothing of it.
+    fn replay(&mut self, snapshot: &Snapshot, now: Timestamp) {
+        while let Some(interval) = self.next_interval(snapshot, now) {
+            self.verdict = Some(self.run.step(&interval));
+        }
+    }
+
+    /// The next interval that has ended and settled.
+    fn next_interval(&mut self, snapshot: &Snapshot, now: Timestamp) -> Option<Interval> {
+        let end = self.next_end;
+        if now < end + self.interval.min(SETTLE_MAX) {
+            return None;
+        }
+        // After a long pause only the newest intervals are worth judging one by one.
+        let oldest = now - self.interval.saturating_mul(CATCH_UP_MAX);
+        let end = if end < oldest { oldest } else { end };
+        self.next_end = end + self.interval;
+        match self.observer.observe(snapshot, end - self.interval, end) {
+            Ok(interval) => Some(interval),
+            Err(error) => {
+                warn!(release = self.id(), %error, "the release's series cannot be read");
+                None
+            }
+        }
+    }
+
+    /// Judges the intervals that have ended and tells the machine what was judged and seen.
+    pub(super) fn step(&mut self, now: Timestamp, snapshot: &Snapshot, blind: bool) -> Stepped {
+        let mut out = Stepped::default();
+        while let Some(interval) = self.next_interval(snapshot, now) {
+            let verdict = self.run.step(&interval);
+            out.commands.extend(self.machine.step(now, Event::Live(liveness(&interval, blind))));
+            out.commands.extend(self.machine.step(now, Event::Judged(&verdict)));
+            match serde_json::to_string(&wire::Evidence::new(&verdict)) {
+                Ok(text) => out.verdicts.push((self.generation(), verdict.at, text)),
+                Err(error) => error!(release = self.id(), %error, "a verdict cannot be written as JSON"),
+            }
+            self.verdict = Some(verdict);
+        }
+        if self.machine.wake_at().is_some_and(|at| at <= now) {
+            out.commands.extend(self.machine.step(now, Event::Tick));
+        }
+        out
+    }
+
+    pub(super) fn hear(&mut self, now: Timestamp, event: Event<'_>) -> Vec<Command> {
+        self.machine.step(now, event)
+    }
+
+    pub(super) fn batch(&self, commands: &[Command]) -> ControlBatch {
+        self.machine.batch(commands)
+    }
+
+    pub(super) fn record(&self) -> ReleaseRecord {
+        self.machine.to_record()
+    }
+
+    pub(super) fn actions(&self) -> Vec<ActionRecord> {
+        self.machine.action_records()
+    }
+
+    pub(super) fn verdict(&self) -> Option<Verdict> {
+        // From the call on the verdict that led to it stays on show.
+        verdict_of(&self.record()).ok().flatten().or_else(|| self.verdict.clone())
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        Phase::parse(&self.record().phase) == Some(Phase::Closed)
+    }
+
+    pub(super) fn arms(&self) -> &Arms {
+        &self.arms
+    }
+
+    pub(super) fn generation(&self) -> i64 {
+        self.machine.generation()
+    }
+
+    pub(super) fn id(&self) -> &str {
+        self.machine.id()
+    }
+
+    /// `checkout v1 → v2`.
+    pub(super) fn headline(&self) -> String {
+        format!("{} {} → {}", self.arms.service, self.arms.baseline, self.arms.canary)
+    }
+
+    /// Ids of the canary's newest failed traces.
+    pub(super) fn failed_traces(&self, snapshot: &Snapshot, now: Timestamp) -> Vec<String> {
+        let query = SpanQuery {
+            service: Some(self.arms.service.clone()),
+            version: Some(self.arms.canary.clone()),
+            errors_only: true,
+            limit: TRACES_MAX,
+            ..SpanQuery::default()
+        };
+        let spans = snapshot.spans(&query, now - TRACES_AGE_MAX, now).unwrap_or_else(|error| {
+            warn!(release = self.id(), %error, "traces cannot be read");
+            Vec::new()
+        });
+        let mut ids: Vec<String> = spans.iter().map(|s| s.trace_id.to_string()).collect();
+        ids.dedup();
+        ids
+    }
+}
+
+/// How a service is judged and what may follow.
+pub(super) fn rules(config: &Config, service: &str) -> (ReleaseSpec, Policy) {
+    let named = config.releases.iter().find(|(spec, _)| spec.service.as_deref() == Some(service));
+    named.cloned().unwrap_or_else(|| config.default_release())
+}
+
+impl Found {
+    /// A version that was rolled back before and is there again was brought back by someone: Davy says what it
+    /// sees and does not fight them.
+    fn policy(&self, policy: Policy) -> Policy {
+        if self.rolled_back_before { Policy { on_fail: OnFail::Record, ..policy } } else { policy }
+    }
+}
+
+fn liveness(interval: &Interval, blind: bool) -> Liveness {
+    let of = |arm: Arm| interval.instances.iter().filter(move |i| i.arm == arm);
+    let requests = |arm: Arm| {
+        let mut counted = of(arm).filter_map(|i| i.requests).peekable();
+        counted.peek().is_some().then(|| counted.sum())
+    };
+    Liveness {
+        baseline_seen: of(Arm::Baseline).next().is_some(),
+        canary_seen: of(Arm::Canary).next().is_some(),
+        baseline_requests: requests(Arm::Baseline),
+        canary_requests: requests(Arm::Canary),
+        blind,
+    }
+}
+
+/// More than half of all targets failing at once is trouble of Davy's own: not refused connections, which say
+/// that something answered, but silence.
+pub(super) fn is_blind(targets: &[TargetStatus]) -> bool {
+    use davy_collector::scrape::Reason;
+    let silent = |t: &&TargetStatus| {
+        t.health == Health::Down && matches!(t.reason, Some(Reason::Timeout | Reason::Dns | Reason::Network))
+    };
+    let tried = targets.iter().filter(|t| t.health != Health::Unknown).count();
+    tried > 0 && targets.iter().filter(silent).count() * 2 > tried
+}
