@@ -41,10 +41,7 @@ fn every_bad_file_is_refused_with_its_message() {
     let bad = files(&folder("bad"));
     assert!(bad.len() >= 40, "{} bad files", bad.len());
     for path in bad {
-        let errors = match load(&path) {
-            Ok(_) => panic!("{} was accepted", path.display()),
-            Err(errors) => errors,
-        };
+        let Err(errors) = load(&path) else { panic!("{} was accepted", path.display()) };
         let text = portable(&errors.to_string(), &path);
         expect_file![path.with_extension("txt")].assert_eq(&format!("{text}\n"));
     }
