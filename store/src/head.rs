@@ -1,0 +1,350 @@
+//! `Head`: what is not sealed yet, in memory. Hands out series, takes rows, yields immutable views.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use davy_model::{Exemplar, Labels, Metadata, Span, name};
+
+use crate::group::{Group, Groups, Trimmed};
+use crate::index::Index;
+use crate::partition::Partition;
+use crate::row::bit;
+use crate::spans::RecentSpans;
+use crate::{Limits, Refusal, SeriesRef};
+
+/// Exemplars kept, the newest of all series.
+const EXEMPLARS_MAX: usize = 10_000;
+/// Forgotten series whose references still work; beyond, callers must look them up again.
+const RETIRED_MAX: usize = 100_000;
+/// Metric families whose metadata is kept.
+const METADATA_MAX: usize = 100_000;
+
+/// What a snapshot sees of the head. Cloning copies pointers only.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    pub(crate) groups: Groups,
+    pub(crate) index: Index,
+    pub(crate) metadata: Arc<HashMap<Arc<str>, Metadata>>,
+    pub(crate) exemplars: Arc<VecDeque<(SeriesRef, Exemplar)>>,
+    pub(crate) spans: RecentSpans,
+    /// Chunks of seals up to this one are in partitions and no longer in `groups`.
+    pub(crate) seal: i64,
+    /// Spans of records up to this are in partitions, later ones in `spans`.
+    pub(crate) spans_sealed: u64,
+    pub(crate) partitions: Arc<Vec<Arc<Partition>>>,
+}
+
+impl View {
+    pub(crate) fn is_alive(&self, series: SeriesRef) -> bool {
+        self.groups.get(series.group()).is_some_and(|g| g.alive() & bit(series.slot()) != 0)
+    }
+}
+
+/// One batch as it goes to the log and the head.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) rows: Vec<crate::record::GroupRow>,
+    pub(crate) exemplars: Vec<(SeriesRef, Exemplar)>,
+    pub(crate) metadata: Vec<(Arc<str>, Metadata)>,
+    pub(crate) spans: Vec<Arc<Span>>,
+    /// Number of the log record that holds the spans; given when the batch enters the queue.
+    pub(crate) span_record: u64,
+}
+
+impl Batch {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.exemplars.is_empty() && self.metadata.is_empty() && self.spans.is_empty()
+    }
+
+    pub(crate) fn samples(&self) -> usize {
+        self.rows.iter().map(|(_, r)| r.len()).sum()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) view: View,
+    /// Samples before this are refused: they are sealed, or about to be.
+    pub(crate) floor: i64,
+    limits: Limits,
+    range: i64,
+    by_labels: HashMap<Labels, SeriesRef>,
+    /// Label names and values that series share.
+    strings: HashSet<Arc<str>>,
+    series_by_service: HashMap<Arc<str>, usize>,
+    /// The group with room of each target (`job` and `instance`).
+    open_groups: HashMap<u64, u32>,
+    next_group: u32,
+    unindexed: Vec<(SeriesRef, Labels)>,
+    /// Series that are not in the catalogue on disk yet.
+    undefined: Vec<(SeriesRef, Labels)>,
+    next_span_record: u64,
+    /// Series that were forgotten, the oldest first, for callers that still hold their reference.
+    retired: VecDeque<SeriesRef>,
+    retired_labels: HashMap<SeriesRef, Labels>,
+}
+
+/// What the disk says about where the head begins.
+pub(crate) struct Start {
+    pub(crate) next_group: u32,
+    pub(crate) next_span_record: u64,
+    pub(crate) floor: i64,
+    pub(crate) seal: i64,
+    pub(crate) spans_sealed: u64,
+    pub(crate) partitions: Vec<Arc<Partition>>,
+}
+
+impl Head {
+    pub(crate) fn new(limits: Limits, range: i64, start: Start) -> Self {
+        Self {
+            view: View {
+                groups: Groups::default(),
+                index: Index::default(),
+                metadata: Arc::default(),
+                exemplars: Arc::default(),
+                spans: RecentSpans::default(),
+                seal: start.seal,
+                spans_sealed: start.spans_sealed,
+                partitions: Arc::new(start.partitions),
+            },
+            floor: start.floor,
+            limits,
+            range,
+            by_labels: HashMap::new(),
+            strings: HashSet::new(),
+            series_by_service: HashMap::new(),
+            open_groups: HashMap::new(),
+            next_group: start.next_group,
+            unindexed: Vec::new(),
+            undefined: Vec::new(),
+            next_span_record: start.next_span_record,
+            retired: VecDeque::new(),
+            retired_labels: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn find(&self, labels: &Labels) -> Option<SeriesRef> {
+        self.by_labels.get(labels).copied()
+    }
+
+    pub(crate) fn series_active(&self) -> usize {
+        self.by_labels.len()
+    }
+
+    /// Finds or creates a series. Existing ones are always found; new ones are subject to the limits.
+    pub(crate) fn series(&mut self, labels: &Labels) -> Result<SeriesRef, Refusal> {
+        if let Some(found) = self.find(labels) {
+            return Ok(found);
+        }
+        self.check_limits(labels)?;
+        let labels = labels.interned(|s| intern(&mut self.strings, s));
+        let target = target(&labels);
+        let group = match self.open_groups.get(&target) {
+            Some(g) if self.view.groups.get(*g).is_some_and(Group::has_room) => *g,
+            _ => {
+                let new = self.next_group;
+                self.next_group += 1;
+                self.view.groups.insert(new, Group::default());
+                self.open_groups.insert(target, new);
+                new
+            }
+        };
+        let members = self.view.groups.get_mut(group).expect("found or created just above");
+        let series = SeriesRef::new(group, members.add_member(labels.clone()));
+        self.register(series, labels.clone());
+        self.undefined.push((series, labels));
+        Ok(series)
+    }
+
+    /// The series that now has the labels of one that was forgotten.
+    pub(crate) fn revive(&mut self, forgotten: SeriesRef) -> Result<SeriesRef, Refusal> {
+        let labels = self.retired_labels.get(&forgotten).cloned().ok_or(Refusal::UnknownSeries)?;
+        self.series(&labels)
+    }
+
+    /// Puts back a series that the catalogue knows.
+    pub(crate) fn restore(&mut self, series: SeriesRef, labels: &Labels) {
+        let labels = labels.interned(|s| intern(&mut self.strings, s));
+        if self.view.groups.get(series.group()).is_none() {
+            self.view.groups.insert(series.group(), Group::default());
+        }
+        let group = self.view.groups.get_mut(series.group()).expect("found or created just above");
+        group.restore_member(series.slot(), labels.clone());
+        self.register(series, labels);
+    }
+
+    /// Makes a batch visible; returns how many of its samples were refused because others are stored already.
+    pub(crate) fn apply(&mut self, batch: &Batch) -> usize {
+        self.view.index.add(std::mem::take(&mut self.unindexed));
+        let mut refused = 0;
+        for (group, row) in &batch.rows {
+            match self.view.groups.get_mut(*group) {
+                Some(g) => refused += g.insert(*group, row.clone(), self.range),
+                None => refused += row.len(),
+            }
+        }
+        for span in &batch.spans {
+            self.view.spans.push(batch.span_record, span.clone());
+        }
+        self.apply_exemplars(&batch.exemplars);
+        for (metric, metadata) in &batch.metadata {
+            self.set_metadata(metric.clone(), metadata.clone());
+        }
+        refused
+    }
+
+    pub(crate) fn set_metadata(&mut self, metric: Arc<str>, metadata: Metadata) {
+        let all = Arc::make_mut(&mut self.view.metadata);
+        if all.len() < METADATA_MAX || all.contains_key(&metric) {
+            all.insert(metric, metadata);
+        }
+    }
+
+    /// Number for the log record of a batch's spans.
+    pub(crate) fn take_span_record(&mut self) -> u64 {
+        self.next_span_record += 1;
+        self.next_span_record - 1
+    }
+
+    /// The newest number given by [`Self::take_span_record`].
+    pub(crate) fn last_span_record(&self) -> u64 {
+        self.next_span_record - 1
+    }
+
+    /// Spans of records up to `until` are in `partitions` now.
+    pub(crate) fn spans_sealed(&mut self, until: u64, partitions: Vec<Arc<Partition>>) {
+        self.view.spans_sealed = until;
+        self.view.spans = self.view.spans.after(until);
+        self.view.partitions = Arc::new(partitions);
+    }
+
+    /// Samples before `until` are in `partitions` now. Returns what may be dropped once the lock is let go.
+    pub(crate) fn samples_sealed(
+        &mut self,
+        seal: i64,
+        until: i64,
+        partitions: Vec<Arc<Partition>>,
+    ) -> Vec<Trimmed> {
+        self.view.seal = seal;
+        self.view.partitions = Arc::new(partitions);
+        let old = |g: &Group| g.oldest_time().is_some_and(|t| t < until);
+        let numbers: Vec<u32> = self.view.groups.iter().filter(|(_, g)| old(g)).map(|(n, _)| n).collect();
+        let trim = |n| self.view.groups.get_mut(n).expect("numbered by its own list").trim(until);
+        numbers.into_iter().map(trim).collect()
+    }
+
+    /// Forgets series without a sample in the head; returns how many. The index still names them.
+    pub(crate) fn forget_dead(&mut self) -> usize {
+        let numbers: Vec<u32> = self.view.groups.iter().map(|(n, _)| n).collect();
+        let mut dead = 0;
+        for number in numbers {
+            let group = self.view.groups.get_mut(number).expect("numbered by its own list");
+            let forgotten = group.forget_dead();
+            if group.is_empty() {
+                self.view.groups.remove(number);
+            }
+            for (slot, labels) in forgotten {
+                let series = SeriesRef::new(number, slot);
+                self.retire(series, labels);
+                dead += 1;
+            }
+        }
+        let groups = &self.view.groups;
+        self.open_groups.retain(|_, n| groups.get(*n).is_some());
+        self.strings.retain(|s| Arc::strong_count(s) > 1);
+        dead
+    }
+
+    /// Every series with its labels, but for those that are not in the catalogue yet.
+    pub(crate) fn defined_series(&self) -> Vec<(SeriesRef, Labels)> {
+        let undefined: HashSet<SeriesRef> = self.undefined.iter().map(|(s, _)| *s).collect();
+        let members = self.view.groups.iter().flat_map(|(number, g)| {
+            let slots = g.members().iter().enumerate();
+            slots.filter_map(move |(slot, m)| Some((SeriesRef::new(number, slot as u8), m.clone()?)))
+        });
+        members.filter(|(s, _)| !undefined.contains(s)).collect()
+    }
+
+    fn retire(&mut self, series: SeriesRef, labels: Labels) {
+        self.by_labels.remove(&labels);
+        if let Some(n) = self.series_by_service.get_mut(service(&labels)) {
+            *n -= 1;
+            if *n == 0 {
+                self.series_by_service.remove(service(&labels));
+            }
+        }
+        self.retired.push_back(series);
+        self.retired_labels.insert(series, labels);
+        if self.retired.len() > RETIRED_MAX
+            && let Some(oldest) = self.retired.pop_front()
+        {
+            self.retired_labels.remove(&oldest);
+        }
+    }
+
+    pub(crate) fn undefined(&self) -> &[(SeriesRef, Labels)] {
+        &self.undefined
+    }
+
+    /// The first `n` of [`Self::undefined`] are on disk now.
+    pub(crate) fn defined(&mut self, n: usize) {
+        self.undefined.drain(..n);
+    }
+
+    pub(crate) fn next_group(&self) -> u32 {
+        self.next_group
+    }
+
+    fn apply_exemplars(&mut self, new: &[(SeriesRef, Exemplar)]) {
+        if new.is_empty() {
+            return;
+        }
+        let all = Arc::make_mut(&mut self.view.exemplars);
+        all.extend(new.iter().cloned());
+        let excess = all.len().saturating_sub(EXEMPLARS_MAX);
+        all.drain(..excess);
+    }
+
+    fn register(&mut self, series: SeriesRef, labels: Labels) {
+        let service = intern(&mut self.strings, &service(&labels).into());
+        *self.series_by_service.entry(service).or_default() += 1;
+        self.unindexed.push((series, labels.clone()));
+        self.by_labels.insert(labels, series);
+    }
+
+    fn check_limits(&self, labels: &Labels) -> Result<(), Refusal> {
+        let max = self.limits.series_max;
+        if self.by_labels.len() >= max {
+            let most = self.series_by_service.iter().max_by_key(|(_, n)| **n);
+            let scope =
+                most.map_or_else(String::new, |(s, n)| format!("all services; {n} are of service {s:?}"));
+            return Err(Refusal::SeriesLimit { scope, max });
+        }
+        let (service, max) = (service(labels), self.limits.series_per_service_max);
+        if self.series_by_service.get(service).is_some_and(|n| *n >= max) {
+            return Err(Refusal::SeriesLimit { scope: format!("service {service:?}"), max });
+        }
+        Ok(())
+    }
+}
+
+/// What the limit per service counts by: `service`, else `job`.
+fn service(labels: &Labels) -> &str {
+    labels.get(name::SERVICE).or_else(|| labels.get(name::JOB)).unwrap_or("")
+}
+
+/// Series of one target are sampled at the same times, so they share groups.
+fn target(labels: &Labels) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (labels.get(name::JOB), labels.get(name::INSTANCE)).hash(&mut hasher);
+    hasher.finish()
+}
+
+fn intern(strings: &mut HashSet<Arc<str>>, s: &Arc<str>) -> Arc<str> {
+    if let Some(known) = strings.get(s) {
+        return known.clone();
+    }
+    strings.insert(s.clone());
+    s.clone()
+}

@@ -1,0 +1,211 @@
+//! `Snapshot`: an immutable view of everything committed before it was taken; what every reader works on.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use davy_model::{Exemplar, Labels, Matcher, Metadata, Sample, Span, Timestamp, TraceId};
+
+use crate::head::View;
+use crate::partition::Partition;
+use crate::row::{SLOTS_MAX, bit};
+use crate::spans::SpanQuery;
+use crate::{Error, SeriesRef};
+
+/// An immutable view of everything committed before it was taken.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    pub(crate) view: View,
+}
+
+/// One series and its samples within the asked range, oldest first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeriesSamples {
+    pub labels: Labels,
+    pub samples: Vec<Sample>,
+}
+
+/// The range asked for, in milliseconds, both ends within.
+#[derive(Clone, Copy)]
+struct Range {
+    from: i64,
+    to: i64,
+}
+
+impl Snapshot {
+    /// Series that satisfy every matcher and have a sample in `from..=to`, sorted by labels.
+    pub fn select(
+        &self,
+        matchers: &[Matcher],
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<SeriesSamples>, Error> {
+        let range = Range { from: from.as_millis(), to: to.as_millis() };
+        let mut all = Selected::default();
+        for partition in self.partitions(range) {
+            for (number, members) in by_group(partition.find(matchers)) {
+                let wanted: Vec<u8> = members.iter().map(|(slot, _)| *slot).collect();
+                partition.read(number, &wanted, (range.from, range.to), self.view.seal, &mut all.columns);
+                all.take(members);
+            }
+        }
+        for (number, members) in by_group(self.view.index.find(matchers)) {
+            let Some(group) = self.view.groups.get(number) else { continue };
+            let wanted = members.iter().fold(0, |m, (slot, _)| m | bit(*slot));
+            group.read(number, wanted, range.from, range.to, &mut all.columns);
+            all.take(members);
+        }
+        Ok(all.merge())
+    }
+
+    /// The same without reading samples; may name series whose samples lie just outside the range.
+    pub fn series(&self, matchers: &[Matcher], from: Timestamp, to: Timestamp) -> Result<Vec<Labels>, Error> {
+        let range = Range { from: from.as_millis(), to: to.as_millis() };
+        let mut out = Vec::new();
+        for partition in self.partitions(range) {
+            let groups = partition.groups_between(range.from, range.to, self.view.seal);
+            let found = partition.find(matchers).into_iter();
+            out.extend(found.filter(|(s, _)| groups.contains(&s.group())).map(|(_, labels)| labels));
+        }
+        for (number, members) in by_group(self.view.index.find(matchers)) {
+            let Some(group) = self.view.groups.get(number) else { continue };
+            let mask = group.mask_between(range.from, range.to);
+            out.extend(
+                members.into_iter().filter(|(slot, _)| mask & bit(*slot) != 0).map(|(_, labels)| labels),
+            );
+        }
+        out.sort_unstable();
+        out.dedup();
+        Ok(out)
+    }
+
+    /// Values of a label among the series that satisfy every matcher, sorted.
+    pub fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<String>, Error> {
+        let series = self.series(matchers, from, to)?;
+        let values: BTreeSet<&str> = series.iter().filter_map(|l| l.get(name)).collect();
+        Ok(values.into_iter().map(str::to_owned).collect())
+    }
+
+    /// Names of the labels of the series that satisfy every matcher, sorted.
+    pub fn label_names(
+        &self,
+        matchers: &[Matcher],
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<String>, Error> {
+        let series = self.series(matchers, from, to)?;
+        let names: BTreeSet<&str> = series.iter().flat_map(|l| l.iter().map(|(n, _)| n)).collect();
+        Ok(names.into_iter().map(str::to_owned).collect())
+    }
+
+    pub fn metadata(&self, metric: &str) -> Option<Metadata> {
+        self.view.metadata.get(metric).cloned()
+    }
+
+    /// Metadata of every metric family, in no particular order.
+    pub fn all_metadata(&self) -> impl Iterator<Item = (&str, &Metadata)> {
+        self.view.metadata.iter().map(|(name, m)| (&**name, m))
+    }
+
+    /// Exemplars in `from..=to` of the series that satisfy every matcher, oldest first for each series.
+    pub fn exemplars(
+        &self,
+        matchers: &[Matcher],
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Vec<(Labels, Vec<Exemplar>)> {
+        let labels: HashMap<SeriesRef, Labels> = self.view.index.find(matchers).into_iter().collect();
+        let mut found: HashMap<SeriesRef, Vec<Exemplar>> = HashMap::new();
+        for (series, e) in self.view.exemplars.iter() {
+            if labels.contains_key(series) && from <= e.timestamp && e.timestamp <= to {
+                found.entry(*series).or_default().push(e.clone());
+            }
+        }
+        let mut out: Vec<_> = found.into_iter().map(|(s, e)| (labels[&s].clone(), e)).collect();
+        out.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        out
+    }
+
+    /// Spans of one trace, by start time.
+    pub fn trace(&self, id: TraceId) -> Result<Vec<Span>, Error> {
+        let mut spans: Vec<Span> = self.view.spans.trace(id).map(|s| (**s).clone()).collect();
+        spans.extend(self.view.partitions.iter().flat_map(|p| p.trace(id, self.view.spans_sealed)));
+        spans.sort_by_key(|s| s.start_nanos);
+        Ok(spans)
+    }
+
+    /// Spans that started in `from..=to`, newest first.
+    pub fn spans(&self, query: &SpanQuery, from: Timestamp, to: Timestamp) -> Result<Vec<Span>, Error> {
+        let recent = self.view.spans.iter().map(|(_, s)| s).filter(|s| query.matches(s, from, to));
+        let mut found: Vec<Span> = recent.map(|s| (**s).clone()).collect();
+        query.keep_newest(&mut found);
+        for partition in self.view.partitions.iter().rev() {
+            partition.spans(query, from, to, self.view.spans_sealed, &mut found);
+        }
+        Ok(found)
+    }
+
+    /// Partitions that can hold samples of the range, oldest first.
+    fn partitions(&self, range: Range) -> impl Iterator<Item = &Arc<Partition>> {
+        self.view.partitions.iter().filter(move |p| p.start <= range.to && range.from < p.end)
+    }
+}
+
+/// Samples as they are found, piece by piece.
+struct Selected {
+    /// By slot, of the group being read.
+    columns: [Vec<Sample>; SLOTS_MAX],
+    found: Vec<SeriesSamples>,
+}
+
+impl Default for Selected {
+    fn default() -> Self {
+        Self { columns: [const { Vec::new() }; SLOTS_MAX], found: Vec::new() }
+    }
+}
+
+impl Selected {
+    /// The group has been read: its columns belong to these.
+    fn take(&mut self, members: Vec<(u8, Labels)>) {
+        for (slot, labels) in members {
+            let samples = std::mem::take(&mut self.columns[usize::from(slot)]);
+            if !samples.is_empty() {
+                self.found.push(SeriesSamples { labels, samples });
+            }
+        }
+    }
+
+    /// Each series once, its samples in order of time, each time once: after a crash the same sample can lie in a
+    /// partition and in the head.
+    fn merge(mut self) -> Vec<SeriesSamples> {
+        self.found.sort_by(|a, b| a.labels.cmp(&b.labels));
+        self.found.dedup_by(|next, kept| {
+            let same = next.labels == kept.labels;
+            if same {
+                kept.samples.append(&mut next.samples);
+            }
+            same
+        });
+        for series in &mut self.found {
+            if !series.samples.is_sorted_by(|a, b| a.timestamp < b.timestamp) {
+                series.samples.sort_by_key(|s| s.timestamp);
+                series.samples.dedup_by_key(|s| s.timestamp);
+            }
+        }
+        self.found
+    }
+}
+
+/// Series found, by group and slot.
+fn by_group(found: Vec<(SeriesRef, Labels)>) -> HashMap<u32, Vec<(u8, Labels)>> {
+    let mut groups: HashMap<u32, Vec<(u8, Labels)>> = HashMap::new();
+    for (series, labels) in found {
+        groups.entry(series.group()).or_default().push((series.slot(), labels));
+    }
+    groups
+}
