@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use davy::config::Config;
+use regex::Regex;
 
 const REFERENCE: &str = include_str!("../../docs/config.md");
 
@@ -37,18 +38,23 @@ fn every_example_of_the_reference_loads() {
     }
 }
 
-/// A key that the reader knows and the reference does not is a key that nobody will find.
+/// A key that a reader asks for and the reference does not tell of is a key that nobody finds.
 #[test]
 fn every_key_is_in_the_reference() {
-    let words = include_str!("good/everything.yaml");
-    let keys = words.lines().filter(|l| !l.trim_start().starts_with('#')).flat_map(|line| {
-        line.split([' ', '{', ','])
-            .filter_map(|w| w.strip_suffix(':'))
-            .filter(|w| w.len() > 2 && w.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
-    });
-    // Names that the example makes up.
-    let own = ["cluster", "module", "zone", "version", "severity", "summary", "service"];
-    for key in keys.filter(|k| !own.contains(k)) {
-        assert!(REFERENCE.contains(&format!("`{key}`")), "docs/config.md does not tell of `{key}`");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config");
+    // `s.get("key")` and `read_secret(s, "key", "key_file")`; what is not supported yet is asked by `not_yet`.
+    let method = r#"\.(?:or|get|list|required|only|ignored)\(\s*"([a-z_0-9]+)""#;
+    let function = r#"\(\s*(?:s|section|top),\s*"([a-z_0-9]+)"(?:,\s*"([a-z_0-9]+)")?"#;
+    let keys = Regex::new(&format!("{method}|{function}")).expect("a good pattern");
+    let mut found = 0;
+    for entry in std::fs::read_dir(source).expect("the sources are part of the repository") {
+        let text = std::fs::read_to_string(entry.expect("an entry").path()).expect("sources are text");
+        for capture in keys.captures_iter(&text) {
+            for key in capture.iter().skip(1).flatten().map(|m| m.as_str()) {
+                assert!(REFERENCE.contains(&format!("`{key}`")), "docs/config.md does not tell of `{key}`");
+                found += 1;
+            }
+        }
     }
+    assert!(found > 120, "only {found} keys were found in the sources");
 }

@@ -3,6 +3,7 @@
 mod docs;
 mod hostile;
 mod secrets;
+mod values;
 
 use std::fs;
 use std::path::{Path, PathBuf};
