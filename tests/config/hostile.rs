@@ -28,13 +28,14 @@ fn alias_bombs_are_refused() {
         text += &format!("a{i}: &a{i} [{alias}]\n");
     }
     let error = refused_soon(text);
-    assert!(error.starts_with("davy.yaml:"), "{error}");
+    assert!(error.contains("aliases that stand for too many"), "{error}");
 }
 
 #[test]
 fn depth_bombs_are_refused() {
     for text in ["[".repeat(100_000), "{a: ".repeat(100_000), "- ".repeat(100_000), "? ".repeat(100_000)] {
-        refused_soon(text);
+        let error = refused_soon(text);
+        assert!(error.contains("nested deeper than 24"), "{error}");
     }
     let block: String = (0..500).map(|i| format!("{}a:\n", " ".repeat(i))).collect();
     refused_soon(block);
