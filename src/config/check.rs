@@ -14,10 +14,7 @@ pub fn check(path: &Path) -> (String, bool) {
     match Config::load(path) {
         Ok(config) => (format!("{}: ok\n{}", path.display(), summary(&config)), true),
         Err(errors) => {
-            let found = match errors.errors.len() + errors.omitted {
-                1 => "1 error".to_owned(),
-                n => format!("{n} errors"),
-            };
+            let found = count(errors.errors.len() + errors.omitted, "error");
             (format!("{errors}\n{found}\n"), false)
         }
     }
@@ -50,9 +47,13 @@ fn jobs(config: &Config) -> String {
         })
         .sum();
     let dynamic = discovery().filter(|d| !matches!(d, Discovery::Static { .. })).count();
+    if config.scrape_configs.is_empty() {
+        return "none".to_owned();
+    }
     let names = names(config.scrape_configs.iter().map(|c| c.job_name.as_str()));
-    let sources = if dynamic > 0 { format!(", {dynamic} discovered lists") } else { String::new() };
-    format!("{names}: {targets} static targets{sources}")
+    let lists =
+        if dynamic > 0 { format!(", discovery by {}", count(dynamic, "list")) } else { String::new() };
+    format!("{names}: {}{lists}", count(targets, "static target"))
 }
 
 fn releases(config: &Config) -> String {
@@ -84,6 +85,10 @@ fn receivers(config: &Config) -> String {
     let all: Vec<String> =
         config.receivers.iter().map(|r| format!("{} ({})", r.name, kinds(&r.integrations))).collect();
     if all.is_empty() { "none; alerts are shown and stored only".to_owned() } else { all.join(", ") }
+}
+
+fn count(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
 fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {

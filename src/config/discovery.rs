@@ -53,19 +53,14 @@ fn target(text: &str) -> Result<&str, String> {
 
 fn files(field: &Field<'_>) -> Option<Discovery> {
     field.section(|s| {
-        let list = s.required("files", "paths such as targets/*.json")?;
-        let files: Vec<_> = list
-            .items()
-            .iter()
-            .filter_map(|f| {
-                f.parse(sd_path)?;
-                f.path()
-            })
-            .collect();
-        if files.is_empty() {
+        let list = s.required("files", "paths such as targets/*.json");
+        let refresh_interval = s.or("refresh_interval", FILE_REFRESH, |f| f.parse(positive_duration));
+        let list = list?;
+        let items = list.items();
+        if items.is_empty() {
             list.error("no file is named; expected paths such as targets/*.json");
         }
-        let refresh_interval = s.or("refresh_interval", FILE_REFRESH, |f| f.parse(positive_duration));
+        let files = items.iter().filter_map(|f| f.parse(sd_path).and_then(|()| f.path())).collect();
         Some(Discovery::File { files, refresh_interval })
     })
 }

@@ -122,6 +122,14 @@ fn snippet(source: &str, at: &At, hidden: &[Range<usize>]) -> Snippet {
     Snippet { line: shown, caret }
 }
 
+/// The text in quotes, escaped and cut: it may be anything.
+pub(super) fn quote(text: &str) -> String {
+    const CHARS_MAX: usize = 60;
+    let cut: String = text.chars().take(CHARS_MAX).collect();
+    let dots = if cut.len() < text.len() { "..." } else { "" };
+    format!("{cut:?}{dots}")
+}
+
 /// Terminals act on control characters and reorder text at bidi marks.
 fn printable(c: char) -> char {
     match c {

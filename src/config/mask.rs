@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::yaml::{Node, Value};
+use super::yaml::{Node, Tree, Value};
 
 /// A key with one of these in its name holds a secret, known to Davy or not.
-const SECRET_WORDS: [&str; 9] = [
+const SECRET_WORDS: [&str; 10] = [
     "password",
     "passwd",
     "secret",
@@ -14,6 +14,7 @@ const SECRET_WORDS: [&str; 9] = [
     "api_key",
     "routing_key",
     "service_key",
+    "user_key",
     "cookie",
 ];
 
@@ -45,17 +46,25 @@ pub(super) fn is_sensitive_section(key: &str) -> bool {
     SECTIONS.contains(&key)
 }
 
-/// Bytes of every secret in the tree.
-pub(super) fn secrets(root: &Node) -> Vec<Range<usize>> {
+/// Bytes of every secret in the tree, and of whatever it left out.
+pub(super) fn secrets(tree: &Tree, text: &str) -> Vec<Range<usize>> {
     let mut out = Vec::new();
-    collect(root, &mut out);
+    collect(&tree.root, text, &mut out);
+    tree.left_out.iter().for_each(|n| everything(n, &mut out));
     out
 }
 
-fn collect(node: &Node, out: &mut Vec<Range<usize>>) {
+fn collect(node: &Node, text: &str, out: &mut Vec<Range<usize>>) {
     match &node.value {
-        Value::Null | Value::Scalar(_) => {}
-        Value::List(items) => items.iter().for_each(|i| collect(i, out)),
+        Value::Null => {}
+        // A stray quote, `|` or `>` turns the lines after it into text, with whatever secrets they hold.
+        Value::Scalar(_) => {
+            let source = &text[node.at.bytes.clone()];
+            if source.contains('\n') && secret_word(source).is_some() {
+                out.push(node.at.bytes.clone());
+            }
+        }
+        Value::List(items) => items.iter().for_each(|i| collect(i, text, out)),
         Value::Mapping(entries) => {
             for (key, value) in entries {
                 if is_secret(&key.name) {
@@ -64,7 +73,7 @@ fn collect(node: &Node, out: &mut Vec<Range<usize>>) {
                     if is_sensitive_section(&key.name) {
                         direct(value, out);
                     }
-                    collect(value, out);
+                    collect(value, text, out);
                 }
             }
         }
@@ -72,7 +81,7 @@ fn collect(node: &Node, out: &mut Vec<Range<usize>>) {
 }
 
 /// Scalars of the node itself or of its list.
-fn direct(node: &Node, out: &mut Vec<Range<usize>>) {
+pub(super) fn direct(node: &Node, out: &mut Vec<Range<usize>>) {
     match &node.value {
         Value::Scalar(_) => out.push(node.at.bytes.clone()),
         Value::List(items) => items.iter().for_each(|i| direct(i, out)),
@@ -108,7 +117,9 @@ pub(super) fn without_tree(text: &str, byte: usize) -> Vec<Range<usize>> {
     // A list's items may stand no deeper than their key.
     let mut least = indent(&text[start..end]) + usize::from(text[start..end].trim_start().starts_with('-'));
     let mut nearest = true;
-    for line in text[..start].lines().rev().filter(|l| !l.trim().is_empty()) {
+    for line in
+        text[..start].lines().rev().filter(|l| !l.trim_start().starts_with('#') && !l.trim().is_empty())
+    {
         let parent = indent(line) < least;
         if (parent || nearest) && secret_word(line).is_some() {
             return std::iter::once(start..end).collect();
@@ -139,8 +150,8 @@ mod tests {
     fn secrets_are_found_wherever_they_stand() {
         let text = "a: {basic_auth: {username: u, password: s1}, params: {token: [s2]}}\n\
                     webhook_configs: [s3]\nurl: s4\npassword_file: f\nx: &p {api_url: s5}\ny: *p\n";
-        let (root, _) = yaml::parse(text).unwrap();
-        let found: Vec<_> = secrets(&root).into_iter().map(|r| &text[r]).collect();
+        let tree = yaml::parse(text).unwrap();
+        let found: Vec<_> = secrets(&tree, text).into_iter().map(|r| &text[r]).collect();
         assert_eq!(found, ["s1", "s2", "s3", "s4", "s5", "s5"]);
     }
 
@@ -155,6 +166,6 @@ mod tests {
         assert!(hidden("a: {password:\n\"HUNTER", "HUNTER"));
         assert!(hidden("receivers:\n- webhook_configs:\n    - http://HUNTER: x", "HUNTER"));
         assert!(hidden("webhook_configs:\n- HUNTER: x: y", "HUNTER"));
-        assert!(!hidden("password: x\nport: PLAIN: y", "PLAIN"));
+        assert!(!hidden("password: x\nname: y\nport: PLAIN: y", "PLAIN"));
     }
 }

@@ -1,6 +1,6 @@
 //! Matchers as text: Alertmanager's `severity="page"` strings and PromQL's `orders_total{code=~"5.."}`.
 
-use davy_model::{MatchOp, Matcher};
+use davy_model::{MatchOp, Matcher, MatcherError};
 
 /// Longest text of matchers; a selector is a line.
 const TEXT_BYTES_MAX: usize = 4096;
@@ -40,6 +40,17 @@ pub(super) fn parse_selector(text: &str) -> Result<Vec<Matcher>, String> {
         return Err("it selects every series; name a metric or a label that must have a value".to_owned());
     }
     Ok(matchers)
+}
+
+/// A matcher from its parts; of a bad regex, the reason alone.
+pub(super) fn matcher(name: &str, op: MatchOp, value: &str) -> Result<Matcher, String> {
+    Matcher::new(name, op, value).map_err(|e| match e {
+        MatcherError::TooLong { .. } => e.to_string(),
+        MatcherError::BadRegex { detail, .. } => {
+            let reason = detail.rsplit("error: ").next().unwrap_or("").trim();
+            format!("not a regular expression (RE2 syntax): {reason}")
+        }
+    })
 }
 
 struct Scanner<'a> {
@@ -125,7 +136,7 @@ impl<'a> Scanner<'a> {
         } else {
             return Err(format!("expected a value in quotes{}", self.position()));
         };
-        Matcher::new(&name, op, &value).map_err(|e| e.to_string())
+        matcher(&name, op, &value)
     }
 
     /// A string in double, single or back quotes; back quotes know no escapes.
@@ -189,7 +200,7 @@ mod tests {
         assert_eq!(shown(parse_matchers("a=\"b")), "error: the quote is not closed (at character 3)");
         assert_eq!(shown(parse_matchers("{a=b")), "error: the closing `}` is missing");
         assert_eq!(shown(parse_matchers("a=b c=d")), "error: expected `,` between matchers (at character 5)");
-        assert!(shown(parse_matchers("a=~\"(\"")).contains("bad regex"));
+        assert!(shown(parse_matchers("a=~\"(\"")).contains("RE2 syntax): unclosed group"));
         assert!(shown(parse_matchers("")).contains("at least one"));
         assert!(shown(parse_selector("rate(x[5m])")).contains("expected a selector"));
         assert!(shown(parse_selector("x{a=b}")).contains("in quotes"));

@@ -83,18 +83,18 @@ impl Config {
             return Err(ConfigErrors::whole_file(file, too_large()));
         }
         let cx = Context::new(text, file, base_dir);
-        let (root, faults) = match yaml::parse(text) {
+        let tree = match yaml::parse(text) {
             Ok(tree) => tree,
             Err(fault) => {
                 let hidden = mask::without_tree(text, fault.at.bytes.start);
                 return Err(ConfigErrors::collect(file, text, vec![(String::new(), fault)], &hidden));
             }
         };
-        cx.hide(mask::secrets(&root));
-        for fault in faults {
+        cx.hide(mask::secrets(&tree, text));
+        for fault in tree.faults {
             cx.fault("", fault);
         }
-        let config = Field::root(&cx, &root).section(|s| Some(top(s)));
+        let config = Field::root(&cx, &tree.root).section(|s| Some(top(s)));
         let warnings = cx.finish()?;
         let config = config.expect("a walk without a config has reported an error");
         Ok(Self { warnings, ..config })

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::error::ConfigErrors;
+use super::error::{ConfigErrors, quote};
 use super::yaml::{At, Fault, Key, Node, Value};
 use super::{mask, suggest};
 
@@ -21,7 +21,7 @@ pub(super) struct Context<'a> {
     file: &'a Path,
     base_dir: &'a Path,
     faults: RefCell<Vec<(String, Fault)>>,
-    warnings: RefCell<Vec<String>>,
+    warnings: RefCell<Vec<(usize, String)>>,
     hidden: RefCell<HashSet<Range<usize>>>,
 }
 
@@ -56,7 +56,9 @@ impl<'a> Context<'a> {
     pub(super) fn finish(self) -> Result<Vec<String>, ConfigErrors> {
         let faults = self.faults.into_inner();
         if faults.is_empty() {
-            return Ok(self.warnings.into_inner());
+            let mut warnings = self.warnings.into_inner();
+            warnings.sort();
+            return Ok(warnings.into_iter().map(|(_, text)| text).collect());
         }
         let hidden: Vec<_> = self.hidden.into_inner().into_iter().collect();
         Err(ConfigErrors::collect(self.file, self.source, faults, &hidden))
@@ -83,7 +85,7 @@ impl<'a> Field<'a> {
     pub(super) fn warn(&self, message: &str) {
         let (file, at) = (self.cx.file.display(), &self.node.at);
         let warning = format!("{file}:{}:{}: {}: {message}", at.line, at.column, self.path);
-        self.cx.warnings.borrow_mut().push(warning);
+        self.cx.warnings.borrow_mut().push((at.bytes.start, warning));
     }
 
     /// What stands there, for an error message; secrets are not told.
@@ -99,6 +101,19 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// Something else than a list or a mapping. What is there is not shown: it may be a secret that was put a
+    /// level too high.
+    fn wrong_shape(&self, what: &str) {
+        let got = match self.node.value {
+            Value::Scalar(_) => "text".to_owned(),
+            Value::Null | Value::List(_) | Value::Mapping(_) => self.got(),
+        };
+        let mut spans = Vec::new();
+        mask::direct(self.node, &mut spans);
+        self.cx.hide(spans);
+        self.error(format!("got {got}, expected {what}"));
+    }
+
     fn expected(&self, what: &str) {
         self.error(format!("got {}, expected {what}", self.got()));
     }
@@ -109,7 +124,7 @@ impl<'a> Field<'a> {
             Value::Mapping(entries) => entries,
             Value::Null => &[],
             Value::Scalar(_) | Value::List(_) => {
-                self.expected("a mapping (key: value)");
+                self.wrong_shape("a mapping (key: value)");
                 return None;
             }
         };
@@ -129,7 +144,7 @@ impl<'a> Field<'a> {
                 .map(|(i, node)| Self { cx: self.cx, node, path: format!("{}[{i}]", self.path) })
                 .collect(),
             Value::Scalar(_) | Value::Mapping(_) => {
-                self.expected("a list (lines that start with `-`)");
+                self.wrong_shape("a list (lines that start with `-`)");
                 Vec::new()
             }
         }
@@ -146,7 +161,7 @@ impl<'a> Field<'a> {
                 })
                 .collect(),
             Value::Scalar(_) | Value::List(_) => {
-                self.expected("a mapping (key: value)");
+                self.wrong_shape("a mapping (key: value)");
                 Vec::new()
             }
         }
@@ -304,7 +319,9 @@ impl<'a> Section<'a> {
             if empty {
                 continue;
             }
-            self.hide(field.node);
+            if mask::is_sensitive_section(key) {
+                self.hide(field.node);
+            }
             let at = self.place(key);
             let message = match instead {
                 "" => format!("`{key}` is not supported yet"),
@@ -345,17 +362,22 @@ impl<'a> Section<'a> {
         let own =
             self.field.path.rsplit('.').next().unwrap_or("").trim_end_matches(|c| "[]0123456789".contains(c));
         for (key, value) in self.entries.iter().filter(|(k, _)| !self.known.contains(&k.name.as_str())) {
-            // The value of a mistyped `password` is a secret all the same, and so is a password that lost its key.
-            self.hide(value);
             if self.field.cx.is_full() {
+                self.hide(value);
                 continue;
             }
-            let lost = matches!(value.value, Value::Null) && mask::is_sensitive_section(own);
+            let near = suggest::nearest(&key.name, self.known.iter().copied());
+            let sensitive = mask::is_sensitive_section(own);
+            // The value of a mistyped `password` is a secret all the same, and so is a password without its key.
+            if sensitive || near.is_none_or(mask::is_secret) {
+                self.hide(value);
+            }
+            let lost = sensitive && matches!(value.value, Value::Null);
             let message = if lost || key.name.contains(['=', '\n']) {
                 self.field.cx.hide(vec![key.at.bytes.clone()]);
                 "unknown key (not shown, it may be a secret without its `key:`)".to_owned()
             } else {
-                let hint = suggest::did_you_mean(&key.name, self.known.iter().copied());
+                let hint = near.map_or_else(String::new, |word| format!("; did you mean `{word}`?"));
                 format!("unknown key {}{hint}", tick(&key.name))
             };
             self.field.cx.fault(&self.field.path, Fault { at: key.at.clone(), message });
@@ -372,12 +394,4 @@ fn join(path: &str, key: &str) -> String {
 fn tick(key: &str) -> String {
     let quoted = quote(key);
     format!("`{}`", quoted.trim_matches('"'))
-}
-
-/// The text in quotes, escaped and cut: it may be anything.
-pub(super) fn quote(text: &str) -> String {
-    const CHARS_MAX: usize = 60;
-    let cut: String = text.chars().take(CHARS_MAX).collect();
-    let dots = if cut.len() < text.len() { "..." } else { "" };
-    format!("{cut:?}{dots}")
 }

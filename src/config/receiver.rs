@@ -204,6 +204,9 @@ fn mailboxes(text: &str) -> Result<Vec<String>, String> {
 /// `name@host` or `Name <name@host>`, without anything that could end a header line.
 pub(super) fn mailbox(text: &str) -> Result<String, String> {
     let wrong = || "expected an address such as team@example.com or \"Davy <davy@example.com>\"".to_owned();
+    if text.contains(char::is_control) {
+        return Err(wrong());
+    }
     let (display, address) = match text.split_once('<') {
         Some((display, rest)) => (display.trim(), rest.strip_suffix('>').ok_or_else(wrong)?),
         None => ("", text),

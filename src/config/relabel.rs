@@ -25,7 +25,7 @@ const ACTIONS: [(&str, RelabelAction); 11] = [
 
 pub(super) fn read(field: &Field<'_>) -> Option<RelabelConfig> {
     field.section(|s| {
-        let action = s.or("action", RelabelAction::Replace, action);
+        let action = s.get("action").map_or(Some(RelabelAction::Replace), |f| action(&f));
         let source_labels = s.get("source_labels");
         let separator = s.get("separator");
         let target_label = s.get("target_label");
@@ -41,7 +41,9 @@ pub(super) fn read(field: &Field<'_>) -> Option<RelabelConfig> {
             ("modulus", modulus_field.is_some()),
             ("replacement", replacement_field.is_some()),
         ];
-        check_keys(s, action, &given);
+        if let Some(action) = action {
+            check_keys(s, action, &given);
+        }
 
         let sources = source_labels.map(|f| f.items()).unwrap_or_default();
         let source_labels =
@@ -63,7 +65,7 @@ pub(super) fn read(field: &Field<'_>) -> Option<RelabelConfig> {
             regex: regex?,
             modulus: modulus?,
             replacement: replacement?.to_owned(),
-            action,
+            action: action?,
         })
     })
 }
@@ -101,8 +103,8 @@ fn check_keys(s: &Section<'_>, action: RelabelAction, given: &[(&str, bool)]) {
 }
 
 /// A label name; `replace` may build it from groups such as `${1}`.
-fn target(text: &str, action: RelabelAction) -> Result<String, String> {
-    let is_template = action == RelabelAction::Replace && text.contains('$');
+fn target(text: &str, action: Option<RelabelAction>) -> Result<String, String> {
+    let is_template = action == Some(RelabelAction::Replace) && text.contains('$');
     if !is_template {
         label_name(text)?;
     }

@@ -68,7 +68,7 @@ fn release(
             s.error("`baseline` and `canary` select the same series");
         }
         let (presets, metrics) = metric::read(s);
-        let presets = if presets.is_empty() && metrics.is_empty() { default.presets } else { presets };
+        let presets = if presets.is_empty() { default.presets } else { presets };
         let actions = s.get("actions").map_or(Some((None, false)), |f| rollback_action(&f, actions));
         // Where the action is wrong, that is said; that none is left need not be said as well.
         let (rollback, can_roll_back) = actions.unwrap_or((None, true));

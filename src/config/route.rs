@@ -5,7 +5,7 @@ use std::time::Duration;
 use davy_alerting::config::{Receiver, Route};
 use davy_model::{MatchOp, Matcher};
 
-use super::matchers::parse_matchers;
+use super::matchers::{matcher, parse_matchers};
 use super::reader::{Field, Section};
 use super::suggest::did_you_mean;
 use super::value::{label_name, positive_duration};
@@ -96,7 +96,7 @@ fn matchers(s: &mut Section<'_>) -> Vec<Matcher> {
             if let Err(e) = label_name(&name) {
                 value.error(e);
             }
-            out.extend(value.parse(|t| Matcher::new(&name, op, t).map_err(|e| e.to_string())));
+            out.extend(value.parse(|t| matcher(&name, op, t)));
         }
     }
     out

@@ -5,16 +5,17 @@ const BYTES_MAX: usize = 64;
 
 /// `; did you mean `word`?`, or nothing if no word is near.
 pub(super) fn did_you_mean<'a>(got: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(got, known).map_or_else(String::new, |word| format!("; did you mean `{word}`?"))
+}
+
+/// The known word that is a slip or two away.
+pub(super) fn nearest<'a>(got: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if got.len() > BYTES_MAX {
-        return String::new();
+        return None;
     }
-    let got_lower = got.to_ascii_lowercase().replace('-', "_");
-    let near = known
-        .into_iter()
-        .map(|word| (distance(&got_lower, word), word))
-        .filter(|(d, word)| *d <= 1.max(word.len().min(got.len()) / 3))
-        .min();
-    near.map_or_else(String::new, |(_, word)| format!("; did you mean `{word}`?"))
+    let got = got.to_ascii_lowercase().replace('-', "_");
+    let known = known.into_iter().map(|word| (distance(&got, word), word));
+    known.filter(|(d, word)| *d <= 1.max(word.len().min(got.len()) / 3)).min().map(|(_, word)| word)
 }
 
 /// Insertions, deletions, substitutions and swaps of neighbours that lead from `a` to `b` (optimal string

@@ -114,17 +114,16 @@ pub(super) fn label_name(name: &str) -> Result<(), String> {
 
 /// Label names with their values; reports bad names. `reserved` says whether `__names__` are refused.
 pub(super) fn labels(field: &Field<'_>, reserved: bool) -> std::collections::BTreeMap<String, String> {
-    let labels = field.strings();
-    for name in labels.keys() {
-        let check = label_name(name).and_then(|()| match reserved && name.starts_with("__") {
+    for (name, value) in field.entries() {
+        let check = label_name(&name).and_then(|()| match reserved && name.starts_with("__") {
             true => Err("label names that start with `__` are reserved".to_owned()),
             false => Ok(()),
         });
         if let Err(e) = check {
-            field.error(format!("got label name {name:?}: {e}"));
+            value.error(format!("got label name {name:?}: {e}"));
         }
     }
-    labels
+    field.strings()
 }
 
 /// An absolute http(s) URL without credentials. The text is never repeated: URLs carry secrets.

@@ -11,10 +11,15 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::options::DuplicateKeyPolicy;
 use serde_saphyr::{Location, NonFiniteFloatPolicy, Spanned};
 
-/// Deepest nesting of lists and mappings; Davy's own schema needs nine.
-const DEPTH_MAX: usize = 64;
+use super::error::quote;
+
+/// Deepest nesting of lists and mappings; the schema needs eight, and nested routes two each.
+const DEPTH_MAX: usize = 24;
 /// Lists, mappings and scalars; a mebibyte of the densest useful file has about a third of it.
 const NODES_MAX: usize = 600_000;
+/// Stack of the thread that parses. Serde recurses with up to 50 KiB a level without optimisation, and a
+/// caller may have little: an overflow would end the process, whatever the file.
+const STACK_BYTES: usize = 8 << 20;
 /// Nodes that aliases may add, so that a few lines cannot become millions.
 const ALIAS_EVENTS_MAX: usize = 200_000;
 
@@ -55,9 +60,33 @@ pub(super) struct Fault {
     pub message: String,
 }
 
-/// Parses one YAML document. Faults that leave a tree standing (repeated keys, keys that are no text) are
-/// returned beside it.
-pub(super) fn parse(text: &str) -> Result<(Node, Vec<Fault>), Fault> {
+/// What a text is.
+#[derive(Debug)]
+pub(super) struct Tree {
+    pub root: Node,
+    /// Repeated keys and keys that are no text. They and their values are not in the tree.
+    pub faults: Vec<Fault>,
+    /// The keys and values that were left out.
+    pub left_out: Vec<Node>,
+}
+
+/// Parses one YAML document.
+pub(super) fn parse(text: &str) -> Result<Tree, Fault> {
+    let raw = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("config".to_owned()).stack_size(STACK_BYTES);
+        let running = thread.spawn_scoped(scope, || parse_raw(text)).map_err(|e| at_start(&e.to_string()))?;
+        running.join().unwrap_or_else(|_| Err(at_start("the YAML parser failed; please report this file")))
+    })?;
+    let mut tree = Builder { text, faults: Vec::new(), left_out: Vec::new() };
+    let root = tree.node(raw);
+    Ok(Tree { root, faults: tree.faults, left_out: tree.left_out })
+}
+
+fn at_start(message: &str) -> Fault {
+    Fault { at: At { line: 1, column: 1, bytes: 0..0 }, message: message.to_owned() }
+}
+
+fn parse_raw(text: &str) -> Result<Spanned<Raw>, Fault> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: DEPTH_MAX,
@@ -74,20 +103,30 @@ pub(super) fn parse(text: &str) -> Result<(Node, Vec<Fault>), Fault> {
         emit_comments: false,
         with_snippet: false,
     };
-    let raw: Spanned<Raw> = serde_saphyr::from_str_with_options(text, options).map_err(|e| {
-        let at = e.location().map_or(At { line: 1, column: 1, bytes: 0..0 }, |l| at(l, text));
-        let message = e.to_string();
-        let position = format!(" at line {}, column {}", at.line, at.column);
-        let message = if message.starts_with("multiple YAML documents") {
+    serde_saphyr::from_str_with_options(text, options).map_err(|e| fault(&e, text))
+}
+
+/// The library's words where they are about YAML, ours where they are about its interface or limits.
+fn fault(error: &serde_saphyr::Error, text: &str) -> Fault {
+    let at = error.location().map_or(At { line: 1, column: 1, bytes: 0..0 }, |l| at(l, text));
+    let message = error.to_string();
+    let message = match message.as_str() {
+        m if m.starts_with("multiple YAML documents") => {
             "a second YAML document starts here; a configuration is one document".to_owned()
-        } else {
-            message.replace(&position, "")
-        };
-        Fault { at, message }
-    })?;
-    let mut tree = Builder { text, faults: Vec::new() };
-    let root = tree.node(raw);
-    Ok((root, tree.faults))
+        }
+        // The tag is not repeated: a password may begin with `!`.
+        m if m.starts_with("unsupported tag") => {
+            "a YAML tag that is not known; text that starts with `!` must stand in quotes".to_owned()
+        }
+        m if m.contains("Depth") || m.contains("recursion limit") => {
+            format!("nested deeper than {DEPTH_MAX} lists and mappings")
+        }
+        m if m.contains("budget breached") || m.contains("alias replay limit") => {
+            "too many values, or aliases that stand for too many".to_owned()
+        }
+        m => m.replace(&format!(" at line {}, column {}", at.line, at.column), ""),
+    };
+    Fault { at, message }
 }
 
 /// The place in our own words; serde-saphyr says 0 where it does not know.
@@ -109,6 +148,7 @@ fn at(location: Location, text: &str) -> At {
 struct Builder<'a> {
     text: &'a str,
     faults: Vec<Fault>,
+    left_out: Vec<Node>,
 }
 
 impl Builder<'_> {
@@ -132,12 +172,14 @@ impl Builder<'_> {
             let value = self.node(value);
             let Value::Scalar(name) = key.value else {
                 let message = "a key must be text, not a list, a mapping or null".to_owned();
-                self.faults.push(Fault { at: key.at, message });
+                self.faults.push(Fault { at: key.at.clone(), message });
+                self.left_out.extend([key, value]);
                 continue;
             };
             if let Some(line) = first_line.get(&name) {
-                let message = format!("key {name:?} is given twice; the first is in line {line}");
+                let message = format!("key {} is given twice; the first is in line {line}", quote(&name));
                 self.faults.push(Fault { at: key.at, message });
+                self.left_out.push(value);
                 continue;
             }
             first_line.insert(name.clone(), key.at.line);
@@ -220,6 +262,10 @@ impl<'de> Visitor<'de> for RawVisitor {
 mod tests {
     use super::*;
 
+    fn root(text: &str) -> Node {
+        parse(text).unwrap().root
+    }
+
     fn entry(node: &Node, i: usize) -> (&str, &Node) {
         let Value::Mapping(entries) = &node.value else { panic!("no mapping: {node:?}") };
         (&entries[i].0.name, &entries[i].1)
@@ -232,7 +278,7 @@ mod tests {
 
     #[test]
     fn scalars_keep_their_spelling() {
-        let (root, _) = parse("a: 1.10\nb: on\n1: 0x10\nc: 'it''s'\nd: .nan\n").unwrap();
+        let root = root("a: 1.10\nb: on\n1: 0x10\nc: 'it''s'\nd: .nan\n");
         assert_eq!(scalar(entry(&root, 0).1), "1.10");
         assert_eq!(scalar(entry(&root, 1).1), "on");
         assert_eq!((entry(&root, 2).0, scalar(entry(&root, 2).1)), ("1", "0x10"));
@@ -242,7 +288,7 @@ mod tests {
 
     #[test]
     fn every_node_knows_its_place() {
-        let (root, _) = parse("é:\n  - x: {y: 12}\n").unwrap();
+        let root = root("é:\n  - x: {y: 12}\n");
         let Value::List(items) = &entry(&root, 0).1.value else { panic!() };
         let y = entry(entry(&items[0], 0).1, 0).1;
         assert_eq!((y.at.line, y.at.column, y.at.bytes.clone()), (2, 12, 15..17));
@@ -250,8 +296,9 @@ mod tests {
 
     #[test]
     fn merge_keys_and_aliases_are_expanded_and_own_keys_win() {
-        let (root, faults) = parse("a: &x {p: 1, q: 2}\nb:\n  <<: *x\n  p: 3\n").unwrap();
-        assert!(faults.is_empty());
+        let tree = parse("a: &x {p: 1, q: 2}\nb:\n  <<: *x\n  p: 3\n").unwrap();
+        assert!(tree.faults.is_empty());
+        let root = tree.root;
         let b = entry(&root, 1).1;
         assert_eq!((entry(b, 0).0, scalar(entry(b, 0).1)), ("p", "3"));
         assert_eq!((entry(b, 1).0, scalar(entry(b, 1).1)), ("q", "2"));
@@ -259,7 +306,7 @@ mod tests {
 
     #[test]
     fn every_repeated_key_is_reported_with_both_lines() {
-        let (_, faults) = parse("a: 1\nb: 2\na: 3\nb: 4\n").unwrap();
+        let faults = parse("a: 1\nb: 2\na: 3\nb: 4\n").unwrap().faults;
         let lines: Vec<_> = faults.iter().map(|f| f.at.line).collect();
         assert_eq!(lines, [3, 4]);
         assert!(faults[0].message.contains("line 1"), "{}", faults[0].message);
@@ -267,7 +314,7 @@ mod tests {
 
     #[test]
     fn an_empty_text_is_null() {
-        assert!(matches!(parse("").unwrap().0.value, Value::Null));
-        assert!(matches!(parse("# nothing\n").unwrap().0.value, Value::Null));
+        assert!(matches!(root("").value, Value::Null));
+        assert!(matches!(root("# nothing\n").value, Value::Null));
     }
 }
