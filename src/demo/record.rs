@@ -134,20 +134,27 @@ impl Record {
         self.say(injection.at, Tone::Bad, format!("fault injected into {}: {what}", self.canary));
     }
 
-    /// Takes what a look saw of Davy and of the traffic.
-    pub(super) fn look(&mut self, mut look: Look) {
+    /// Takes what a look saw: Davy and the traffic, and all calls and alerts so far. What is new becomes events,
+    /// in order of time.
+    pub(super) fn look(&mut self, mut look: Look, calls: Vec<Call>, arrivals: Vec<Arrival>) {
+        let told = self.events.len();
         match look.release.take() {
             Some(release) => {
-                self.release(look.at, look.canary.requests, &release);
+                // Looking is slower than Davy: a verdict is no later than the call that it led to.
+                let first_call = calls.first().map_or(look.at, |call| call.at.min(look.at));
+                self.release(look.at, first_call, look.canary.requests, &release);
                 look.release = Some(release);
             }
             // What was last known stays on the table.
             None => look.release = self.last.release.take(),
         }
         self.last = look;
+        self.calls(calls);
+        self.arrivals(arrivals);
+        self.events[told..].sort_by_key(|event| event.at);
     }
 
-    fn release(&mut self, at: Duration, canary_requests: u64, new: &Release) {
+    fn release(&mut self, at: Duration, verdict_at: Duration, canary_requests: u64, new: &Release) {
         let old = self.last.release.take();
         if self.opened_at.is_none() {
             self.opened_at = Some(at);
@@ -160,8 +167,9 @@ impl Record {
         if new.is_failed() && self.seen.is_none() {
             let deciding = new.deciding().cloned();
             let metric = deciding.as_ref().map_or("nothing in particular", |metric| &metric.name);
-            self.say(at, Tone::Bad, format!("verdict fail: {metric}"));
-            self.seen = Some(Sighting { at, canary_requests, deciding, reason: new.reason.clone() });
+            self.say(verdict_at, Tone::Bad, format!("verdict fail: {metric}"));
+            self.seen =
+                Some(Sighting { at: verdict_at, canary_requests, deciding, reason: new.reason.clone() });
         } else if old.as_ref().is_some_and(|old| old.verdict != new.verdict) && !new.is_failed() {
             self.say(at, Tone::Plain, format!("verdict {}", new.verdict));
         }
@@ -179,9 +187,9 @@ impl Record {
         }
     }
 
-    /// Takes all calls so far; the new ones become events.
-    pub(super) fn calls(&mut self, calls: impl IntoIterator<Item = Call>) {
-        for call in calls.into_iter().skip(self.calls.len()).collect::<Vec<_>>() {
+    fn calls(&mut self, calls: Vec<Call>) {
+        let known = self.calls.len();
+        for call in calls.into_iter().skip(known) {
             let (tone, text) = match (&call.call.answer, &call.call.body) {
                 (RollbackAnswer::Applied, Some(body)) => (
                     Tone::Good,
@@ -203,9 +211,9 @@ impl Record {
         }
     }
 
-    /// Takes all alerts so far; the new ones become events.
-    pub(super) fn arrivals(&mut self, arrivals: impl IntoIterator<Item = Arrival>) {
-        for arrival in arrivals.into_iter().skip(self.arrivals.len()).collect::<Vec<_>>() {
+    fn arrivals(&mut self, arrivals: Vec<Arrival>) {
+        let known = self.arrivals.len();
+        for arrival in arrivals.into_iter().skip(known) {
             let text = format!("{}: {}", arrival.letter.channel.as_str(), arrival.letter.title);
             self.say(arrival.at, Tone::Plain, text);
             self.arrivals.push(arrival);
@@ -258,18 +266,16 @@ mod tests {
                 "Davy watches checkout-v2-1: v2 beside v1",
                 "fault injected into v2: 5 % of the requests fail",
                 "verdict fail: errors",
-                "phase rolling_back: errors: 4.9 % against 0.1 % of the baseline",
                 "splitter: rollback called, v2 to v1, key checkout-v2-1-rollback",
                 "webhook: firing CanaryRegression",
                 "slack: firing CanaryRegression",
                 "email: firing CanaryRegression",
+                "phase rolling_back: errors: 4.9 % against 0.1 % of the baseline",
                 "phase rolled_back: errors: 4.9 % against 0.1 % of the baseline",
             ]
         );
         let (last, calls, arrivals) = (record.last.clone(), record.calls.clone(), record.arrivals.clone());
-        record.look(last);
-        record.calls(calls);
-        record.arrivals(arrivals);
+        record.look(last, calls, arrivals);
         assert_eq!(record.events, told);
         assert!(record.is_told() && !record.is_lost());
     }
@@ -278,7 +284,7 @@ mod tests {
     fn a_look_without_an_answer_keeps_what_was_known() {
         let mut record = samples::healthy();
         let known = record.last.release.clone();
-        record.look(Look { at: Duration::from_secs(61), ..Look::default() });
+        record.look(Look { at: Duration::from_secs(61), ..Look::default() }, vec![], vec![]);
         assert_eq!(record.last.release, known);
         assert_eq!(record.last.at, Duration::from_secs(61));
     }
@@ -290,7 +296,7 @@ mod tests {
         assert!(record.is_lost());
         let mut record = samples::healthy();
         let release = Some(samples::release("needs_human", 0.001, 0.0));
-        record.look(Look { release, ..record.last.clone() });
+        record.look(Look { release, ..record.last.clone() }, vec![], vec![]);
         assert!(record.is_lost());
     }
 }

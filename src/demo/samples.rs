@@ -71,13 +71,13 @@ fn base(scenario: Scenario) -> Record {
     let mut record = Record::new(scenario, 7, 50);
     record.say(Duration::ZERO, Tone::Plain, "v1 serves: 3 instances, all of the traffic");
     record.deployed(Duration::from_secs(6), 3);
-    record.look(look(8, 240, Some(release("watching", 0.001, 0.0))));
+    record.look(look(8, 240, Some(release("watching", 0.001, 0.0))), vec![], vec![]);
     record
 }
 
 pub(super) fn healthy() -> Record {
     let mut record = base(Scenario::Healthy);
-    record.look(look(60, 6_000, Some(release("watching", 0.001, 0.01))));
+    record.look(look(60, 6_000, Some(release("watching", 0.001, 0.01))), vec![], vec![]);
     record
 }
 
@@ -85,7 +85,6 @@ pub(super) fn rolled_back() -> Record {
     let mut record = base(Scenario::Errors);
     let at = Duration::from_secs(20);
     record.injected(Injection { at, canary_requests: 1_700 }, "5 % of the requests fail");
-    record.look(look(24, 2_180, Some(release("rolling_back", 0.049, 1.3))));
     let body = serde_json::json!({"action": "rollback", "release_id": "checkout-v2-1",
         "service": "checkout", "from_version": "v2", "to_version": "v1",
         "expect": {"revision": "v2", "generation": 1}});
@@ -96,18 +95,22 @@ pub(super) fn rolled_back() -> Record {
         answer: RollbackAnswer::Applied,
         canary_requests: 2_190,
     };
-    record.calls([Call { at: Duration::from_millis(24_100), call }]);
-    record.arrivals(Channel::ALL.map(|channel| Arrival {
-        at: Duration::from_millis(24_400),
-        letter: Letter {
-            at: Instant::now(),
-            channel,
-            title: "firing CanaryRegression".to_owned(),
-            text: "checkout: version v2 is worse than v1".to_owned(),
-        },
-    }));
+    let calls = vec![Call { at: Duration::from_millis(24_100), call }];
+    let arrivals = Channel::ALL
+        .map(|channel| Arrival {
+            at: Duration::from_millis(24_400),
+            letter: Letter {
+                at: Instant::now(),
+                channel,
+                title: "firing CanaryRegression".to_owned(),
+                text: "checkout: version v2 is worse than v1".to_owned(),
+            },
+        })
+        .to_vec();
+    let seen = look(25, 2_190, Some(release("rolling_back", 0.049, 1.3)));
+    record.look(seen, calls.clone(), arrivals.clone());
     let mut end = look(31, 2_190, Some(release("rolled_back", 0.049, 1.3)));
     end.stable.requests = 9_000;
-    record.look(end);
+    record.look(end, calls, arrivals);
     record
 }

@@ -198,9 +198,7 @@ impl Stage {
         let (stable, canary) =
             self.splitter.with(|split| (split.counts(&record.baseline), split.counts(&record.canary)));
         let (at, load) = (self.started.elapsed(), self.load.counts());
-        self.record.look(Look { at, release, stable, canary, load });
-        self.record.calls(calls);
-        self.record.arrivals(arrivals);
+        self.record.look(Look { at, release, stable, canary, load }, calls, arrivals);
         self.record.refused = self.inbox.refused();
     }
 

@@ -336,7 +336,7 @@ mod tests {
     fn a_rollback_is_told_in_a_few_lines() {
         expect![[r#"
             injected   errors after 20.0 s, 1700 requests into v2
-            seen       4.0 s and 480 canary requests after the injection
+            seen       4.1 s and 490 canary requests after the injection
                        errors: 4.90 % against 0.10 %, +4800 % [+1120 %, +8800 %], margin +10 %, evidence 1.30 of 1
             called     rollback v2 to v1 after 24.1 s, 1 call, key checkout-v2-1-rollback, generation 1
             verified   rolled_back after 31.0 s: errors: 4.9 % against 0.1 % of the baseline
@@ -354,7 +354,7 @@ mod tests {
         record.last.release = Some(samples::release("rolling_back", 0.049, 1.3));
         expect![[r#"
             injected   errors after 20.0 s, 1700 requests into v2
-            seen       4.0 s and 480 canary requests after the injection
+            seen       4.1 s and 490 canary requests after the injection
                        errors: 4.90 % against 0.10 %, +4800 % [+1120 %, +8800 %], margin +10 %, evidence 1.30 of 1
             called     0 rollbacks
             traffic    212 requests/s; 9000 to v1 (4 errors), 2190 to v2 (54 errors); now v1 100 %, v2 0 %
@@ -373,8 +373,8 @@ mod tests {
             ("/scenario", "errors".into()),
             ("/injected/at_seconds", 20.0.into()),
             ("/injected/fault", serde_json::json!({"kind": "errors", "strength": 0.05})),
-            ("/seen/after_injection_seconds", 4.0.into()),
-            ("/seen/canary_requests_after_injection", 480.into()),
+            ("/seen/after_injection_seconds", 4.1.into()),
+            ("/seen/canary_requests_after_injection", 490.into()),
             ("/seen/metric/name", "errors".into()),
             ("/rollback/calls", 1.into()),
             ("/rollback/idempotency_key", "checkout-v2-1-rollback".into()),

@@ -8,10 +8,10 @@ use super::record::{Record, Tone};
 use super::releases::{Metric, Release};
 use super::splitter::ArmCounts;
 
-const BAR_CELLS: usize = 10;
-const NAME_WIDTH: usize = 14;
+const BAR_CELLS: usize = 8;
+const NAME_WIDTH: usize = 13;
 const LEVEL_WIDTH: usize = 10;
-const DIFFERENCE_WIDTH: usize = 25;
+const DIFFERENCE_WIDTH: usize = 24;
 
 /// What the frame needs besides the record.
 #[derive(Debug, Clone, Copy)]
@@ -227,11 +227,11 @@ mod tests {
             davy demo · scenario errors · seed 7                                              31 s of about 60 s
             checkout v1 → v2   phase rolled_back   verdict fail   evidence 1.30 of 1
 
-            metric          baseline    canary  difference               evidence         verdict
-            errors            0.10 %    4.90 %  ×49 [×12, ×89]           ██████████│  1.30 fail
-            latency_p99     38.10 ms  38.90 ms  +2.1 % [-6.0 %, +11 %]   ▎         │  0.02 insufficient, 10 s
-            cpu              1.10 ms   1.12 ms  +1.8 % [-10 %, +15 %]              │  0.00 insufficient, 10 s
-            memory                 –         –  not known yet                      │  0.00 insufficient, 10 s
+            metric         baseline    canary  difference              evidence       verdict
+            errors           0.10 %    4.90 %  ×49 [×12, ×89]          ████████│  1.30 fail
+            latency_p99    38.10 ms  38.90 ms  +2.1 % [-6.0 %, +11 %]  ▏       │  0.02 insufficient, 10 s
+            cpu             1.10 ms   1.12 ms  +1.8 % [-10 %, +15 %]           │  0.00 insufficient, 10 s
+            memory                –         –  not known yet                   │  0.00 insufficient, 10 s
 
             v1 9000 requests, 4 errors   v2 2190 requests, 54 errors   load 212/s, 0 shed
 
@@ -239,12 +239,12 @@ mod tests {
                6.0 s  v2 deployed: 3 instances, 50 % of the traffic
                8.0 s  Davy watches checkout-v2-1: v2 beside v1
               20.0 s  fault injected into v2: 5 % of the requests fail
-              24.0 s  verdict fail: errors
-              24.0 s  phase rolling_back: errors: 4.9 % against 0.1 % of the baseline
+              24.1 s  verdict fail: errors
               24.1 s  splitter: rollback called, v2 to v1, key checkout-v2-1-rollback
               24.4 s  webhook: firing CanaryRegression
               24.4 s  slack: firing CanaryRegression
               24.4 s  email: firing CanaryRegression
+              25.0 s  phase rolling_back: errors: 4.9 % against 0.1 % of the baseline
               31.0 s  phase rolled_back: errors: 4.9 % against 0.1 % of the baseline"#]].assert_eq(&text);
     }
 
@@ -263,10 +263,10 @@ mod tests {
 
     #[test]
     fn the_bar_shows_small_evidence_and_stops_at_the_boundary() {
-        assert_eq!(bar(0.0), "          ");
-        assert_eq!(bar(0.05), "▌         ");
-        assert_eq!(bar(0.5), "█████     ");
-        assert_eq!(bar(7.0), "██████████");
-        assert_eq!(bar(f64::NAN), "          ");
+        assert_eq!(bar(0.0), "        ");
+        assert_eq!(bar(0.05), "▍       ");
+        assert_eq!(bar(0.5), "████    ");
+        assert_eq!(bar(7.0), "████████");
+        assert_eq!(bar(f64::NAN), "        ");
     }
 }
