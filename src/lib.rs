@@ -1,3 +1,10 @@
-//! The `davy` binary as a library: what the commands do, so that tests can reach it.
+//! `davy`: the shell around the pure crates. It reads the clock, waits on sockets and timers, and carries out
+//! what the core decided.
+//!
+//! Start at [`app::run`]; [`config`] is the file, [`demo`] the story of `davy demo`, [`terminal`] what both show.
 
+pub mod app;
+pub mod clock;
+pub mod config;
 pub mod demo;
+pub mod terminal;

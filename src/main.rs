@@ -1,28 +1,93 @@
-//! `davy`: one binary, a command for each job.
+//! The command line.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use davy::demo;
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
 
-#[derive(Debug, Parser)]
-#[command(name = "davy", version, about)]
+/// The safety lamp for releases: watches a new version beside the old one, tells early and honestly when it is
+/// worse, and rolls it back.
+#[derive(Parser)]
+#[command(name = "davy", version, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Command {
-    /// The whole story on this machine in about a minute.
-    Demo(demo::DemoArgs),
+    /// Scrape, receive, judge, alert, roll back; serve the API.
+    Run(RunArgs),
+    /// The whole story on this machine in about a minute: a canary goes bad, is caught and rolled back.
+    Demo(davy::demo::DemoArgs),
+    /// One instance of the demo's service; started by `davy demo`.
     #[command(hide = true)]
-    DemoService(demo::service::DemoServiceArgs),
+    DemoService(davy::demo::service::ServiceArgs),
+    /// Validate files without starting anything.
+    Check {
+        #[command(subcommand)]
+        what: Check,
+    },
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// What reloads: scrapes, releases, thresholds, routes, receivers, actions.
+    #[arg(long = "config.file", default_value = "davy.yaml")]
+    config_file: PathBuf,
+    /// Where samples, spans and decisions are kept.
+    #[arg(long = "storage.path", default_value = "davy-data")]
+    storage_path: PathBuf,
+    /// Address of the API. Only loopback, until there is authentication.
+    #[arg(long = "web.listen-address", default_value = "127.0.0.1:9600")]
+    listen_address: SocketAddr,
+    /// Where people reach the API, for links in messages; the listen address unless said.
+    #[arg(long = "web.external-url")]
+    external_url: Option<String>,
+    /// Log lines instead of the terminal view.
+    #[arg(long)]
+    headless: bool,
+}
+
+#[derive(Subcommand)]
+enum Check {
+    /// The configuration file.
+    Config { file: PathBuf },
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Demo(args) => demo::run(args),
-        Command::DemoService(args) => demo::service::run(args),
+        Command::Run(args) => run(args),
+        Command::Demo(args) => davy::demo::run(args),
+        Command::DemoService(args) => davy::demo::service::run(args),
+        Command::Check { what: Check::Config { file } } => {
+            let (report, ok) = davy::config::check(&file);
+            print!("{report}");
+            if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn run(args: RunArgs) -> ExitCode {
+    let terminal = !args.headless && console::Term::stdout().is_term();
+    if !terminal {
+        let filter = EnvFilter::try_from_env("DAVY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    }
+    let options = davy::app::Options {
+        config_file: args.config_file,
+        storage_path: args.storage_path,
+        listen_address: args.listen_address,
+        external_url: args.external_url,
+        terminal,
+    };
+    match davy::app::run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("davy: {error}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -1,1 +1,15 @@
-//! placeholder
+//! HTTP: the release API, targets, alerts, health, and Davy's own metrics.
+//!
+//! The app publishes what it knows as a [`View`] after every tick; handlers answer from that view, or from a
+//! store snapshot, and never from the app's insides. What a person asks for goes the other way as an
+//! [`Operation`] through a bounded channel.
+
+mod error;
+mod release;
+mod router;
+mod view;
+pub mod wire;
+
+pub use release::{Operation, OperationError, OperationKind};
+pub use router::{ApiState, Reload, router};
+pub use view::{Event, View, ViewHandle};

@@ -69,6 +69,16 @@ impl Labels {
         Self(self.0.iter().filter(|(n, _)| names.contains(&&**n)).cloned().collect())
     }
 
+    /// The same labels, each string exchanged for an equal one that `intern` wants shared.
+    pub fn interned(&self, mut intern: impl FnMut(&Arc<str>) -> Arc<str>) -> Self {
+        Self(self.0.iter().map(|(n, v)| (intern(n), intern(v))).collect())
+    }
+
+    /// Pairs in the order of their names, as the shared strings they are.
+    pub fn shared_pairs(&self) -> &[(Arc<str>, Arc<str>)] {
+        &self.0
+    }
+
     pub fn builder(&self) -> LabelsBuilder {
         LabelsBuilder { pairs: self.0.to_vec() }
     }

@@ -1,7 +1,20 @@
 //! PromQL and direct reads of a release's series.
 //!
 //! Hop 4 of the pipeline: `Expr`, `Snapshot`, now → `Vector`.
+//! Read in this order: [`Source`] (where series come from), [`Expr`] (what is asked), [`Engine`] (the answer),
+//! [`counts`] (increments for the judge, which PromQL's extrapolating `increase` would distort).
 
+pub mod counts;
+
+mod arithmetic;
+mod ast;
+mod engine;
 mod expr;
+mod lower;
+mod prescan;
+mod range;
+mod source;
 
+pub use engine::{Engine, EvalError};
 pub use expr::{Expr, ParseError};
+pub use source::{Recorded, Source};

@@ -3,11 +3,20 @@
 //! Records are plain columns; what has many shapes (a verdict's metrics, an alert's labels) is text that the
 //! shell wrote and reads back (`detail`), opaque here.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use davy_model::Timestamp;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use crate::Error;
+use crate::control_rows::{Record, SCHEMA, VerdictRow, put, select};
+use crate::error::{At, Error};
+use crate::sqlite::{self, Synchronous};
+
+/// Format of the control database, kept in its `user_version`.
+const FORMAT: i32 = 1;
+/// Most rows any list returns.
+const ROWS_MAX: usize = 100_000;
 
 /// A version of a service and when it was first and last seen alive: how "who lived first" survives a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,68 +108,316 @@ pub struct ControlBatch {
 }
 
 /// Handle to the control database; cheap to clone. Every call blocks.
-#[derive(Clone)]
-pub struct Control;
+///
+/// Every row carries a checksum of its content; one that fails it is an [`Error::CorruptRow`], never an answer.
+#[derive(Debug, Clone)]
+pub struct Control {
+    path: Arc<PathBuf>,
+    conn: Arc<Mutex<Connection>>,
+}
 
 impl Control {
     /// Opens or creates the file; refuses one written by a newer version.
-    pub fn open(_path: &Path) -> Result<Self, Error> {
-        todo!()
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+            sqlite::create_folder(folder)?;
+        }
+        let conn = sqlite::open(path, Synchronous::Extra, FORMAT, SCHEMA)?;
+        Ok(Self { path: Arc::new(path.to_owned()), conn: Arc::new(Mutex::new(conn)) })
     }
 
     /// Takes the next generation and writes the release under it, with its audit row, in one transaction.
+    /// `generation` and `id` of what is handed in do not matter.
     pub fn create_release(
         &self,
-        _release: ReleaseRecord,
-        _audit: AuditRecord,
+        mut release: ReleaseRecord,
+        audit: AuditRecord,
     ) -> Result<ReleaseRecord, Error> {
-        todo!()
+        let audit = [audit];
+        self.transaction(|tx| {
+            // A row of its own, so that numbers of deleted releases are not used again.
+            let next = "UPDATE generation SET last = last + 1 RETURNING last";
+            release.generation = tx.query_row(next, (), |r| r.get(0))?;
+            release.id = release_id(&release);
+            put(tx, std::slice::from_ref(&release))?;
+            put(tx, &audit)
+        })?;
+        Ok(release)
     }
 
     /// One transaction, on disk on return. Rows with a known key are replaced; audit rows are only ever added.
-    pub fn write(&self, _batch: &ControlBatch) -> Result<(), Error> {
-        todo!()
+    pub fn write(&self, batch: &ControlBatch) -> Result<(), Error> {
+        let verdicts: Vec<_> = batch
+            .verdicts
+            .iter()
+            .map(|(generation, at, detail)| VerdictRow {
+                generation: *generation,
+                at: *at,
+                detail: detail.clone(),
+            })
+            .collect();
+        self.transaction(|tx| {
+            put(tx, &batch.versions)?;
+            put(tx, &batch.releases)?;
+            put(tx, &verdicts)?;
+            put(tx, &batch.actions)?;
+            put(tx, &batch.alerts)?;
+            put(tx, &batch.outbox)?;
+            put(tx, &batch.audit)
+        })
     }
 
+    /// By service, then by when they were first seen.
     pub fn versions(&self) -> Result<Vec<VersionRecord>, Error> {
-        todo!()
+        self.list("ORDER BY service, first_seen, version", ROWS_MAX, &[])
     }
 
     /// Newest first.
-    pub fn releases(&self, _limit: usize) -> Result<Vec<ReleaseRecord>, Error> {
-        todo!()
+    pub fn releases(&self, limit: usize) -> Result<Vec<ReleaseRecord>, Error> {
+        self.list("ORDER BY generation DESC", limit, &[])
     }
 
-    pub fn release(&self, _id: &str) -> Result<Option<ReleaseRecord>, Error> {
-        todo!()
+    pub fn release(&self, id: &str) -> Result<Option<ReleaseRecord>, Error> {
+        Ok(self.list("WHERE id = ?1", 1, &[&id])?.pop())
     }
 
     /// Verdict history of a release, oldest first.
-    pub fn verdicts(&self, _generation: i64) -> Result<Vec<(Timestamp, String)>, Error> {
-        todo!()
+    pub fn verdicts(&self, generation: i64) -> Result<Vec<(Timestamp, String)>, Error> {
+        let rows: Vec<VerdictRow> =
+            self.list("WHERE generation = ?1 ORDER BY at", ROWS_MAX, &[&generation])?;
+        Ok(rows.into_iter().map(|r| (r.at, r.detail)).collect())
     }
 
-    pub fn actions(&self, _generation: i64) -> Result<Vec<ActionRecord>, Error> {
-        todo!()
+    /// Oldest first.
+    pub fn actions(&self, generation: i64) -> Result<Vec<ActionRecord>, Error> {
+        self.list("WHERE generation = ?1 ORDER BY at, id", ROWS_MAX, &[&generation])
     }
 
-    /// Alerts without an end.
+    /// Alerts without an end, oldest first.
     pub fn open_alerts(&self) -> Result<Vec<AlertRecord>, Error> {
-        todo!()
+        self.list("WHERE ends_at IS NULL ORDER BY starts_at, id", ROWS_MAX, &[])
     }
 
     /// Pending messages due at `now`, oldest first.
-    pub fn outbox_due(&self, _now: Timestamp, _limit: usize) -> Result<Vec<OutboxRecord>, Error> {
-        todo!()
+    pub fn outbox_due(&self, now: Timestamp, limit: usize) -> Result<Vec<OutboxRecord>, Error> {
+        let due = "WHERE state = 'pending' AND next_attempt_at <= ?1 ORDER BY created_at, id";
+        self.list(due, limit, &[&now.as_millis()])
     }
 
     /// When the next pending message is due.
     pub fn outbox_next(&self) -> Result<Option<Timestamp>, Error> {
-        todo!()
+        let next = "WHERE state = 'pending' ORDER BY next_attempt_at";
+        Ok(self.list::<OutboxRecord>(next, 1, &[])?.pop().map(|r| r.next_attempt_at))
     }
 
     /// Newest first.
-    pub fn audit(&self, _limit: usize) -> Result<Vec<AuditRecord>, Error> {
-        todo!()
+    pub fn audit(&self, limit: usize) -> Result<Vec<AuditRecord>, Error> {
+        self.list("ORDER BY number DESC", limit, &[])
+    }
+
+    fn transaction(&self, work: impl FnOnce(&Transaction) -> rusqlite::Result<()>) -> Result<(), Error> {
+        let mut conn = self.lock();
+        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).at(&self.path)?;
+        work(&tx).at(&self.path)?;
+        tx.commit().at(&self.path)
+    }
+
+    fn list<R: Record>(
+        &self,
+        clause: &str,
+        limit: usize,
+        params: &[&dyn rusqlite::ToSql],
+    ) -> Result<Vec<R>, Error> {
+        select(&self.lock(), &self.path, clause, limit.min(ROWS_MAX), params)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.conn.lock().expect("no holder of this lock panics")
+    }
+}
+
+/// `<service>-<canary>-<generation>`, fit for a path, a label and a file name.
+fn release_id(release: &ReleaseRecord) -> String {
+    let raw = format!("{}-{}-{}", release.service, release.canary, release.generation);
+    raw.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_millis(ms)
+    }
+
+    fn release(service: &str) -> ReleaseRecord {
+        ReleaseRecord {
+            generation: 0,
+            id: String::new(),
+            service: service.into(),
+            baseline: "1.0".into(),
+            canary: "2.0+x".into(),
+            phase: "watching".into(),
+            verdict: "insufficient".into(),
+            reason: "no traffic".into(),
+            started_at: at(5),
+            decided_at: None,
+            detail: "{}".into(),
+        }
+    }
+
+    fn audit(action: &str) -> AuditRecord {
+        AuditRecord {
+            at: at(1),
+            actor: "davy".into(),
+            action: action.into(),
+            target: "checkout".into(),
+            reason: "ü".into(),
+            outcome: "ok".into(),
+        }
+    }
+
+    fn outbox(id: &str, due: i64, state: &str) -> OutboxRecord {
+        OutboxRecord {
+            id: id.into(),
+            receiver: "ops".into(),
+            created_at: at(due),
+            next_attempt_at: at(due),
+            attempts: 1,
+            state: state.into(),
+            last_error: String::new(),
+            detail: "{}".into(),
+        }
+    }
+
+    fn everything() -> ControlBatch {
+        ControlBatch {
+            versions: vec![VersionRecord {
+                service: "a".into(),
+                version: "1".into(),
+                first_seen: at(1),
+                last_seen: at(2),
+            }],
+            releases: vec![ReleaseRecord {
+                generation: 1,
+                id: "a-2-1".into(),
+                decided_at: Some(at(9)),
+                ..release("a")
+            }],
+            verdicts: vec![(1, at(1), "fail".into()), (1, at(0), "insufficient".into())],
+            actions: vec![ActionRecord {
+                id: "k".into(),
+                generation: 1,
+                kind: "rollback".into(),
+                state: "intended".into(),
+                attempts: 0,
+                at: at(3),
+                detail: String::new(),
+            }],
+            alerts: vec![
+                AlertRecord {
+                    id: "x".into(),
+                    fingerprint: "f".into(),
+                    starts_at: at(1),
+                    ends_at: None,
+                    detail: String::new(),
+                },
+                AlertRecord {
+                    id: "y".into(),
+                    fingerprint: "f".into(),
+                    starts_at: at(1),
+                    ends_at: Some(at(2)),
+                    detail: String::new(),
+                },
+            ],
+            outbox: vec![outbox("m2", 20, "pending"), outbox("m1", 10, "pending"), outbox("m0", 1, "dead")],
+            audit: vec![audit("first"), audit("second")],
+        }
+    }
+
+    #[test]
+    fn everything_written_is_read_after_reopening() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.db");
+        let batch = everything();
+        Control::open(&path).unwrap().write(&batch).unwrap();
+        let c = Control::open(&path).unwrap();
+        assert_eq!(c.versions().unwrap(), batch.versions);
+        assert_eq!(c.releases(10).unwrap(), batch.releases);
+        assert_eq!(c.release("a-2-1").unwrap().as_ref(), batch.releases.first());
+        assert_eq!(c.release("nope").unwrap(), None);
+        assert_eq!(c.verdicts(1).unwrap(), [(at(0), "insufficient".into()), (at(1), "fail".into())]);
+        assert_eq!(c.actions(1).unwrap(), batch.actions);
+        assert_eq!(c.open_alerts().unwrap(), batch.alerts[..1]);
+        assert_eq!(c.outbox_due(at(15), 10).unwrap(), batch.outbox[1..2]);
+        assert_eq!(c.outbox_due(at(99), 1).unwrap(), batch.outbox[1..2]);
+        assert_eq!(c.outbox_next().unwrap(), Some(at(10)));
+        assert_eq!(c.audit(1).unwrap(), batch.audit[1..]);
+    }
+
+    #[test]
+    fn known_keys_are_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let c = Control::open(&dir.path().join("control.db")).unwrap();
+        c.write(&everything()).unwrap();
+        let done = outbox("m1", 10, "delivered");
+        c.write(&ControlBatch { outbox: vec![done], ..ControlBatch::default() }).unwrap();
+        assert_eq!(c.outbox_next().unwrap(), Some(at(20)));
+    }
+
+    #[test]
+    fn generations_only_grow_even_over_deleted_releases() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.db");
+        let c = Control::open(&path).unwrap();
+        let first = c.create_release(release("a/b"), audit("create")).unwrap();
+        assert_eq!((first.generation, first.id.as_str()), (1, "a_b-2.0_x-1"));
+        c.lock().execute("DELETE FROM release", ()).unwrap();
+        drop(c);
+        let c = Control::open(&path).unwrap();
+        assert_eq!(c.create_release(release("a"), audit("create")).unwrap().generation, 2);
+        assert_eq!(c.audit(10).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_transaction_that_fails_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let c = Control::open(&dir.path().join("control.db")).unwrap();
+        let batch = everything();
+        c.lock()
+            .execute_batch(
+                "CREATE TEMP TRIGGER no BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no'); END",
+            )
+            .unwrap();
+        assert!(c.write(&batch).is_err());
+        assert!(c.create_release(release("a"), audit("create")).is_err());
+        c.lock().execute_batch("DROP TRIGGER no").unwrap();
+        assert_eq!((c.versions().unwrap().len(), c.releases(9).unwrap().len()), (0, 0));
+        assert_eq!(c.create_release(release("a"), audit("create")).unwrap().generation, 1);
+    }
+
+    #[test]
+    fn a_changed_row_is_an_error_that_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let c = Control::open(&dir.path().join("control.db")).unwrap();
+        c.write(&everything()).unwrap();
+        c.lock().execute("UPDATE action SET state = 'confirmed'", ()).unwrap();
+        let err = c.actions(1).unwrap_err();
+        assert!(matches!(&err, Error::CorruptRow { table: "action", key, .. } if key == "k"), "{err}");
+        c.lock().execute("UPDATE alert SET ends_at = NULL", ()).unwrap();
+        assert!(c.open_alerts().is_err());
+        assert!(c.releases(5).is_ok());
+    }
+
+    #[test]
+    fn audit_rows_cannot_be_changed_or_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let c = Control::open(&dir.path().join("control.db")).unwrap();
+        c.write(&everything()).unwrap();
+        for sql in ["UPDATE audit SET actor = 'x'", "DELETE FROM audit"] {
+            let err = c.lock().execute(sql, ()).unwrap_err();
+            assert!(err.to_string().contains("audit rows are only added"), "{err}");
+        }
+        assert_eq!(c.audit(9).unwrap().len(), 2);
     }
 }

@@ -1,0 +1,157 @@
+//! `Notifier`: delivers a message of the outbox to one integration of one receiver.
+//!
+//! Hop 7. Alerts fail open: whatever might succeed later is retryable, and a message is built anew for each
+//! attempt under the same id.
+
+mod email;
+mod notice;
+mod slack;
+mod webhook;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use davy_model::{Clock, Timestamp};
+use davy_store::control::OutboxRecord;
+use reqwest::header::RETRY_AFTER;
+use reqwest::{Response, StatusCode};
+
+use crate::config::{Integration, Receiver};
+pub use crate::dispatch::DeliveryError;
+pub use crate::egress::SetupError;
+use crate::egress::{self, Names, body_start};
+use crate::record::message_of;
+use crate::text;
+use notice::Notice;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// One attempt, for integrations whose file entry has no time-out of its own.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest part of an answer that is kept with an error, in characters.
+const ANSWER_CHARS_MAX: usize = 200;
+
+pub struct Notifier {
+    receivers: BTreeMap<String, Vec<Sender>>,
+    external_url: String,
+    clock: Arc<dyn Clock>,
+}
+
+enum Sender {
+    Webhook(webhook::Webhook),
+    Slack(slack::Slack),
+    Email(email::Email),
+}
+
+impl Sender {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Webhook(_) => "webhook",
+            Self::Slack(_) => "slack",
+            Self::Email(_) => "email",
+        }
+    }
+}
+
+impl Notifier {
+    /// `external_url` is where people reach Davy; messages link to it.
+    pub fn new(
+        receivers: &[Receiver],
+        external_url: &str,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, SetupError> {
+        Self::with_names(receivers, external_url, clock, &Names::default())
+    }
+
+    fn with_names(
+        receivers: &[Receiver],
+        external_url: &str,
+        clock: Arc<dyn Clock>,
+        names: &Names,
+    ) -> Result<Self, SetupError> {
+        let sender = |owner: &str, integration: &Integration| {
+            Ok(match integration {
+                Integration::Webhook(c) => Sender::Webhook(webhook::Webhook::new(owner, c, names)?),
+                Integration::Slack(c) => Sender::Slack(slack::Slack::new(owner, c, names)?),
+                Integration::Email(c) => Sender::Email(email::Email::new(owner, c, names)?),
+            })
+        };
+        let mut by_name = BTreeMap::new();
+        for receiver in receivers {
+            let owner = format!("receiver {}", receiver.name);
+            let senders: Result<Vec<Sender>, SetupError> =
+                receiver.integrations.iter().map(|i| sender(&owner, i)).collect();
+            by_name.insert(receiver.name.clone(), senders?);
+        }
+        Ok(Self { receivers: by_name, external_url: external_url.to_owned(), clock })
+    }
+
+    /// One attempt; [`Dispatcher::after_attempt`](crate::dispatch::Dispatcher::after_attempt) says what is next.
+    pub async fn deliver(&self, record: &OutboxRecord) -> Result<(), DeliveryError> {
+        let message = message_of(record).map_err(|e| permanent(e.to_string()))?;
+        let sender = self
+            .receivers
+            .get(&record.receiver)
+            .and_then(|senders| senders.get(message.integration))
+            .filter(|sender| sender.kind() == message.kind)
+            .ok_or_else(|| {
+                permanent(format!("receiver {} has no such {} any more", record.receiver, message.kind))
+            })?;
+        let now = self.clock.now();
+        match sender {
+            Sender::Webhook(webhook) => {
+                let body = webhook::body(&message, &record.receiver, &self.external_url, now);
+                webhook.send(&record.id, body, now).await
+            }
+            Sender::Slack(slack) => {
+                let notice = Notice::of(&message, &self.external_url);
+                within(slack.send(&notice, now)).await
+            }
+            Sender::Email(email) => {
+                let notice = Notice::of(&message, &self.external_url);
+                within(email.send(&record.id, &notice, now)).await
+            }
+        }
+    }
+}
+
+async fn within(attempt: impl Future<Output = Result<(), DeliveryError>>) -> Result<(), DeliveryError> {
+    match tokio::time::timeout(ATTEMPT_TIMEOUT, attempt).await {
+        Ok(result) => result,
+        Err(_) => Err(temporary(format!("no answer within {} s", ATTEMPT_TIMEOUT.as_secs()))),
+    }
+}
+
+fn permanent(detail: String) -> DeliveryError {
+    DeliveryError { retryable: false, retry_after: None, detail }
+}
+
+fn temporary(detail: String) -> DeliveryError {
+    DeliveryError { retryable: true, retry_after: None, detail }
+}
+
+fn failed(error: reqwest::Error) -> DeliveryError {
+    temporary(egress::describe(error))
+}
+
+/// What an answer other than success means: 4xx is final save for 408 and 429, as is a redirect.
+async fn refused(response: Response, now: Timestamp) -> DeliveryError {
+    let status = response.status();
+    let retry_after = retry_after(&response, now);
+    let said = text::one_line(&String::from_utf8_lossy(&body_start(response).await), ANSWER_CHARS_MAX);
+    let again = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+    let retryable = again || !(status.is_client_error() || status.is_redirection());
+    let code = status.as_u16();
+    let detail = if said.is_empty() { format!("status {code}") } else { format!("status {code}: {said}") };
+    DeliveryError { retryable, retry_after, detail }
+}
+
+/// Seconds, or a date (RFC 9110, 10.2.3).
+fn retry_after(response: &Response, now: Timestamp) -> Option<Duration> {
+    let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    if let Ok(seconds) = value.trim().parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
+    Some(Timestamp::from_millis(date.as_millisecond()).since(now))
+}

@@ -1,0 +1,233 @@
+//! What a release machine hears and what it asks for.
+
+use std::collections::BTreeMap;
+
+use davy_detector::Verdict;
+use davy_model::Timestamp;
+use davy_store::control::AuditRecord;
+
+use crate::alert::Alert;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Both versions live, judged every interval.
+    Watching,
+    /// Nothing is done until an operator resumes.
+    Holding,
+    /// An operator decided for the canary, which does not serve alone yet; a fail is alerted on, no more.
+    Promoting,
+    /// Passed its watch; judged as before for as long as both versions live.
+    Promoted,
+    /// The rollback is intended: called, or waiting to be called again after it certainly was not sent.
+    RollingBack,
+    /// The call was made, or may have been; the live versions tell whether it worked.
+    Verifying,
+    RolledBack,
+    /// Davy has done what it may; someone has been paged.
+    NeedsHuman,
+    /// Over without a rollback by Davy.
+    Closed,
+}
+
+impl Phase {
+    pub const ALL: [Self; 9] = [
+        Self::Watching,
+        Self::Holding,
+        Self::Promoting,
+        Self::Promoted,
+        Self::RollingBack,
+        Self::Verifying,
+        Self::RolledBack,
+        Self::NeedsHuman,
+        Self::Closed,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Watching => "watching",
+            Self::Holding => "holding",
+            Self::Promoting => "promoting",
+            Self::Promoted => "promoted",
+            Self::RollingBack => "rolling_back",
+            Self::Verifying => "verifying",
+            Self::RolledBack => "rolled_back",
+            Self::NeedsHuman => "needs_human",
+            Self::Closed => "closed",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|p| p.as_str() == text)
+    }
+
+    /// Whether verdicts are still wanted. Looks are wanted until the release is closed.
+    pub fn is_judged(self) -> bool {
+        match self {
+            Self::Watching | Self::Holding | Self::Promoting | Self::Promoted | Self::RollingBack => true,
+            Self::Verifying | Self::RolledBack | Self::NeedsHuman | Self::Closed => false,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub enum Event<'a> {
+    /// Send [`Event::Live`] of the same interval first: a call needs a fresh look.
+    Judged(&'a Verdict),
+    Live(Liveness),
+    /// The result of a [`Command::Call`].
+    Called(CallOutcome),
+    /// What was ordered, by whom, and why.
+    Operator(OperatorAct, String, String),
+    /// The machine was read back after a restart: a call that was in flight may have been sent.
+    Restarted,
+    /// Another version appeared, or the canary is no longer what was judged. Keep sending looks: after a call
+    /// they decide, not this.
+    Superseded {
+        by: String,
+    },
+    /// Time has passed; due at [`ReleaseMachine::wake_at`](super::ReleaseMachine::wake_at).
+    Tick,
+}
+
+/// What was seen of the two versions since the last look.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Liveness {
+    pub baseline_seen: bool,
+    pub canary_seen: bool,
+    /// Requests served since the last look; `None` where nothing counts them.
+    pub baseline_requests: Option<f64>,
+    pub canary_requests: Option<f64>,
+    /// Davy's own sight is in doubt, so that nothing seen or missed is evidence.
+    pub blind: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OperatorAct {
+    Hold,
+    Resume,
+    Rollback,
+    Promote,
+}
+
+impl OperatorAct {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Resume => "resume",
+            Self::Rollback => "rollback",
+            Self::Promote => "promote",
+        }
+    }
+}
+
+/// How a call to an actuator ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallOutcome {
+    /// 2xx.
+    Accepted { status: u16 },
+    /// The actuator refused: 3xx, 4xx.
+    Rejected { status: u16, detail: String },
+    /// Certainly not delivered: no connection was made.
+    NotSent { detail: String },
+    /// It may have been carried out: time-out, reset, 5xx.
+    Unknown { detail: String },
+}
+
+/// What the caller does after the batch is on disk, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// A row for the audit log; part of the batch.
+    Audit(AuditRecord),
+    /// For the [`AlertBook`](crate::book::AlertBook), whose `apply` takes these.
+    Raise(Alert),
+    /// The annotations say how it ended.
+    Resolve { fingerprint: String, annotations: BTreeMap<String, String> },
+    /// Call the actuator once and answer with [`Event::Called`].
+    Call(RollbackRequest),
+}
+
+/// What must still be true where the rollback is carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expect {
+    /// The version that was judged.
+    pub revision: String,
+    pub generation: i64,
+}
+
+/// One call to a rollback actuator.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RollbackRequest {
+    /// Name of the actuator.
+    pub actuator: String,
+    /// Idempotency key: one for each generation.
+    pub key: String,
+    pub release_id: String,
+    pub service: String,
+    pub from_version: String,
+    pub to_version: String,
+    pub expect: Expect,
+    pub reason: String,
+    /// The verdict behind it; `None` when an operator asked before there was one.
+    pub evidence: Option<Verdict>,
+}
+
+/// The one rollback of a generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rollback {
+    pub key: String,
+    pub actuator: String,
+    pub reason: String,
+    /// The operator who asked for it; `None` when the verdict did.
+    pub ordered_by: Option<String>,
+    pub intended_at: Timestamp,
+    pub attempts: u32,
+    pub state: RollbackState,
+    /// What the last attempt came to.
+    pub detail: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RollbackState {
+    /// Written down; the call is being made, or was when Davy stopped.
+    Calling,
+    /// Certainly not delivered; to be tried again at this time.
+    Waiting(Timestamp),
+    /// Certainly not delivered, and not to be tried again unless an operator says so.
+    Undelivered,
+    Accepted,
+    Rejected,
+    /// It may have been carried out. Never sent again.
+    Unknown,
+    /// The live versions showed that it worked.
+    Verified,
+    /// They did not within the policy's time.
+    Unverified,
+}
+
+impl RollbackState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Calling => "calling",
+            Self::Waiting(_) => "waiting",
+            Self::Undelivered => "undelivered",
+            Self::Accepted => "accepted",
+            Self::Rejected => "rejected",
+            Self::Unknown => "unknown",
+            Self::Verified => "verified",
+            Self::Unverified => "unverified",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_read_back_as_written() {
+        for phase in Phase::ALL {
+            assert_eq!(Phase::parse(phase.as_str()), Some(phase));
+        }
+        assert_eq!(Phase::parse("ramping"), None);
+    }
+}

@@ -1,0 +1,118 @@
+//! What people order. A human wins at once, unless the order is impossible: then the audit log says why.
+
+use davy_model::Timestamp;
+
+use super::alerts::Kind;
+use super::{Command, OperatorAct, Phase, ReleaseMachine, RollbackState};
+
+impl ReleaseMachine {
+    pub(super) fn ordered(
+        &mut self,
+        now: Timestamp,
+        act: OperatorAct,
+        actor: &str,
+        reason: &str,
+        out: &mut Vec<Command>,
+    ) {
+        let done = match act {
+            OperatorAct::Hold => self.hold(now, actor, reason, out),
+            OperatorAct::Resume => self.resume(now, actor, reason, out),
+            OperatorAct::Rollback => self.order_rollback(now, actor, reason, out),
+            OperatorAct::Promote => self.promote(now, actor, reason, out),
+        };
+        if let Err(why) = done {
+            self.audit(now, actor, act.as_str(), reason, &format!("refused: {why}"), out);
+        }
+    }
+
+    fn hold(
+        &mut self,
+        now: Timestamp,
+        actor: &str,
+        reason: &str,
+        out: &mut Vec<Command>,
+    ) -> Result<(), &'static str> {
+        match (self.phase, self.rollback.as_ref().map(|r| r.state)) {
+            (Phase::Watching | Phase::Promoting | Phase::Promoted, _) => {}
+            (Phase::RollingBack, Some(RollbackState::Waiting(_))) => self.undelivered(),
+            (Phase::RollingBack, _) => {
+                self.held_by = Some(actor.to_owned());
+                let outcome = "the call is in flight; it will not be repeated";
+                self.audit(now, actor, "hold", reason, outcome, out);
+                return Ok(());
+            }
+            (Phase::Holding, _) => return Err("it is on hold already"),
+            (Phase::Verifying | Phase::NeedsHuman | Phase::RolledBack, _) => {
+                return Err("the rollback has been called");
+            }
+            (Phase::Closed, _) => return Err("the release is over"),
+        }
+        self.held_by = Some(actor.to_owned());
+        self.enter(now, Phase::Holding, actor, "hold", reason.to_owned(), out);
+        Ok(())
+    }
+
+    fn resume(
+        &mut self,
+        now: Timestamp,
+        actor: &str,
+        reason: &str,
+        out: &mut Vec<Command>,
+    ) -> Result<(), &'static str> {
+        match self.phase {
+            Phase::Holding | Phase::Promoting | Phase::NeedsHuman => {
+                (self.held_by, self.overridden_by) = (None, None);
+                self.enter(now, Phase::Watching, actor, "resume", reason.to_owned(), out);
+                self.resolve(Kind::RollbackNeedsHuman, &format!("{actor} resumed: {reason}"), out);
+                Ok(())
+            }
+            Phase::Watching | Phase::Promoted => Err("it is not on hold"),
+            Phase::RollingBack | Phase::Verifying | Phase::RolledBack => Err("the rollback has been called"),
+            Phase::Closed => Err("the release is over"),
+        }
+    }
+
+    fn order_rollback(
+        &mut self,
+        now: Timestamp,
+        actor: &str,
+        reason: &str,
+        out: &mut Vec<Command>,
+    ) -> Result<(), &'static str> {
+        match self.phase {
+            Phase::Watching | Phase::Holding | Phase::Promoting | Phase::Promoted | Phase::NeedsHuman => {}
+            Phase::RollingBack | Phase::Verifying | Phase::RolledBack => {
+                return Err("the rollback has been called");
+            }
+            Phase::Closed => return Err("the release is over"),
+        }
+        let actuator = self.may_be_ordered()?;
+        (self.held_by, self.overridden_by) = (None, None);
+        self.resolve(Kind::RollbackNeedsHuman, &format!("{actor} ordered the rollback again: {reason}"), out);
+        self.intend(now, actuator, reason.to_owned(), Some(actor.to_owned()), out);
+        Ok(())
+    }
+
+    fn promote(
+        &mut self,
+        now: Timestamp,
+        actor: &str,
+        reason: &str,
+        out: &mut Vec<Command>,
+    ) -> Result<(), &'static str> {
+        match (self.phase, self.rollback.as_ref().map(|r| r.state)) {
+            (Phase::Watching | Phase::Holding | Phase::Promoted | Phase::NeedsHuman, _) => {}
+            (Phase::RollingBack, Some(RollbackState::Waiting(_))) => self.undelivered(),
+            (Phase::RollingBack | Phase::Verifying | Phase::RolledBack, _) => {
+                return Err("the rollback has been called");
+            }
+            (Phase::Promoting, _) => return Err("it is promoting already"),
+            (Phase::Closed, _) => return Err("the release is over"),
+        }
+        self.held_by = None;
+        self.overridden_by = Some(actor.to_owned());
+        self.enter(now, Phase::Promoting, actor, "promote", reason.to_owned(), out);
+        self.resolve(Kind::RollbackNeedsHuman, &format!("{actor} promoted it: {reason}"), out);
+        Ok(())
+    }
+}

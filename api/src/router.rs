@@ -1,0 +1,230 @@
+//! Which path leads where.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use davy_collector::scrape::{Health, TargetStatus};
+use davy_model::Clock;
+use davy_query::{Engine, Expr};
+use davy_store::Store;
+use davy_store::control::Control;
+use prometheus_client::registry::Registry;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::ApiError;
+use crate::release::{self, Operation, OperationBody, OperationKind};
+use crate::view::ViewHandle;
+use crate::wire::{self, rfc3339};
+
+const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// Asks the app to read its file again; the answer is what was wrong with it.
+pub type Reload = oneshot::Sender<Result<(), String>>;
+
+/// What the handlers answer from.
+#[derive(Clone)]
+pub struct ApiState {
+    pub view: ViewHandle,
+    pub store: Store,
+    pub control: Control,
+    pub clock: Arc<dyn Clock>,
+    pub operations: mpsc::Sender<Operation>,
+    pub reloads: mpsc::Sender<Reload>,
+    /// Davy's own metrics.
+    pub registry: Arc<Registry>,
+    pub version: &'static str,
+}
+
+pub fn router(state: ApiState) -> Router {
+    Router::new()
+        .route("/-/healthy", get(|| async { "Davy is healthy.\n" }))
+        .route("/-/ready", get(|| async { "Davy is ready.\n" }))
+        .route("/-/reload", post(reload))
+        .route("/metrics", get(metrics))
+        .route("/api/v1/query", get(query))
+        .route("/api/v1/targets", get(targets))
+        .route("/api/v1/alerts", get(alerts))
+        .route("/api/v1/status/buildinfo", get(buildinfo))
+        .route("/api/davy/v1/releases", get(release::list))
+        .route("/api/davy/v1/releases/{id}", get(release::get))
+        .route("/api/davy/v1/releases/{id}/evidence", get(release::evidence))
+        .route("/api/davy/v1/releases/{id}/{operation}", post(operate))
+        .route("/api/davy/v1/thresholds", get(thresholds))
+        .route("/api/davy/v1/audit", get(audit))
+        .fallback(|| async { ApiError::NotFound("no such path".into()) })
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(axum::middleware::map_response(harden))
+        .with_state(state)
+}
+
+/// Telemetry is other people's text: no browser may take it for a page or a script.
+async fn harden(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'"));
+    response
+}
+
+async fn reload(State(state): State<ApiState>) -> Result<&'static str, ApiError> {
+    let (reply, answer) = oneshot::channel();
+    state.reloads.try_send(reply).map_err(|_| ApiError::Unavailable("a reload is already waiting".into()))?;
+    match answer.await {
+        Ok(Ok(())) => Ok("reloaded\n"),
+        Ok(Err(errors)) => Err(ApiError::BadData(errors)),
+        Err(_) => Err(ApiError::Unavailable("davy is shutting down".into())),
+    }
+}
+
+async fn metrics(State(state): State<ApiState>) -> Result<Response, ApiError> {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &state.registry)
+        .map_err(|e| ApiError::Internal(e.to_string()))?;
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
+}
+
+fn success(data: &Value) -> Json<Value> {
+    Json(json!({"status": "success", "data": data}))
+}
+
+#[derive(Debug, Deserialize)]
+struct QueryParams {
+    query: String,
+    time: Option<f64>,
+}
+
+/// `GET /api/v1/query?query=&time=`: an instant query, answered as Prometheus answers it.
+async fn query(
+    State(state): State<ApiState>,
+    Query(params): Query<QueryParams>,
+) -> Result<Json<Value>, ApiError> {
+    let expr = Expr::parse(&params.query)
+        .map_err(|e| ApiError::BadData(format!("invalid parameter \"query\": {e}")))?;
+    let now = match params.time {
+        Some(t) => davy_model::Timestamp::from_secs_f64(t).ok_or_else(|| {
+            ApiError::BadData("invalid parameter \"time\": not a Unix time in seconds".into())
+        })?,
+        None => state.clock.now(),
+    };
+    let snapshot = state.store.snapshot();
+    let vector = tokio::task::spawn_blocking(move || Engine::instant(&expr, &snapshot, now))
+        .await
+        .map_err(|e| ApiError::Internal(e.to_string()))?
+        .map_err(|e| ApiError::Execution(e.to_string()))?;
+    let result: Vec<Value> = vector
+        .iter()
+        .map(|(labels, v)| {
+            let metric: BTreeMap<_, _> = labels.iter().collect();
+            json!({"metric": metric, "value": [now.as_secs_f64(), number(*v)]})
+        })
+        .collect();
+    Ok(success(&json!({"resultType": "vector", "result": result})))
+}
+
+/// A sample's value as Prometheus' JSON writes it.
+fn number(v: f64) -> String {
+    if v == f64::INFINITY {
+        "+Inf".into()
+    } else if v == f64::NEG_INFINITY {
+        "-Inf".into()
+    } else {
+        v.to_string()
+    }
+}
+
+/// `GET /api/v1/targets`, as Prometheus answers; `reason` says why a target is down in one word.
+async fn targets(State(state): State<ApiState>) -> Json<Value> {
+    let active: Vec<Value> = state.view.load().targets.iter().map(target).collect();
+    success(&json!({"activeTargets": active, "droppedTargets": []}))
+}
+
+fn target(t: &TargetStatus) -> Value {
+    json!({
+        "scrapePool": t.job,
+        "scrapeUrl": t.url,
+        "labels": t.labels.iter().collect::<BTreeMap<_, _>>(),
+        "discoveredLabels": t.discovered_labels.iter().collect::<BTreeMap<_, _>>(),
+        "health": match t.health { Health::Up => "up", Health::Down => "down", Health::Unknown => "unknown" },
+        "lastError": t.last_error,
+        "reason": t.reason.map(|r| r.as_str()),
+        "lastScrape": t.last_scrape.map(rfc3339),
+        "lastScrapeDuration": t.last_duration.as_secs_f64(),
+        "lastScrapeSamples": t.samples,
+    })
+}
+
+async fn alerts(State(state): State<ApiState>) -> Json<Value> {
+    let view = state.view.load();
+    let alerts: Vec<Value> = view
+        .alerts
+        .iter()
+        .map(|a| {
+            json!({"labels": a.labels, "annotations": a.annotations, "state": "firing", "activeAt": a.starts_at,
+                   "value": "1"})
+        })
+        .collect();
+    success(&json!({"alerts": alerts}))
+}
+
+async fn buildinfo(State(state): State<ApiState>) -> Json<Value> {
+    success(&json!({"version": state.version, "revision": "", "branch": "", "buildUser": "", "buildDate": "",
+                    "goVersion": ""}))
+}
+
+async fn thresholds(State(state): State<ApiState>) -> Json<Vec<wire::Watched>> {
+    Json(state.view.load().watched.clone())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuditParams {
+    limit: Option<usize>,
+}
+
+/// `GET /api/davy/v1/audit[?limit=]`: newest first.
+async fn audit(
+    State(state): State<ApiState>,
+    Query(params): Query<AuditParams>,
+) -> Result<Json<Value>, ApiError> {
+    let limit = params.limit.unwrap_or(100).min(1_000);
+    let rows = tokio::task::spawn_blocking(move || state.control.audit(limit))
+        .await
+        .map_err(|e| ApiError::Internal(e.to_string()))?
+        .map_err(|e| ApiError::Internal(e.to_string()))?;
+    let rows: Vec<Value> = rows
+        .iter()
+        .map(|r| {
+            json!({"at": rfc3339(r.at), "actor": r.actor, "action": r.action, "target": r.target,
+                   "reason": r.reason, "outcome": r.outcome})
+        })
+        .collect();
+    Ok(Json(Value::Array(rows)))
+}
+
+async fn operate(
+    State(state): State<ApiState>,
+    Path((id, operation)): Path<(String, String)>,
+    body: Result<Json<OperationBody>, JsonRejection>,
+) -> Result<Response, ApiError> {
+    let kind = match operation.as_str() {
+        "hold" => OperationKind::Hold,
+        "resume" => OperationKind::Resume,
+        "rollback" => OperationKind::Rollback,
+        other => {
+            return Err(ApiError::NotFound(format!(
+                "no operation {other:?}: expected hold, resume or rollback"
+            )));
+        }
+    };
+    let Json(body) = body.map_err(|e| ApiError::BadData(e.body_text()))?;
+    let release = release::operate(state, id, kind, body).await?;
+    Ok((StatusCode::OK, release).into_response())
+}

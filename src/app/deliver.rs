@@ -1,0 +1,124 @@
+//! The outbox's loop: messages that are due go out, what came of each is written down. At least once: a message
+//! counts as delivered only when that is on disk.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use davy_alerting::actuate::Actuator;
+use davy_alerting::dispatch::Dispatcher;
+use davy_alerting::notify::Notifier;
+use davy_model::Clock;
+use davy_store::control::{Control, ControlBatch, OutboxRecord};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::metrics::Metrics;
+
+/// Messages in flight at once; one slow receiver must not hold up the others.
+const IN_FLIGHT_MAX: usize = 16;
+/// Longest sleep without a look: covers messages whose wake-up was lost to an error.
+const POLL_MAX: Duration = Duration::from_secs(5);
+
+/// What reaches the outside, built from one reading of the file.
+pub(super) struct Messaging {
+    pub(super) notifier: Notifier,
+    pub(super) dispatcher: Dispatcher,
+    pub(super) actuators: BTreeMap<String, Actuator>,
+}
+
+pub(super) struct Delivery {
+    pub(super) control: Control,
+    pub(super) clock: Arc<dyn Clock>,
+    /// A reload replaces it.
+    pub(super) messaging: watch::Receiver<Arc<Messaging>>,
+    /// Rung when new messages were written.
+    pub(super) bell: Arc<Notify>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl Delivery {
+    pub(super) async fn run(self, shutdown: CancellationToken) {
+        loop {
+            let pause = self.deliver_due().await;
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.bell.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Delivers what is due; gives the time until the next message is.
+    async fn deliver_due(&self) -> Duration {
+        let due = match self.due().await {
+            Ok(due) => due,
+            Err(error) => {
+                warn!(%error, "the outbox cannot be read");
+                return POLL_MAX;
+            }
+        };
+        if due.is_empty() {
+            return self.until_next().await;
+        }
+        let messaging = self.messaging.borrow().clone();
+        let mut attempts = JoinSet::new();
+        for record in due {
+            let messaging = messaging.clone();
+            attempts.spawn(async move {
+                let result = messaging.notifier.deliver(&record).await;
+                (record, result)
+            });
+        }
+        while let Some(done) = attempts.join_next().await {
+            let Ok((record, result)) = done else { continue };
+            match &result {
+                Ok(()) => {
+                    self.metrics.messages_delivered.inc();
+                    info!(receiver = record.receiver, id = record.id, "message delivered");
+                }
+                Err(error) => {
+                    self.metrics.messages_failed.inc();
+                    warn!(receiver = record.receiver, id = record.id, %error, "message not delivered");
+                }
+            }
+            let after = messaging.dispatcher.after_attempt(record, result, self.clock.now());
+            self.record(after).await;
+        }
+        Duration::ZERO
+    }
+
+    async fn due(&self) -> Result<Vec<OutboxRecord>, String> {
+        let (control, now) = (self.control.clone(), self.clock.now());
+        blocking(move || control.outbox_due(now, IN_FLIGHT_MAX)).await
+    }
+
+    async fn until_next(&self) -> Duration {
+        let control = self.control.clone();
+        match blocking(move || control.outbox_next()).await {
+            Ok(Some(at)) => at.since(self.clock.now()).clamp(Duration::from_millis(50), POLL_MAX),
+            Ok(None) | Err(_) => POLL_MAX,
+        }
+    }
+
+    async fn record(&self, record: OutboxRecord) {
+        let control = self.control.clone();
+        let batch = ControlBatch { outbox: vec![record], ..ControlBatch::default() };
+        if let Err(error) = blocking(move || control.write(&batch)).await {
+            // The message will be sent again: receivers deduplicate by its id.
+            warn!(%error, "the outcome of a message could not be written down");
+            tokio::time::sleep(POLL_MAX).await;
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    f: impl FnOnce() -> Result<T, davy_store::Error> + Send + 'static,
+) -> Result<T, String> {
+    match tokio::task::spawn_blocking(f).await {
+        Ok(result) => result.map_err(|e| e.to_string()),
+        Err(e) => Err(e.to_string()),
+    }
+}

@@ -1,0 +1,24 @@
+//! Why Davy did not start, or had to end: what, where, and what to do.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::config::ConfigErrors;
+
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    #[error("the configuration is refused:\n{0}")]
+    Config(#[from] ConfigErrors),
+    #[error("{0}")]
+    Listen(String),
+    #[error("cannot listen on {address} for {what}: {source}; is another davy running? change it with {remedy}")]
+    Bind { what: &'static str, address: SocketAddr, remedy: &'static str, source: std::io::Error },
+    #[error("cannot open the data folder {path}: {source}")]
+    Store { path: PathBuf, source: davy_store::Error },
+    #[error("cannot prepare the receivers: {0}")]
+    Receivers(String),
+    #[error("cannot start: {0}")]
+    Runtime(std::io::Error),
+    #[error("a part of davy ended before it should: {0}")]
+    Ended(String),
+}

@@ -1,0 +1,182 @@
+//! Davy's own metrics, and those that speak about releases: what dashboards are drawn from.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use davy_api::View;
+use davy_store::Stats;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+type Float = Gauge<f64, AtomicU64>;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReleaseLabels {
+    service: String,
+    baseline: String,
+    canary: String,
+    id: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StateLabels {
+    service: String,
+    canary: String,
+    state: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct MetricLabels {
+    service: String,
+    canary: String,
+    metric: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SeriesLabels {
+    threshold: String,
+    series: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct HealthLabels {
+    health: String,
+}
+
+/// Everything that `/metrics` shows.
+#[derive(Default)]
+pub(super) struct Metrics {
+    release_info: Family<ReleaseLabels, Gauge>,
+    release_phase: Family<StateLabels, Gauge>,
+    release_verdict: Family<StateLabels, Gauge>,
+    traffic_share: Family<MetricLabels, Float>,
+    estimate: Family<MetricLabels, Float>,
+    lower: Family<MetricLabels, Float>,
+    upper: Family<MetricLabels, Float>,
+    evidence: Family<MetricLabels, Float>,
+    threshold_lower: Family<SeriesLabels, Float>,
+    threshold_upper: Family<SeriesLabels, Float>,
+    threshold_score: Family<SeriesLabels, Float>,
+    targets: Family<HealthLabels, Gauge>,
+    alerts_firing: Gauge,
+    series: Gauge,
+    samples: Gauge,
+    samples_refused: Gauge,
+    spans: Gauge,
+    quarantined: Gauge,
+    storage_bytes: Gauge,
+    pub(super) ticks: Counter,
+    /// Rows that wait to be written because the control database cannot be.
+    pub(super) unwritten: Gauge,
+    pub(super) tick_seconds: Float,
+    pub(super) messages_delivered: Counter,
+    pub(super) messages_failed: Counter,
+    pub(super) config_reloads_failed: Counter,
+}
+
+impl Metrics {
+    pub(super) fn register(&self) -> Arc<Registry> {
+        let mut r = Registry::with_prefix("davy");
+        r.register("release_info", "Releases that Davy knows", self.release_info.clone());
+        r.register("release_phase", "1 for the phase that a release is in", self.release_phase.clone());
+        r.register("release_verdict", "1 for the verdict that a release has", self.release_verdict.clone());
+        r.register("release_traffic_share", "Canary's share of both arms' requests", self.traffic_share.clone());
+        r.register("canary_estimate", "Relative difference, canary over baseline less one", self.estimate.clone());
+        r.register("canary_lower", "Lower bound of the relative difference", self.lower.clone());
+        r.register("canary_upper", "Upper bound of the relative difference", self.upper.clone());
+        r.register("canary_evidence", "Evidence that the canary is worse; 1 suffices alone", self.evidence.clone());
+        r.register("threshold_lower", "Lower end of a series' band", self.threshold_lower.clone());
+        r.register("threshold_upper", "Upper end of a series' band", self.threshold_upper.clone());
+        r.register("threshold_score", "How far outside its band a series is", self.threshold_score.clone());
+        r.register("targets", "Scrape targets by health", self.targets.clone());
+        r.register("alerts_firing", "Alerts that fire", self.alerts_firing.clone());
+        r.register("storage_series", "Series in the head", self.series.clone());
+        r.register("storage_samples_appended", "Samples appended since the start", self.samples.clone());
+        r.register("storage_samples_refused", "Samples refused since the start", self.samples_refused.clone());
+        r.register("storage_spans_appended", "Spans appended since the start", self.spans.clone());
+        r.register("storage_quarantined_chunks", "Chunks that failed their checksum", self.quarantined.clone());
+        r.register("storage_bytes", "Bytes on disk", self.storage_bytes.clone());
+        r.register("ticks", "Evaluations", self.ticks.clone());
+        r.register("control_rows_unwritten", "Decisions that wait for their database", self.unwritten.clone());
+        r.register("tick_seconds", "Time that the last evaluation took", self.tick_seconds.clone());
+        r.register("messages_delivered", "Messages that a receiver took", self.messages_delivered.clone());
+        r.register("messages_failed", "Attempts that a receiver did not take", self.messages_failed.clone());
+        r.register("config_reloads_failed", "Reloads refused; the old rules stayed", self.config_reloads_failed.clone());
+        Arc::new(r)
+    }
+
+    /// Sets every gauge from what the app just published; what is gone disappears.
+    pub(super) fn publish(&self, view: &View, stats: &Stats) {
+        self.publish_releases(view);
+        self.threshold_lower.clear();
+        self.threshold_upper.clear();
+        self.threshold_score.clear();
+        for w in &view.watched {
+            let labels = SeriesLabels { threshold: w.threshold.clone(), series: w.series.clone() };
+            set(&self.threshold_lower, &labels, w.lower);
+            set(&self.threshold_upper, &labels, w.upper);
+            set(&self.threshold_score, &labels, w.score);
+        }
+        self.targets.clear();
+        for t in &view.targets {
+            self.targets.get_or_create(&HealthLabels { health: t.health.as_str().to_owned() }).inc();
+        }
+        self.alerts_firing.set(view.alerts.len() as i64);
+        self.series.set(stats.series_active as i64);
+        self.samples.set(stats.samples_appended as i64);
+        self.samples_refused.set(stats.samples_refused as i64);
+        self.spans.set(stats.spans_appended as i64);
+        self.quarantined.set(stats.quarantined_chunks as i64);
+        self.storage_bytes.set(stats.bytes_on_disk as i64);
+    }
+
+    fn publish_releases(&self, view: &View) {
+        self.release_info.clear();
+        self.release_phase.clear();
+        self.release_verdict.clear();
+        for family in [&self.traffic_share, &self.estimate, &self.lower, &self.upper, &self.evidence] {
+            family.clear();
+        }
+        for r in &view.releases {
+            let id = ReleaseLabels {
+                service: r.service.clone(),
+                baseline: r.baseline.clone(),
+                canary: r.canary.clone(),
+                id: r.id.clone(),
+            };
+            self.release_info.get_or_create(&id).set(1);
+            let state = |state: &str| StateLabels {
+                service: r.service.clone(),
+                canary: r.canary.clone(),
+                state: state.to_owned(),
+            };
+            self.release_phase.get_or_create(&state(&r.phase)).set(1);
+            self.release_verdict.get_or_create(&state(&r.verdict)).set(1);
+            let metric = |metric: &str| MetricLabels {
+                service: r.service.clone(),
+                canary: r.canary.clone(),
+                metric: metric.to_owned(),
+            };
+            set(&self.traffic_share, &metric("requests"), r.traffic_share);
+            set(&self.evidence, &metric("release"), r.evidence);
+            for m in &r.metrics {
+                set(&self.estimate, &metric(&m.name), m.estimate);
+                set(&self.lower, &metric(&m.name), m.lower);
+                set(&self.upper, &metric(&m.name), m.upper);
+                set(&self.evidence, &metric(&m.name), m.evidence);
+            }
+        }
+    }
+}
+
+fn set<L>(family: &Family<L, Float>, labels: &L, value: Option<f64>)
+where
+    L: Clone + std::hash::Hash + Eq,
+{
+    if let Some(v) = value {
+        family.get_or_create(labels).set(v);
+    }
+}

@@ -1,0 +1,41 @@
+//! `davy run`: opens the databases, binds the sockets, starts the tasks, and carries out what [`Watch`] decides.
+//!
+//! One task owns the [`Watch`] and everything it decides on; the others (scrapes, receivers, the outbox, the API)
+//! touch only the store, the control database and the published view.
+
+mod deliver;
+mod error;
+mod metrics;
+mod tasks;
+mod watch;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+pub use error::AppError;
+pub use watch::Watch;
+
+use crate::config::{Config, check_listen};
+
+/// What needs a restart to change; everything else is in the file and reloads.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub config_file: PathBuf,
+    pub storage_path: PathBuf,
+    pub listen_address: SocketAddr,
+    /// Where people reach the API, for links in messages; the listen address unless said.
+    pub external_url: Option<String>,
+    /// Show the terminal view; otherwise log lines.
+    pub terminal: bool,
+}
+
+/// Runs until SIGINT or SIGTERM. Everything that can be wrong with file, ports and data folder is said before
+/// anything starts.
+pub fn run(options: Options) -> Result<(), AppError> {
+    check_listen(options.listen_address).map_err(AppError::Listen)?;
+    let config = Config::load(&options.config_file)?;
+    // The one TLS provider; a second call finds it installed.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(AppError::Runtime)?;
+    runtime.block_on(tasks::run(options, config))
+}

@@ -1,0 +1,340 @@
+//! The tasks of a running Davy and how they end: sockets first, then the loop, then an orderly stop.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use davy_alerting::actuate::Actuator;
+use davy_alerting::dispatch::Dispatcher;
+use davy_alerting::notify::Notifier;
+use davy_alerting::release::{CallOutcome, RollbackRequest};
+use davy_api::{ApiState, Operation, OperationError, Reload, ViewHandle};
+use davy_collector::otlp;
+use davy_collector::scrape::ScrapeManager;
+use davy_collector::serve::{ServeLimits, serve};
+use davy_model::{Clock, Timestamp};
+use davy_store::Store;
+use davy_store::control::Control;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::deliver::{Delivery, Messaging};
+use super::metrics::Metrics;
+use super::watch::Watch;
+use super::{AppError, Options};
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::terminal::{Screen, status_lines};
+
+/// Operations and reloads that may wait; more are refused.
+const WAITING_MAX: usize = 32;
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
+const REDRAW_INTERVAL: Duration = Duration::from_millis(500);
+/// How long requests in progress may take to end when Davy stops.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let api = bind("the API", options.listen_address, "--web.listen-address").await?;
+    let grpc = bind("OTLP over gRPC", config.otlp.grpc, "`otlp.grpc` in the file").await?;
+    let http = bind("OTLP over HTTP", config.otlp.http, "`otlp.http` in the file").await?;
+    let (store, control) = open(&options, &config, clock.now()).await?;
+
+    let shutdown = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    let metrics = Arc::new(Metrics::default());
+    let registry = metrics.register();
+    let view = ViewHandle::default();
+    let (operations_tx, operations) = mpsc::channel(WAITING_MAX);
+    let (reloads_tx, reloads) = mpsc::channel(WAITING_MAX);
+
+    let scrapes = ScrapeManager::new(store.clone(), clock.clone());
+    scrapes.apply(config.scrape_configs.clone()).await;
+    let receiver = otlp::Receiver::new(store.clone(), clock.clone(), otlp::OtlpLimits::default());
+    spawn(&mut tasks, otlp::serve_grpc(grpc, receiver.clone(), shutdown.clone()));
+    spawn(&mut tasks, serve(http, otlp::http_router(receiver), ServeLimits::default(), shutdown.clone()));
+
+    let state = ApiState {
+        view: view.clone(),
+        store: store.clone(),
+        control: control.clone(),
+        clock: clock.clone(),
+        operations: operations_tx,
+        reloads: reloads_tx,
+        registry,
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    spawn(&mut tasks, serve(api, davy_api::router(state), ServeLimits::default(), shutdown.clone()));
+
+    let url = options.external_url.clone().unwrap_or_else(|| format!("http://{}", options.listen_address));
+    let messaging = Arc::new(Messaging::new(&config, &url, &clock)?);
+    let (messaging_tx, messaging_rx) = watch::channel(messaging);
+    let bell = Arc::new(Notify::new());
+    let delivery = Delivery {
+        control: control.clone(),
+        clock: clock.clone(),
+        messaging: messaging_rx,
+        bell: bell.clone(),
+        metrics: metrics.clone(),
+    };
+    spawn(&mut tasks, delivery.run(shutdown.clone()));
+    spawn(&mut tasks, maintain(store.clone(), clock.clone(), shutdown.clone()));
+    if options.terminal {
+        let screen = draw(view.clone(), store.clone(), clock.clone(), options.listen_address, shutdown.clone());
+        spawn(&mut tasks, screen);
+    }
+
+    let watch = Watch::new(config, store.clone(), control, clock.now());
+    let brain = Brain {
+        watch: Some(watch),
+        clock,
+        scrapes: scrapes.clone(),
+        view,
+        metrics,
+        bell,
+        messaging: messaging_tx,
+        config_file: options.config_file,
+        external_url: url.clone(),
+        store: store.clone(),
+    };
+    info!(%url, "davy is running");
+    let ended = brain.run(operations, reloads, &mut tasks, &shutdown).await;
+
+    info!("stopping");
+    shutdown.cancel();
+    scrapes.shutdown().await;
+    let drained = tokio::time::timeout(DRAIN_MAX, async { while tasks.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        warn!("some requests did not end in time and were cut off");
+    }
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || store.flush()).await {
+        error!(%error, "what was scraped last could not be written");
+    }
+    ended
+}
+
+async fn bind(what: &'static str, address: SocketAddr, remedy: &'static str) -> Result<TcpListener, AppError> {
+    TcpListener::bind(address).await.map_err(|source| AppError::Bind { what, address, remedy, source })
+}
+
+async fn open(options: &Options, config: &Config, now: Timestamp) -> Result<(Store, Control), AppError> {
+    let (path, storage) = (options.storage_path.clone(), config.storage.clone());
+    let opened = tokio::task::spawn_blocking(move || {
+        let (store, recovery) = Store::open(&path, now, storage)?;
+        let control = Control::open(&path.join("control.db"))?;
+        Ok((store, control, recovery))
+    });
+    let opened: Result<_, davy_store::Error> = opened.await.map_err(|e| AppError::Ended(e.to_string()))?;
+    let (store, control, recovery) =
+        opened.map_err(|source| AppError::Store { path: options.storage_path.clone(), source })?;
+    info!(series = recovery.series, samples = recovery.samples, spans = recovery.spans, "data read back");
+    if recovery.quarantined > 0 {
+        warn!(records = recovery.quarantined, "records failed their checksum and were set aside");
+    }
+    Ok((store, control))
+}
+
+/// Runs a part whose early end is worth knowing; only the loop in [`Brain::run`] decides when to stop.
+fn spawn(tasks: &mut JoinSet<()>, part: impl Future<Output = ()> + Send + 'static) {
+    tasks.spawn(part);
+}
+
+async fn maintain(store: Store, clock: Arc<dyn Clock>, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(MAINTENANCE_INTERVAL) => {}
+        }
+        let (store, now) = (store.clone(), clock.now());
+        match tokio::task::spawn_blocking(move || store.maintain(now)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => error!(%error, "maintenance of the store failed; it will be tried again"),
+            Err(error) => error!(%error, "maintenance of the store ended early"),
+        }
+    }
+}
+
+async fn draw(
+    view: ViewHandle,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    address: SocketAddr,
+    shutdown: CancellationToken,
+) {
+    let Some(mut screen) = Screen::open() else { return };
+    let (url, started) = (format!("http://{address}"), clock.now());
+    while !shutdown.is_cancelled() {
+        let (rows, columns) = screen.size();
+        let up = clock.now().since(started);
+        screen.draw(&status_lines(&view.load(), &url, up, store.stats().series_active, columns, rows));
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(REDRAW_INTERVAL) => {}
+        }
+    }
+}
+
+/// The one task that decides.
+struct Brain {
+    /// `None` only while a blocking thread has it.
+    watch: Option<Watch>,
+    clock: Arc<dyn Clock>,
+    scrapes: ScrapeManager,
+    view: ViewHandle,
+    metrics: Arc<Metrics>,
+    bell: Arc<Notify>,
+    messaging: watch::Sender<Arc<Messaging>>,
+    config_file: PathBuf,
+    external_url: String,
+    store: Store,
+}
+
+type CallDone = (i64, CallOutcome);
+
+impl Brain {
+    async fn run(
+        mut self,
+        mut operations: mpsc::Receiver<Operation>,
+        mut reloads: mpsc::Receiver<Reload>,
+        tasks: &mut JoinSet<()>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), AppError> {
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(AppError::Runtime)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(AppError::Runtime)?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(AppError::Runtime)?;
+        let (done_tx, mut done) = mpsc::channel::<CallDone>(WAITING_MAX);
+        let mut next = tokio::time::Instant::now();
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => return Ok(()),
+                _ = terminate.recv() => return Ok(()),
+                () = shutdown.cancelled() => return Ok(()),
+                Some(ended) = tasks.join_next() => {
+                    let error = ended.err().map_or_else(|| "a listener stopped".to_owned(), |e| e.to_string());
+                    return Err(AppError::Ended(error));
+                }
+                _ = hangup.recv() => { let _ = self.reload().await; }
+                Some(reply) = reloads.recv() => { let _ = reply.send(self.reload().await); }
+                Some(operation) = operations.recv() => {
+                    let (kind, release) = (operation.kind, operation.release.clone());
+                    let (actor, reason) = (operation.actor, operation.reason);
+                    let decided = self
+                        .with_watch(move |watch, now| watch.operate(now, &release, kind, actor, reason))
+                        .await;
+                    let answer = match decided {
+                        Some(Ok(calls)) => { self.publish(); self.perform(calls, &done_tx); Ok(()) }
+                        Some(Err(error)) => Err(error),
+                        None => Err(OperationError::NotRecorded("the decision loop ended early".into())),
+                    };
+                    let _ = operation.reply.send(answer);
+                }
+                Some((generation, outcome)) = done.recv() => {
+                    let calls = self.with_watch(move |watch, now| watch.called(now, generation, outcome)).await;
+                    self.publish();
+                    self.perform(calls.unwrap_or_default(), &done_tx);
+                }
+                () = tokio::time::sleep_until(next) => {
+                    let targets = self.scrapes.targets();
+                    let began = tokio::time::Instant::now();
+                    let calls = self.with_watch(move |watch, now| watch.tick(now, &targets)).await;
+                    self.metrics.ticks.inc();
+                    self.metrics.tick_seconds.set(began.elapsed().as_secs_f64());
+                    self.publish();
+                    self.perform(calls.unwrap_or_default(), &done_tx);
+                    let interval = self.watch.as_ref().map_or(Duration::from_secs(1), Watch::tick_interval);
+                    // A tick that took longer than the interval is not made up for.
+                    next = (next + interval).max(began);
+                }
+            }
+        }
+    }
+
+    /// Runs `f` on a blocking thread: deciding reads the store and writes the control database.
+    async fn with_watch<T: Send + 'static>(
+        &mut self,
+        f: impl FnOnce(&mut Watch, Timestamp) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (mut watch, now) = (self.watch.take()?, self.clock.now());
+        let done = tokio::task::spawn_blocking(move || {
+            let out = f(&mut watch, now);
+            (watch, out)
+        });
+        match done.await {
+            Ok((watch, out)) => {
+                self.watch = Some(watch);
+                Some(out)
+            }
+            Err(error) => {
+                // Deciding on a state that a panic left half-done would be worse than deciding nothing.
+                error!(%error, "the decision loop ended early; nothing more is judged until a restart");
+                None
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let Some(watch) = &self.watch else { return };
+        let view = watch.view(self.scrapes.targets());
+        self.metrics.publish(&view, &self.store.stats());
+        self.metrics.unwritten.set(i64::try_from(watch.unwritten()).unwrap_or(i64::MAX));
+        self.view.store(view);
+        self.bell.notify_one();
+    }
+
+    /// Calls actuators, each in a task of its own; the outcome comes back to the loop.
+    fn perform(&self, calls: Vec<RollbackRequest>, done: &mpsc::Sender<CallDone>) {
+        for call in calls {
+            let (done, actuators) = (done.clone(), self.messaging.borrow().clone());
+            tokio::spawn(async move {
+                let (name, generation) = (&call.actuator, call.expect.generation);
+                info!(release = call.release_id, actuator = name, "calling the rollback actuator");
+                let outcome = match actuators.actuators.get(name) {
+                    Some(actuator) => actuator.call(&call).await,
+                    None => CallOutcome::NotSent { detail: format!("no actuator is called {name:?} any more") },
+                };
+                info!(release = call.release_id, ?outcome, "the rollback actuator was called");
+                let _ = done.send((generation, outcome)).await;
+            });
+        }
+    }
+
+    /// All or nothing: a bad file changes nothing and says why.
+    async fn reload(&mut self) -> Result<(), String> {
+        let read = Config::load(&self.config_file).map_err(|e| e.to_string()).and_then(|config| {
+            let messaging =
+                Messaging::new(&config, &self.external_url, &self.clock).map_err(|e| e.to_string())?;
+            Ok((config, Arc::new(messaging)))
+        });
+        let (config, messaging) = match read {
+            Ok(read) => read,
+            Err(errors) => {
+                self.metrics.config_reloads_failed.inc();
+                error!("the new configuration is refused, the old one stays:\n{errors}");
+                return Err(errors);
+            }
+        };
+        self.scrapes.apply(config.scrape_configs.clone()).await;
+        self.messaging.send_replace(messaging);
+        self.with_watch(move |watch, now| watch.reload(now, config)).await;
+        info!("configuration reloaded");
+        Ok(())
+    }
+}
+
+impl Messaging {
+    fn new(config: &Config, external_url: &str, clock: &Arc<dyn Clock>) -> Result<Self, AppError> {
+        let refused = |e: davy_alerting::notify::SetupError| AppError::Receivers(e.to_string());
+        let notifier = Notifier::new(&config.receivers, external_url, clock.clone()).map_err(refused)?;
+        let actuators = config.actions.iter().map(|spec| {
+            let actuator = Actuator::new(spec, external_url, clock.clone()).map_err(refused)?;
+            Ok((spec.name.clone(), actuator))
+        });
+        let dispatcher = Dispatcher::new(config.route.clone(), config.receivers.clone(), 0);
+        Ok(Self { notifier, dispatcher, actuators: actuators.collect::<Result<_, AppError>>()? })
+    }
+}

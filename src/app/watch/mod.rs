@@ -1,0 +1,334 @@
+//! `Watch`: everything that Davy decides, tick by tick. No sockets, no sleeping, no clock: it is handed `now`, reads
+//! a snapshot, writes one transaction, and gives back the calls to make.
+//!
+//! One tick: which versions live → which releases run → one verdict each for every interval that has ended → what
+//! the release machines make of verdicts and looks → thresholds → alerts → one [`ControlBatch`] → calls.
+
+mod release;
+mod thresholds;
+mod versions;
+mod view;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use davy_alerting::book::AlertBook;
+use davy_alerting::dispatch::Dispatcher;
+use davy_alerting::release::{CallOutcome, Command, Event, OperatorAct, RollbackRequest};
+use davy_api::{Event as Happening, OperationError, OperationKind, wire};
+use davy_collector::scrape::TargetStatus;
+use davy_model::Timestamp;
+use davy_store::control::{Control, ControlBatch, ReleaseRecord};
+use davy_store::{Snapshot, Store};
+use tracing::{error, info};
+
+use self::release::Running;
+use self::thresholds::Thresholds;
+use self::versions::Versions;
+use crate::config::Config;
+
+/// Events kept for the terminal view.
+const EVENTS_MAX: usize = 200;
+/// Ended releases kept for the API; all of them stay in the control database.
+const ENDED_MAX: usize = 100;
+/// Rows that wait while the control database cannot be written; beyond it nothing new is decided.
+const UNWRITTEN_MAX: usize = 10_000;
+
+pub struct Watch {
+    config: Config,
+    store: Store,
+    control: Control,
+    dispatcher: Dispatcher,
+    /// By generation.
+    running: BTreeMap<i64, Running>,
+    /// Newest last.
+    ended: VecDeque<wire::Release>,
+    versions: Versions,
+    thresholds: Thresholds,
+    book: AlertBook,
+    /// What could not be written yet; it goes first.
+    unwritten: ControlBatch,
+    events: VecDeque<Happening>,
+    /// Services that are seen but not judged, and why.
+    unjudged: Vec<(String, String)>,
+    at: Timestamp,
+}
+
+impl Watch {
+    /// Reads back what the control database holds: running releases go on, with their analysis replayed from the
+    /// store; a call that was in flight counts as perhaps made.
+    pub fn new(config: Config, store: Store, control: Control, now: Timestamp) -> Self {
+        let dispatcher = Dispatcher::new(config.route.clone(), config.receivers.clone(), 0);
+        let mut watch = Self {
+            thresholds: Thresholds::new(&config),
+            config,
+            store,
+            versions: Versions::default(),
+            dispatcher,
+            control,
+            running: BTreeMap::new(),
+            ended: VecDeque::new(),
+            book: AlertBook::default(),
+            unwritten: ControlBatch::default(),
+            events: VecDeque::new(),
+            unjudged: Vec::new(),
+            at: now,
+        };
+        if let Err(error) = watch.read_back(now) {
+            error!(%error, "what was decided before cannot be read back; running releases are seen as new");
+        }
+        watch
+    }
+
+    fn read_back(&mut self, now: Timestamp) -> Result<(), davy_store::Error> {
+        self.versions = Versions::load(&self.control.versions()?);
+        let (book, errors) = AlertBook::load(&self.control.open_alerts()?);
+        self.book = book;
+        for error in errors {
+            error!(%error, "an open alert cannot be read back");
+        }
+        let mut records = self.control.releases(ENDED_MAX)?;
+        records.reverse();
+        for record in &records {
+            self.resume(record, now)?;
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self, record: &ReleaseRecord, now: Timestamp) -> Result<(), davy_store::Error> {
+        match Running::resume(record, &self.config, &self.store, now) {
+            Ok(Some((running, commands))) => {
+                info!(release = record.id, phase = record.phase, "release goes on");
+                self.running.insert(record.generation, running);
+                self.carry_out(now, record.generation, &commands);
+            }
+            Ok(None) => {
+                let actions = self.control.actions(record.generation)?;
+                self.end(view::ended(record, &actions));
+                self.versions.remember_rollback(record);
+            }
+            Err(error) => {
+                error!(release = record.id, %error, "release cannot be read back: it is only reported");
+                self.book.raise(davy_alerting::release::record_alert(record, &error, now), now);
+            }
+        }
+        Ok(())
+    }
+
+    /// The largest step by which every release and threshold is still evaluated in time.
+    pub fn tick_interval(&self) -> Duration {
+        let releases = self.config.releases.iter().map(|r| r.spec.judge.interval);
+        releases.chain([self.config.evaluation_interval]).min().unwrap_or(Duration::from_secs(15))
+    }
+
+    /// Everything that is due at `now`. The calls that come back have their intent on disk: make them, and report
+    /// each with [`Self::called`].
+    pub fn tick(&mut self, now: Timestamp, targets: &[TargetStatus]) -> Vec<RollbackRequest> {
+        self.at = now;
+        if !self.write() && self.unwritten() > UNWRITTEN_MAX {
+            return Vec::new();
+        }
+        let snapshot = self.store.snapshot();
+        let blind = release::is_blind(targets);
+        self.discover(now, &snapshot);
+        let mut calls = Vec::new();
+        for generation in self.running.keys().copied().collect::<Vec<_>>() {
+            calls.extend(self.step(now, generation, &snapshot, blind));
+        }
+        let happened = self.thresholds.evaluate(now, &snapshot, &mut self.book);
+        for text in happened {
+            self.say(now, text);
+        }
+        self.settle(now, calls)
+    }
+
+    /// New releases, and versions that came or went.
+    fn discover(&mut self, now: Timestamp, snapshot: &Snapshot) {
+        let seen = match self.versions.look(now, snapshot, &self.config) {
+            Ok(seen) => seen,
+            Err(error) => {
+                error!(%error, "live versions cannot be read");
+                return;
+            }
+        };
+        self.unwritten.versions.extend(seen.records);
+        self.unjudged = seen.unjudged;
+        for found in seen.releases {
+            let running = self.running.values().find(|r| r.service() == found.arms.service);
+            if running.is_some_and(|r| r.compares(&found.arms)) {
+                continue;
+            }
+            let superseded = running.map(Running::generation);
+            let created = Running::create(&self.control, &self.config, &found, snapshot, now);
+            let (running, commands) = match created {
+                Ok(created) => created,
+                Err(error) => {
+                    error!(service = found.arms.service, %error, "a release cannot be written down, so it is not judged yet");
+                    continue;
+                }
+            };
+            self.say(now, running.greeting());
+            if let Some(old) = superseded {
+                self.hear(now, old, &Event::Superseded { by: found.arms.canary.clone() });
+            }
+            let generation = running.generation();
+            self.running.insert(generation, running);
+            self.carry_out(now, generation, &commands);
+        }
+    }
+
+    /// Judges the intervals that ended and looks at the live versions.
+    fn step(&mut self, now: Timestamp, generation: i64, snapshot: &Snapshot, blind: bool) -> Vec<RollbackRequest> {
+        let Some(running) = self.running.get_mut(&generation) else { return Vec::new() };
+        let stepped = running.step(now, snapshot, blind, &self.versions);
+        self.unwritten.verdicts.extend(stepped.verdicts);
+        let calls = self.carry_out(now, generation, &stepped.commands);
+        self.retire(generation);
+        calls
+    }
+
+    /// One event for one release.
+    fn hear(&mut self, now: Timestamp, generation: i64, event: &Event<'_>) -> Vec<RollbackRequest> {
+        let Some(running) = self.running.get_mut(&generation) else { return Vec::new() };
+        let commands = running.hear(now, event.clone());
+        let calls = self.carry_out(now, generation, &commands);
+        self.retire(generation);
+        calls
+    }
+
+    /// Puts what a machine asked for where it belongs; calls come back.
+    fn carry_out(&mut self, now: Timestamp, generation: i64, commands: &[Command]) -> Vec<RollbackRequest> {
+        let Some(running) = self.running.get(&generation) else { return Vec::new() };
+        if commands.is_empty() && !running.is_changed() {
+            return Vec::new();
+        }
+        let batch = running.batch(commands);
+        let headline = running.headline();
+        merge(&mut self.unwritten, batch);
+        self.book.apply(commands, now);
+        let mut calls = Vec::new();
+        for command in commands {
+            match command {
+                Command::Audit(row) => self.say(now, format!("{headline}: {} ({})", row.action, row.reason)),
+                Command::Call(request) => calls.push(request.clone()),
+                Command::Raise(_) | Command::Resolve { .. } => {}
+            }
+        }
+        calls
+    }
+
+    /// Moves a release that is over to the ended ones.
+    fn retire(&mut self, generation: i64) {
+        let Some(running) = self.running.get(&generation).filter(|r| r.is_over()) else { return };
+        let ended = running.view(&[]);
+        self.versions.remember_rollback(&running.record());
+        self.running.remove(&generation);
+        self.end(ended);
+    }
+
+    fn end(&mut self, release: wire::Release) {
+        self.ended.push_back(release);
+        if self.ended.len() > ENDED_MAX {
+            self.ended.pop_front();
+        }
+    }
+
+    /// Messages for what changed, then one transaction. Calls are only given out once it is on disk; if it is not,
+    /// their machines hear that they were not sent.
+    fn settle(&mut self, now: Timestamp, calls: Vec<RollbackRequest>) -> Vec<RollbackRequest> {
+        let messages = self.dispatcher.poll(&mut self.book, now);
+        self.unwritten.alerts.extend(messages.alerts);
+        self.unwritten.outbox.extend(messages.outbox);
+        if self.write() {
+            return calls;
+        }
+        for call in calls {
+            let detail = "the intent could not be written down, so the call was not made".to_owned();
+            self.hear(now, call.expect.generation, &Event::Called(CallOutcome::NotSent { detail }));
+        }
+        Vec::new()
+    }
+
+    fn write(&mut self) -> bool {
+        if self.unwritten() == 0 {
+            return true;
+        }
+        match self.control.write(&self.unwritten) {
+            Ok(()) => {
+                self.unwritten = ControlBatch::default();
+                true
+            }
+            Err(error) => {
+                error!(%error, rows = self.unwritten(), "decisions cannot be written down: no action is taken until they are");
+                false
+            }
+        }
+    }
+
+    /// Rows that wait for the control database.
+    pub fn unwritten(&self) -> usize {
+        let b = &self.unwritten;
+        b.versions.len() + b.releases.len() + b.verdicts.len() + b.actions.len() + b.alerts.len() + b.outbox.len()
+            + b.audit.len()
+    }
+
+    /// The outcome of a call.
+    pub fn called(&mut self, now: Timestamp, generation: i64, outcome: CallOutcome) -> Vec<RollbackRequest> {
+        let calls = self.hear(now, generation, &Event::Called(outcome));
+        self.settle(now, calls)
+    }
+
+    /// What a person asked for.
+    pub fn operate(
+        &mut self,
+        now: Timestamp,
+        release: &str,
+        kind: OperationKind,
+        actor: String,
+        reason: String,
+    ) -> Result<Vec<RollbackRequest>, OperationError> {
+        let running = self.running.values().find(|r| r.id() == release);
+        let Some(generation) = running.map(Running::generation) else {
+            return Err(OperationError::Unknown(release.to_owned()));
+        };
+        let act = match kind {
+            OperationKind::Hold => OperatorAct::Hold,
+            OperationKind::Resume => OperatorAct::Resume,
+            OperationKind::Rollback => OperatorAct::Rollback,
+            OperationKind::Promote => OperatorAct::Promote,
+        };
+        let calls = self.hear(now, generation, &Event::Operator(act, actor, reason));
+        let calls = self.settle(now, calls);
+        if self.unwritten() > 0 {
+            return Err(OperationError::NotRecorded("the control database cannot be written".into()));
+        }
+        Ok(calls)
+    }
+
+    /// New rules for what runs: releases keep their evidence, thresholds that did not change keep what they learned.
+    pub fn reload(&mut self, now: Timestamp, config: Config) {
+        self.dispatcher = Dispatcher::new(config.route.clone(), config.receivers.clone(), 0);
+        self.thresholds.reload(&config);
+        self.config = config;
+        self.say(now, "configuration reloaded".to_owned());
+    }
+
+    fn say(&mut self, at: Timestamp, text: String) {
+        info!("{text}");
+        self.events.push_back(Happening { at, text });
+        if self.events.len() > EVENTS_MAX {
+            self.events.pop_front();
+        }
+    }
+}
+
+/// Later rows of the same key come after earlier ones, and so replace them.
+fn merge(into: &mut ControlBatch, batch: ControlBatch) {
+    into.versions.extend(batch.versions);
+    into.releases.extend(batch.releases);
+    into.verdicts.extend(batch.verdicts);
+    into.actions.extend(batch.actions);
+    into.alerts.extend(batch.alerts);
+    into.outbox.extend(batch.outbox);
+    into.audit.extend(batch.audit);
+}

@@ -1,0 +1,92 @@
+//! `davy check config FILE`: what a file says, or what is wrong with it.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use davy_alerting::config::{Integration, OnFail};
+use davy_collector::config::Discovery;
+
+use super::Config;
+use super::value::show_duration;
+
+/// The text to print, and whether the file is good. Warnings do not make it bad.
+pub fn check(path: &Path) -> (String, bool) {
+    match Config::load(path) {
+        Ok(config) => (format!("{}: ok\n{}", path.display(), summary(&config)), true),
+        Err(errors) => {
+            let found = match errors.errors.len() + errors.omitted {
+                1 => "1 error".to_owned(),
+                n => format!("{n} errors"),
+            };
+            (format!("{errors}\n{found}\n"), false)
+        }
+    }
+}
+
+fn summary(config: &Config) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, text: String| {
+        writeln!(out, "  {name:<11} {text}").expect("writing to a String cannot fail");
+    };
+    line("jobs", jobs(config));
+    line("otlp", format!("gRPC on {}, HTTP on {}", config.otlp.grpc, config.otlp.http));
+    line("storage", format!("{} kept", show_duration(config.storage.retention)));
+    line("releases", releases(config));
+    line("thresholds", names(config.thresholds.iter().map(|t| t.name.as_str())));
+    line("receivers", receivers(config));
+    line("actions", names(config.actions.iter().map(|a| a.name.as_str())));
+    for warning in &config.warnings {
+        writeln!(out, "warning: {warning}").expect("writing to a String cannot fail");
+    }
+    out
+}
+
+fn jobs(config: &Config) -> String {
+    let discovery = || config.scrape_configs.iter().flat_map(|c| &c.discovery);
+    let targets: usize = discovery()
+        .map(|d| match d {
+            Discovery::Static { targets, .. } => targets.len(),
+            Discovery::File { .. } | Discovery::Http { .. } => 0,
+        })
+        .sum();
+    let dynamic = discovery().filter(|d| !matches!(d, Discovery::Static { .. })).count();
+    let names = names(config.scrape_configs.iter().map(|c| c.job_name.as_str()));
+    let sources = if dynamic > 0 { format!(", {dynamic} discovered lists") } else { String::new() };
+    format!("{names}: {targets} static targets{sources}")
+}
+
+fn releases(config: &Config) -> String {
+    let named = config.releases.iter().map(|(spec, policy)| {
+        let service = spec.service.as_deref().unwrap_or("");
+        match (policy.on_fail, &policy.rollback) {
+            (OnFail::Rollback, Some(action)) => format!("{service} (rollback by {action})"),
+            (on_fail, _) => format!("{service} ({})", on_fail.as_str()),
+        }
+    });
+    let named: Vec<String> = named.collect();
+    let others = "every other service with two versions is judged by the presets (record)";
+    if named.is_empty() { others.to_owned() } else { format!("{}; {others}", named.join(", ")) }
+}
+
+fn receivers(config: &Config) -> String {
+    let kinds = |integrations: &[Integration]| {
+        let kind = |i: &Integration| match i {
+            Integration::Webhook(_) => "webhook",
+            Integration::Slack(_) => "slack",
+            Integration::Email(_) => "email",
+        };
+        if integrations.is_empty() {
+            "hears nothing".to_owned()
+        } else {
+            integrations.iter().map(kind).collect::<Vec<_>>().join(", ")
+        }
+    };
+    let all: Vec<String> =
+        config.receivers.iter().map(|r| format!("{} ({})", r.name, kinds(&r.integrations))).collect();
+    if all.is_empty() { "none; alerts are shown and stored only".to_owned() } else { all.join(", ") }
+}
+
+fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let all: Vec<&str> = names.collect();
+    if all.is_empty() { "none".to_owned() } else { format!("{} ({})", all.len(), all.join(", ")) }
+}

@@ -1,0 +1,252 @@
+//! `receivers`: webhooks, Slack, e-mail, in Alertmanager's schema.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use davy_alerting::config::{EmailConfig, Integration, Receiver, SlackConfig, WebhookConfig};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::global::{Global, Smtp, check_secret_url};
+use super::reader::{Field, Section};
+use super::secrets::read_secret;
+use super::value::positive_duration;
+
+const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Recipients of one mail; mailing lists exist.
+const RECIPIENTS_MAX: usize = 100;
+
+/// Alertmanager's other integrations.
+const OTHERS: [&str; 15] = [
+    "discord_configs",
+    "incidentio_configs",
+    "jira_configs",
+    "mattermost_configs",
+    "msteams_configs",
+    "msteamsv2_configs",
+    "opsgenie_configs",
+    "pagerduty_configs",
+    "pushover_configs",
+    "rocketchat_configs",
+    "sns_configs",
+    "telegram_configs",
+    "victorops_configs",
+    "webex_configs",
+    "wechat_configs",
+];
+
+pub(super) fn read(top: &mut Section<'_>, global: &Global) -> Vec<Receiver> {
+    let mut names = HashSet::new();
+    top.list("receivers", |field| {
+        let receiver = receiver(&field, global)?;
+        if !names.insert(receiver.name.clone()) {
+            field.error(format!("receiver {:?} is given twice; give each its own name", receiver.name));
+        }
+        Some(receiver)
+    })
+}
+
+fn receiver(field: &Field<'_>, global: &Global) -> Option<Receiver> {
+    field.section(|s| {
+        let name = s.required("name", "routes refer to it").and_then(|f| f.name());
+        let mut integrations = s.list("webhook_configs", |f| webhook(&f).map(Integration::Webhook));
+        integrations.extend(s.list("slack_configs", |f| slack(&f, global).map(Integration::Slack)));
+        integrations.extend(s.list("email_configs", |f| email(&f, &global.smtp).map(Integration::Email)));
+        s.not_yet(&OTHERS, "a webhook reaches anything that takes Alertmanager's webhook body");
+        Some(Receiver { name: name?.to_owned(), integrations })
+    })
+}
+
+fn webhook(field: &Field<'_>) -> Option<WebhookConfig> {
+    field.section(|s| {
+        let (url, signing_secret, timeout) = webhook_keys(s);
+        let send_resolved = s.or("send_resolved", true, Field::bool);
+        s.not_yet(&["http_config"], "use `signing_secret`, or a URL that carries a token");
+        s.not_yet(&["max_alerts"], "each alert is sent by itself");
+        s.not_yet(&["payload"], "the body is Alertmanager's, version 4");
+        Some(WebhookConfig { url: url?, signing_secret, send_resolved, timeout })
+    })
+}
+
+/// What every webhook has, for alerts and for actions: `url`, `signing_secret`, `timeout`.
+pub(super) fn webhook_keys(s: &mut Section<'_>) -> (Option<SecretString>, Option<SecretString>, Duration) {
+    let url = secret_url(s, "url", "url_file");
+    if url.is_none() {
+        s.missing_one_of("url", "url_file");
+    }
+    let signing_secret = read_secret(s, "signing_secret", "signing_secret_file");
+    if let Some(secret) = &signing_secret
+        && standardwebhooks::Webhook::new(secret.expose_secret()).is_err()
+        && let Some(field) = s.get("signing_secret").or_else(|| s.get("signing_secret_file"))
+    {
+        field.error("the signing secret is not base64; make one with: openssl rand -base64 32");
+    }
+    let timeout = s.or("timeout", WEBHOOK_TIMEOUT, |f| f.parse(positive_duration));
+    (url, signing_secret, timeout)
+}
+
+/// A URL that is a secret, inline or in a file.
+fn secret_url(s: &mut Section<'_>, key: &'static str, key_file: &'static str) -> Option<SecretString> {
+    let url = read_secret(s, key, key_file)?;
+    let field = s.get(key).or_else(|| s.get(key_file))?;
+    check_secret_url(&field, &url);
+    Some(url)
+}
+
+fn slack(field: &Field<'_>, global: &Global) -> Option<SlackConfig> {
+    field.section(|s| {
+        let own = secret_url(s, "api_url", "api_url_file");
+        let given = s.get("api_url").is_some() || s.get("api_url_file").is_some();
+        if !given && global.slack_api_url.is_none() {
+            s.error("`api_url` is missing: give it here, or `slack_api_url` under `global`, or the file that holds it");
+        }
+        let channel = s.get("channel").and_then(|f| f.name()).map(str::to_owned);
+        let send_resolved = s.or("send_resolved", false, Field::bool);
+        s.not_yet(&["http_config", "app_token", "app_token_file", "app_url"], "only incoming webhooks are spoken");
+        s.not_yet(
+            &[
+                "username", "color", "title", "title_link", "pretext", "text", "fields", "short_fields", "footer",
+                "fallback", "callback_id", "icon_emoji", "icon_url", "image_url", "thumb_url", "link_names",
+                "mrkdwn_in", "actions", "message_text", "timeout",
+            ],
+            "the message has a fixed form",
+        );
+        let api_url = if given { own } else { global.slack_api_url.clone() };
+        Some(SlackConfig { api_url: api_url?, channel, send_resolved })
+    })
+}
+
+fn email(field: &Field<'_>, smtp: &Smtp) -> Option<EmailConfig> {
+    field.section(|s| {
+        let to = s.required("to", "who gets the mail").and_then(|f| f.parse(mailboxes));
+        let from = own_or(s, "from", smtp.from.clone(), "smtp_from", |f| f.parse(mailbox));
+        let host = own_or(s, "smarthost", smtp.smarthost.clone(), "smtp_smarthost", |f| f.parse(smarthost));
+        let username = s.get("auth_username").and_then(|f| f.name()).map(str::to_owned);
+        let username = username.or_else(|| smtp.auth_username.clone());
+        let password =
+            read_secret(s, "auth_password", "auth_password_file").or_else(|| smtp.auth_password.clone());
+        let auth = match (username, password) {
+            (Some(username), Some(password)) => Some((username, password)),
+            (Some(_), None) => {
+                s.missing_one_of("auth_password", "auth_password_file");
+                None
+            }
+            (None, Some(_)) => {
+                s.error("`auth_username` is missing: a password is given");
+                None
+            }
+            (None, None) => None,
+        };
+        let require_tls = s.or("require_tls", smtp.require_tls.unwrap_or(true), Field::bool);
+        if !require_tls
+            && let Some((name, _)) = &host
+            && !is_loopback(name)
+        {
+            s.error(format!(
+                "`require_tls: false` is only for a mail server on this machine, not for {name}"
+            ));
+        }
+        let send_resolved = s.or("send_resolved", false, Field::bool);
+        s.ignored("hello", "Davy greets with the name of its machine");
+        s.not_yet(
+            &["auth_identity", "auth_secret", "auth_secret_file", "tls_config"],
+            "use user name and password over TLS",
+        );
+        s.not_yet(
+            &["headers", "html", "text", "threading", "force_implicit_tls"],
+            "the message has a fixed form",
+        );
+        Some(EmailConfig { to: to?, from: from?, smarthost: host?, auth, require_tls, send_resolved })
+    })
+}
+
+/// The section's own value, or the one from `global`.
+fn own_or<'a, T>(
+    s: &mut Section<'a>,
+    key: &'static str,
+    global: Option<T>,
+    global_key: &str,
+    read: impl FnOnce(&Field<'a>) -> Option<T>,
+) -> Option<T> {
+    let Some(field) = s.get(key) else {
+        if global.is_none() {
+            s.error(format!("`{key}` is missing: give it here, or `{global_key}` under `global`"));
+        }
+        return global;
+    };
+    read(&field)
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+/// `host:port`; an IPv6 address stands in brackets and is returned without.
+pub(super) fn smarthost(text: &str) -> Result<(String, u16), String> {
+    let wrong = || "expected host:port of the mail server, such as smtp.example.com:587".to_owned();
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    let plain = !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || ".-:_".contains(c));
+    match port.parse::<u16>() {
+        Ok(port @ 1..) if plain => Ok((host.to_owned(), port)),
+        _ => Err(wrong()),
+    }
+}
+
+/// Addresses separated by commas.
+fn mailboxes(text: &str) -> Result<Vec<String>, String> {
+    let all: Vec<String> = text.split(',').map(|t| mailbox(t.trim())).collect::<Result<_, _>>()?;
+    if all.len() > RECIPIENTS_MAX {
+        return Err(format!("{} recipients are more than the {RECIPIENTS_MAX} allowed", all.len()));
+    }
+    Ok(all)
+}
+
+/// `name@host` or `Name <name@host>`, without anything that could end a header line.
+pub(super) fn mailbox(text: &str) -> Result<String, String> {
+    let wrong = || "expected an address such as team@example.com or \"Davy <davy@example.com>\"".to_owned();
+    let (display, address) = match text.split_once('<') {
+        Some((display, rest)) => (display.trim(), rest.strip_suffix('>').ok_or_else(wrong)?),
+        None => ("", text),
+    };
+    let (local, domain) = address.rsplit_once('@').ok_or_else(wrong)?;
+    let atom = |c: char| c.is_ascii_alphanumeric() || ".!#$%&'*+/=?^_`{|}~-".contains(c);
+    let local_ok = !local.is_empty()
+        && local.chars().all(atom)
+        && !local.starts_with('.')
+        && !local.ends_with('.')
+        && !local.contains("..");
+    let label = |l: &str| {
+        !l.is_empty()
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+            && l.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+    };
+    let display_ok = display.chars().all(|c| c.is_alphanumeric() || " -_'.".contains(c));
+    if local_ok && domain.split('.').all(label) && display_ok { Ok(text.to_owned()) } else { Err(wrong()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mail_addresses_are_taken_and_header_injection_is_not() {
+        for ok in ["a@b", "on.call+x@mail.example.com", "Davy Lamp <davy@example.com>"] {
+            assert!(mailbox(ok).is_ok(), "{ok}");
+        }
+        let wrong =
+            ["", "a", "a@", "@b", "a@b\r\nBcc: x@y", "a b@c", "A\n<a@b>", "<a@b", "a@-b", "a..b@c", "a@b>"];
+        for text in wrong {
+            assert!(mailbox(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn smarthosts_need_a_port() {
+        assert_eq!(smarthost("smtp.x:587"), Ok(("smtp.x".to_owned(), 587)));
+        assert_eq!(smarthost("[::1]:25"), Ok(("::1".to_owned(), 25)));
+        for wrong in ["smtp.x", "smtp.x:", ":25", "a b:25", "smtp.x:0", "smtp.x:70000"] {
+            assert!(smarthost(wrong).is_err(), "{wrong}");
+        }
+    }
+}

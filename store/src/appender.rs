@@ -1,0 +1,149 @@
+//! `Appender`: a batch in the making. Checks each sample against the head, and commits all it took as one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use davy_model::{Exemplar, Labels, Metadata, Span, Timestamp, Value};
+
+use crate::head::{Batch, Head};
+use crate::row::{Row, bit, same};
+use crate::store::Inner;
+use crate::{Durability, Error, Refusal, SeriesRef, Store};
+
+/// Collects samples and spans, then commits them as one. Dropping it without a commit discards the batch.
+pub struct Appender {
+    store: Store,
+    now: Timestamp,
+    rows: Vec<(u32, Row)>,
+    row_numbers: HashMap<(u32, i64), usize>,
+    batch: Batch,
+    /// The group of the last sample: its neighbours mostly belong to the same.
+    group: Option<KnownGroup>,
+}
+
+struct KnownGroup {
+    number: u32,
+    alive: u128,
+    newest: i64,
+}
+
+impl Appender {
+    pub(crate) fn new(store: Store, now: Timestamp) -> Self {
+        Self {
+            store,
+            now,
+            rows: Vec::new(),
+            row_numbers: HashMap::new(),
+            batch: Batch::default(),
+            group: None,
+        }
+    }
+
+    /// Finds or creates a series. `Err` when a limit is reached: existing series keep working.
+    pub fn series(&mut self, labels: &Labels) -> Result<SeriesRef, Refusal> {
+        if let Some(found) = self.inner().head().find(labels) {
+            return Ok(found);
+        }
+        self.group = None;
+        let created = self.inner().head_mut().series(labels);
+        created.map_err(|r| self.refuse(r))
+    }
+
+    /// Takes a sample. The same sample again, in this batch or stored before, is accepted and kept once.
+    pub fn append(&mut self, series: SeriesRef, at: Timestamp, value: Value) -> Result<(), Refusal> {
+        match self.check(series, at, &value) {
+            Ok(true) => self.add(series, at, value),
+            Ok(false) => Ok(()),
+            Err(r) => Err(r),
+        }
+        .map_err(|r| self.refuse(r))
+    }
+
+    pub fn exemplar(&mut self, series: SeriesRef, exemplar: Exemplar) {
+        self.batch.exemplars.push((series, exemplar));
+    }
+
+    /// Says what a metric family is; last one wins.
+    pub fn metadata(&mut self, metric: &str, metadata: &Metadata) {
+        let known = self.inner().head().view.metadata.get(metric) == Some(metadata);
+        if !known {
+            self.batch.metadata.push((metric.into(), metadata.clone()));
+        }
+    }
+
+    pub fn spans(&mut self, spans: Vec<Span>) {
+        self.batch.spans.extend(spans.into_iter().map(Arc::new));
+    }
+
+    /// Blocking. On `Err` nothing of the batch was stored or will be.
+    pub fn commit(mut self, durability: Durability) -> Result<(), Error> {
+        self.batch.rows = self.rows.drain(..).map(|(g, r)| (g, Arc::new(r))).collect();
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        self.store.inner().commit(std::mem::take(&mut self.batch), durability)
+    }
+
+    /// Whether the sample is to be added: `false` when it is stored already.
+    fn check(&mut self, series: SeriesRef, at: Timestamp, value: &Value) -> Result<bool, Refusal> {
+        let inner = self.store.inner();
+        let limits = &inner.options.limits;
+        let (from, to) = (self.now - limits.timestamp_past_max, self.now + limits.timestamp_future_max);
+        if at < from || at > to {
+            return Err(Refusal::OutOfBounds { got: at, from, to });
+        }
+        if inner.counters.disk_low.load(Ordering::Relaxed) {
+            return Err(Refusal::DiskFull { floor_bytes: limits.free_disk_bytes_min });
+        }
+        if self.group.as_ref().is_none_or(|g| g.number != series.group()) {
+            self.group = KnownGroup::of(&inner.head(), series.group());
+        }
+        let Some(group) = self.group.as_ref().filter(|g| g.alive & bit(series.slot()) != 0) else {
+            return Err(Refusal::UnknownSeries);
+        };
+        if at.as_millis() > group.newest {
+            return Ok(true);
+        }
+        inner.check_late(series, at, value)
+    }
+
+    fn add(&mut self, series: SeriesRef, at: Timestamp, value: Value) -> Result<(), Refusal> {
+        let (group, slot, time) = (series.group(), series.slot(), at.as_millis());
+        let last = self.rows.last().filter(|(g, r)| *g == group && r.time == time);
+        let number = match last {
+            Some(_) => self.rows.len() - 1,
+            None => *self.row_numbers.entry((group, time)).or_insert_with(|| {
+                self.rows.push((group, Row::new(time)));
+                self.rows.len() - 1
+            }),
+        };
+        let row = &mut self.rows[number].1;
+        match row.get(slot) {
+            None => row.set(slot, value),
+            Some(before) if same(&before, &value) => {}
+            Some(_) => return Err(Refusal::Duplicate { at }),
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Refusal {
+        self.inner().refused.count(&refusal);
+        refusal
+    }
+
+    fn inner(&self) -> &Inner {
+        self.store.inner()
+    }
+}
+
+impl KnownGroup {
+    fn of(head: &Head, number: u32) -> Option<Self> {
+        let group = head.view.groups.get(number)?;
+        Some(Self {
+            number,
+            alive: group.alive(),
+            newest: group.newest_time().max(head.view.sealed_until.saturating_sub(1)),
+        })
+    }
+}

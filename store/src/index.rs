@@ -1,0 +1,228 @@
+//! `Index`: which series carry which labels.
+//!
+//! A list of immutable segments, small ones merged into larger as they gather, so that a snapshot owns its
+//! index by cloning a few pointers. Postings are roaring bitmaps of positions in the segment: an equality is
+//! two binary searches, a regex is tried once per value of its label, never per series.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use davy_model::{Labels, Matcher};
+use roaring::RoaringBitmap;
+
+use crate::SeriesRef;
+
+/// Segments of up to so many series are merged while series are created; larger ones by maintenance.
+const MERGE_INLINE_MAX: usize = 16_384;
+/// A segment is merged with those behind it once they together are not much smaller.
+const MERGE_RATIO: usize = 3;
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Index {
+    segments: Vec<Arc<Segment>>,
+}
+
+#[derive(Debug)]
+struct Segment {
+    series: Vec<(SeriesRef, Labels)>,
+    /// By label name, then by value; both ascending.
+    postings: Vec<(Arc<str>, Vec<(Arc<str>, Posting)>)>,
+}
+
+/// Most values of most labels belong to one series or to many.
+#[derive(Debug)]
+enum Posting {
+    One(u32),
+    Many(RoaringBitmap),
+}
+
+impl Index {
+    /// Adds series that it does not hold yet.
+    pub(crate) fn add(&mut self, series: Vec<(SeriesRef, Labels)>) {
+        if series.is_empty() {
+            return;
+        }
+        let mut from = self.segments.len();
+        let mut total = series.len();
+        while let Some(before) = from.checked_sub(1).map(|i| self.segments[i].series.len()) {
+            if before > MERGE_RATIO * total || before + total > MERGE_INLINE_MAX {
+                break;
+            }
+            total += before;
+            from -= 1;
+        }
+        self.merge_from(from, series);
+    }
+
+    /// One segment again, without the series that `keep` does not want.
+    pub(crate) fn compact(&self, keep: impl Fn(SeriesRef) -> bool) -> Self {
+        let all = self.segments.iter().flat_map(|s| s.series.iter());
+        let kept: Vec<_> = all.filter(|(r, _)| keep(*r)).cloned().collect();
+        let mut compacted = Self::default();
+        if !kept.is_empty() {
+            compacted.merge_from(0, kept);
+        }
+        compacted
+    }
+
+    pub(crate) fn segments(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Series that satisfy every matcher, in no particular order.
+    pub(crate) fn find(&self, matchers: &[Matcher]) -> Vec<(SeriesRef, Labels)> {
+        let mut found = Vec::new();
+        for segment in &self.segments {
+            segment.find(matchers).iter().for_each(|i| found.push(segment.series[i as usize].clone()));
+        }
+        found
+    }
+
+    fn merge_from(&mut self, from: usize, series: Vec<(SeriesRef, Labels)>) {
+        let mut merged: Vec<_> = self.segments.drain(from..).flat_map(|s| s.series.clone()).collect();
+        merged.extend(series);
+        self.segments.push(Arc::new(Segment::build(merged)));
+    }
+}
+
+impl Segment {
+    fn build(mut series: Vec<(SeriesRef, Labels)>) -> Self {
+        series.sort_unstable_by_key(|(r, _)| *r);
+        let mut by_name: HashMap<&Arc<str>, HashMap<&Arc<str>, Vec<u32>>> = HashMap::new();
+        for (i, (_, labels)) in series.iter().enumerate() {
+            for (name, value) in labels.shared_pairs() {
+                by_name.entry(name).or_default().entry(value).or_default().push(i as u32);
+            }
+        }
+        let mut postings: Vec<_> = by_name
+            .into_iter()
+            .map(|(name, values)| {
+                let mut values: Vec<_> =
+                    values.into_iter().map(|(v, at)| (v.clone(), Posting::new(&at))).collect();
+                values.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+                (name.clone(), values)
+            })
+            .collect();
+        postings.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        Self { series, postings }
+    }
+
+    fn find(&self, matchers: &[Matcher]) -> RoaringBitmap {
+        let mut found: Option<RoaringBitmap> = None;
+        // Matchers that an absent label satisfies take away; the others must first have given something.
+        let (taking, giving): (Vec<_>, Vec<_>) = matchers.iter().partition(|m| m.matches_value(""));
+        for m in giving {
+            let hits = self.union(m, true);
+            let all = found.map_or(hits.clone(), |f| f & &hits);
+            if all.is_empty() {
+                return all;
+            }
+            found = Some(all);
+        }
+        let mut found = found.unwrap_or_else(|| (0..self.series.len() as u32).collect());
+        for m in taking {
+            found -= self.union(m, false);
+        }
+        found
+    }
+
+    /// Series whose label has a value for which the matcher says `wanted`.
+    fn union(&self, m: &Matcher, wanted: bool) -> RoaringBitmap {
+        let mut out = RoaringBitmap::new();
+        let Some(values) = self.values(m.name()) else { return out };
+        if wanted && m.op() == davy_model::MatchOp::Equal {
+            if let Ok(i) = values.binary_search_by(|(v, _)| (**v).cmp(m.value())) {
+                values[i].1.add_to(&mut out);
+            }
+            return out;
+        }
+        values.iter().filter(|(v, _)| m.matches_value(v) == wanted).for_each(|(_, p)| p.add_to(&mut out));
+        out
+    }
+
+    fn values(&self, name: &str) -> Option<&[(Arc<str>, Posting)]> {
+        let i = self.postings.binary_search_by(|(n, _)| (**n).cmp(name)).ok()?;
+        Some(&self.postings[i].1)
+    }
+}
+
+impl Posting {
+    fn new(ascending: &[u32]) -> Self {
+        match ascending {
+            [one] => Self::One(*one),
+            many => Self::Many(many.iter().copied().collect()),
+        }
+    }
+
+    fn add_to(&self, out: &mut RoaringBitmap) {
+        match self {
+            Self::One(i) => {
+                out.insert(*i);
+            }
+            Self::Many(all) => *out |= all,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use davy_model::MatchOp;
+    use proptest::prelude::*;
+
+    fn any_labels() -> impl Strategy<Value = Labels> {
+        let value = prop_oneof![Just(""), Just("a"), Just("b"), Just("ab"), Just("c1"), Just("c2")];
+        (value.clone(), value.clone(), value, 0..50u32).prop_map(|(x, y, z, n)| {
+            Labels::from_pairs([("x", x), ("y", y), ("z", z), ("n", &n.to_string())])
+        })
+    }
+
+    fn any_matcher() -> impl Strategy<Value = Matcher> {
+        let op = prop_oneof![
+            Just(MatchOp::Equal),
+            Just(MatchOp::NotEqual),
+            Just(MatchOp::Regex),
+            Just(MatchOp::NotRegex)
+        ];
+        let value =
+            prop_oneof![Just(""), Just("a"), Just("a|b"), Just(".+"), Just(".*"), Just("c."), Just("nope")];
+        (prop_oneof![Just("x"), Just("y"), Just("n"), Just("absent")], op, value)
+            .prop_map(|(n, op, v)| Matcher::new(n, op, v).unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn the_index_finds_what_a_scan_finds(
+            batches in proptest::collection::vec(proptest::collection::vec(any_labels(), 0..12), 0..8),
+            matchers in proptest::collection::vec(any_matcher(), 0..4),
+            compact in any::<bool>(),
+        ) {
+            let mut index = Index::default();
+            let mut all = Vec::new();
+            for batch in batches {
+                let batch: Vec<_> = batch.into_iter().enumerate()
+                    .map(|(i, l)| (SeriesRef((all.len() + i) as u64 * 3), l)).collect();
+                all.extend(batch.clone());
+                index.add(batch);
+            }
+            if compact {
+                index = index.compact(|r| r.0 % 2 == 0);
+                all.retain(|(r, _)| r.0 % 2 == 0);
+            }
+            let mut found = index.find(&matchers);
+            found.sort();
+            all.retain(|(_, l)| matchers.iter().all(|m| m.matches(l)));
+            prop_assert_eq!(found, all);
+        }
+    }
+
+    #[test]
+    fn one_by_one_leaves_few_segments() {
+        let mut index = Index::default();
+        for i in 0..2000u64 {
+            index.add(vec![(SeriesRef(i), Labels::from_pairs([("i", i.to_string())]))]);
+        }
+        assert!(index.segments() < 12, "{}", index.segments());
+        assert_eq!(index.find(&[Matcher::equal("i", "1234")]).len(), 1);
+    }
+}

@@ -1,0 +1,250 @@
+//! `Writer`: the one thread that writes the log. Batches gather in a queue; each transaction takes all of them,
+//! so that many callers share one fsync.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::head::{Batch, Head};
+use crate::log::{Log, Write};
+
+/// Samples and spans that may wait in memory for a disk that does not take them.
+const BACKLOG_MAX: usize = 8_000_000;
+
+#[derive(Default)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Visible already; waiting for the next transaction.
+    group: Vec<Arc<Batch>>,
+    sync: Vec<Waiting<Batch>>,
+    flush: Vec<Arc<Done>>,
+    backlog: usize,
+    stop: bool,
+}
+
+struct Waiting<T> {
+    work: T,
+    done: Arc<Done>,
+}
+
+/// Where a caller waits for the transaction that took its batch.
+#[derive(Default)]
+pub(crate) struct Done {
+    result: Mutex<Option<Result<(), Error>>>,
+    ready: Condvar,
+}
+
+impl Done {
+    fn set(&self, result: Result<(), Error>) {
+        *self.result.lock().expect("no holder of this lock panics") = Some(result);
+        self.ready.notify_all();
+    }
+
+    pub(crate) fn wait(&self) -> Result<(), Error> {
+        let mut result = self.result.lock().expect("no holder of this lock panics");
+        loop {
+            match result.take() {
+                Some(r) => return r,
+                None => result = self.ready.wait(result).expect("no holder of this lock panics"),
+            }
+        }
+    }
+}
+
+impl Queue {
+    /// To be written within the commit interval. The caller makes it visible in the same critical section.
+    pub(crate) fn push_group(&self, batch: &Arc<Batch>) -> Result<(), Error> {
+        let mut state = self.admit(batch)?;
+        state.group.push(batch.clone());
+        Ok(())
+    }
+
+    /// To be written at once, then made visible.
+    pub(crate) fn push_sync(&self, batch: Batch) -> Result<Arc<Done>, Error> {
+        let mut state = self.admit(&batch)?;
+        let done = Arc::new(Done::default());
+        state.sync.push(Waiting { work: batch, done: done.clone() });
+        self.changed.notify_one();
+        Ok(done)
+    }
+
+    /// Everything that was pushed before it is on disk when it is done.
+    pub(crate) fn push_flush(&self) -> Arc<Done> {
+        let done = Arc::new(Done::default());
+        self.lock().flush.push(done.clone());
+        self.changed.notify_one();
+        done
+    }
+
+    pub(crate) fn stop(&self) {
+        self.lock().stop = true;
+        self.changed.notify_one();
+    }
+
+    fn admit(&self, batch: &Batch) -> Result<MutexGuard<'_, State>, Error> {
+        let mut state = self.lock();
+        if state.backlog >= BACKLOG_MAX {
+            return Err(Error::Backlog { samples: state.backlog });
+        }
+        state.backlog += weight(batch);
+        Ok(state)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
+    }
+}
+
+fn weight(batch: &Batch) -> usize {
+    batch.samples() + batch.spans.len() + batch.exemplars.len() + batch.metadata.len()
+}
+
+/// What the writer shares with everyone else.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) samples_appended: AtomicU64,
+    pub(crate) spans_appended: AtomicU64,
+    pub(crate) conflicts: AtomicU64,
+    pub(crate) write_errors: AtomicU64,
+    pub(crate) backlog: AtomicUsize,
+    /// Free disk space is below the floor.
+    pub(crate) disk_low: AtomicBool,
+}
+
+pub(crate) struct Writer {
+    log: Log,
+    head: Arc<RwLock<Head>>,
+    queue: Arc<Queue>,
+    counters: Arc<Counters>,
+    commit_interval: Duration,
+    free_disk_bytes_min: u64,
+    /// Visible batches whose transaction failed or has not come yet.
+    pending: Vec<Arc<Batch>>,
+    /// Set by a failed fsync: what it left on disk is unknown until the file is read again.
+    failed: Option<Arc<rusqlite::Error>>,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        log: Log,
+        head: Arc<RwLock<Head>>,
+        queue: Arc<Queue>,
+        counters: Arc<Counters>,
+        options: &crate::Options,
+    ) -> Self {
+        Self {
+            log,
+            head,
+            queue,
+            counters,
+            commit_interval: options.commit_interval,
+            free_disk_bytes_min: options.limits.free_disk_bytes_min,
+            pending: Vec::new(),
+            failed: None,
+        }
+    }
+
+    pub(crate) fn run(mut self) {
+        loop {
+            self.check_disk();
+            let mut state = self.queue.lock();
+            if !state.stop {
+                let idle = |s: &mut State| s.sync.is_empty() && s.flush.is_empty() && !s.stop;
+                let waited = self.queue.changed.wait_timeout_while(state, self.commit_interval, idle);
+                state = waited.expect("no holder of this lock panics").0;
+            }
+            let stop = state.stop;
+            self.pending.append(&mut state.group);
+            let (sync, flush) = (std::mem::take(&mut state.sync), std::mem::take(&mut state.flush));
+            drop(state);
+            let result = self.commit(&sync);
+            let written = result.is_ok();
+            self.settle(sync, &result);
+            flush.iter().for_each(|done| done.set(result.clone()));
+            if stop {
+                if !written {
+                    tracing::error!(
+                        batches = self.pending.len(),
+                        "stopped with batches that the disk did not take"
+                    );
+                }
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn check_disk(&self) {
+        let low = free_bytes(self.log.path()) < self.free_disk_bytes_min;
+        self.counters.disk_low.store(low, Ordering::Relaxed);
+    }
+
+    /// One transaction with all that is pending and all that is waited for.
+    fn commit(&mut self, sync: &[Waiting<Batch>]) -> Result<(), Error> {
+        if let Some(cause) = &self.failed {
+            return Err(Error::FsyncFailed { cause: cause.clone() });
+        }
+        let (series, next_group) = {
+            let head = self.head.read().expect("no holder of this lock panics");
+            (head.undefined().to_vec(), head.next_group())
+        };
+        let batches: Vec<&Batch> =
+            self.pending.iter().map(|b| &**b).chain(sync.iter().map(|w| &w.work)).collect();
+        if batches.is_empty() && series.is_empty() {
+            return Ok(());
+        }
+        let result = self.log.write(&Write { series: &series, next_group, batches: &batches });
+        match &result {
+            Ok(()) => self.head.write().expect("no holder of this lock panics").defined(series.len()),
+            Err(e) => {
+                tracing::error!(error = %e, "writing the log failed");
+                self.counters.write_errors.fetch_add(1, Ordering::Relaxed);
+                if let Error::Sqlite { cause, .. } = e
+                    && is_fsync_failure(cause)
+                {
+                    self.failed = Some(cause.clone());
+                }
+            }
+        }
+        result
+    }
+
+    /// Makes what was waited for visible, or says why not; keeps what must be tried again.
+    fn settle(&mut self, sync: Vec<Waiting<Batch>>, result: &Result<(), Error>) {
+        let mut done_weight: usize = sync.iter().map(|w| weight(&w.work)).sum();
+        if result.is_ok() {
+            let mut head = self.head.write().expect("no holder of this lock panics");
+            sync.iter().for_each(|w| apply(&mut head, &w.work, &self.counters));
+            done_weight += self.pending.drain(..).map(|b| weight(&b)).sum::<usize>();
+        }
+        sync.into_iter().for_each(|w| w.done.set(result.clone()));
+        let mut state = self.queue.lock();
+        state.backlog -= done_weight;
+        self.counters.backlog.store(state.backlog, Ordering::Relaxed);
+    }
+}
+
+/// Puts a batch into the head and counts it.
+pub(crate) fn apply(head: &mut Head, batch: &Batch, counters: &Counters) {
+    let refused = head.apply(batch);
+    counters.samples_appended.fetch_add((batch.samples() - refused) as u64, Ordering::Relaxed);
+    counters.spans_appended.fetch_add(batch.spans.len() as u64, Ordering::Relaxed);
+    counters.conflicts.fetch_add(refused as u64, Ordering::Relaxed);
+}
+
+/// Free space for unprivileged users; unknown counts as plenty, because a write would tell soon enough.
+fn free_bytes(path: &Path) -> u64 {
+    let stat = path.parent().map(rustix::fs::statvfs);
+    stat.and_then(Result::ok).map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize))
+}
+
+fn is_fsync_failure(e: &rusqlite::Error) -> bool {
+    let fsync = [rusqlite::ffi::SQLITE_IOERR_FSYNC, rusqlite::ffi::SQLITE_IOERR_DIR_FSYNC];
+    e.sqlite_error().is_some_and(|e| fsync.contains(&e.extended_code))
+}
