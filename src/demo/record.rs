@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use davy_api::wire::{Metric, Release};
+
 use super::Scenario;
 use super::inbox::{Channel, Letter};
 use super::load::LoadCounts;
-use super::releases::{Metric, Release};
 use super::splitter::{ArmCounts, RollbackAnswer, RollbackCall};
 
 /// Events that are kept; a story has about twenty.
@@ -164,13 +165,13 @@ impl Record {
                 format!("Davy watches {}: {} beside {}", new.id, new.canary, new.baseline),
             );
         }
-        if new.is_failed() && self.seen.is_none() {
-            let deciding = new.deciding().cloned();
+        if is_failed(new) && self.seen.is_none() {
+            let deciding = deciding(new).cloned();
             let metric = deciding.as_ref().map_or("nothing in particular", |metric| &metric.name);
             self.say(verdict_at, Tone::Bad, format!("verdict fail: {metric}"));
             self.seen =
                 Some(Sighting { at: verdict_at, canary_requests, deciding, reason: new.reason.clone() });
-        } else if old.as_ref().is_some_and(|old| old.verdict != new.verdict) && !new.is_failed() {
+        } else if old.as_ref().is_some_and(|old| old.verdict != new.verdict) && !is_failed(new) {
             self.say(at, Tone::Plain, format!("verdict {}", new.verdict));
         }
         let phase_before = old.as_ref().map_or("watching", |old| old.phase.as_str());
@@ -248,6 +249,19 @@ impl Record {
     }
 }
 
+fn is_failed(release: &Release) -> bool {
+    release.verdict == "fail"
+}
+
+/// The metric that speaks loudest against the canary, failing ones first.
+fn deciding(release: &Release) -> Option<&Metric> {
+    let loudness = |metric: &Metric| (metric.verdict == "fail", metric.evidence.unwrap_or(0.0));
+    release.metrics.iter().max_by(|a, b| {
+        let (a, b) = (loudness(a), loudness(b));
+        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -298,5 +312,16 @@ mod tests {
         let release = Some(samples::release("needs_human", 0.001, 0.0));
         record.look(Look { release, ..record.last.clone() }, vec![], vec![]);
         assert!(record.is_lost());
+    }
+
+    #[test]
+    fn the_loudest_failing_metric_decides() {
+        let mut release = samples::release("watching", 0.049, 1.3);
+        assert_eq!(deciding(&release).unwrap().name, "errors");
+        // What passes does not decide, however loud.
+        release.metrics[1].evidence = Some(9.0);
+        assert_eq!(deciding(&release).unwrap().name, "errors");
+        release.metrics[0].verdict = "insufficient".to_owned();
+        assert_eq!(deciding(&release).unwrap().name, "latency_p99");
     }
 }

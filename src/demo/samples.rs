@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use davy_api::wire::{Metric, Needed, Release};
 use tokio::time::Instant;
 
 use super::Scenario;
 use super::inbox::{Channel, Letter};
 use super::load::LoadCounts;
 use super::record::{Arrival, Call, Injection, Look, Record, Tone};
-use super::releases::{Metric, Needed, Release};
 use super::splitter::{ArmCounts, RollbackAnswer, RollbackCall};
 
 fn metric(name: &str, class: &str, levels: (f64, f64), bounds: (f64, f64, f64), evidence: f64) -> Metric {
@@ -21,11 +21,12 @@ fn metric(name: &str, class: &str, levels: (f64, f64), bounds: (f64, f64, f64), 
         estimate: Some(bounds.0),
         lower: Some(bounds.1),
         upper: Some(bounds.2),
-        margin: Some(0.1),
+        margin: 0.1,
         evidence: Some(evidence),
-        baseline_n: Some(2_410.0),
-        canary_n: Some(2_390.0),
-        needed: Some(Needed { requests: Some(1_200), seconds: Some(10) }),
+        baseline_n: 2_410.0,
+        canary_n: 2_390.0,
+        needed: Some(Needed { requests: 1_200, seconds: Some(10) }),
+        source: "http_requests_total".to_owned(),
         reason: "more errors".to_owned(),
     }
 }
@@ -33,6 +34,7 @@ fn metric(name: &str, class: &str, levels: (f64, f64), bounds: (f64, f64, f64), 
 pub(super) fn release(phase: &str, errors: f64, evidence: f64) -> Release {
     Release {
         id: "checkout-v2-1".to_owned(),
+        generation: 1,
         service: "checkout".to_owned(),
         baseline: "v1".to_owned(),
         canary: "v2".to_owned(),
@@ -54,6 +56,12 @@ pub(super) fn release(phase: &str, errors: f64, evidence: f64) -> Release {
             },
         ],
         actions: Vec::new(),
+        started_at: "2026-01-01T00:00:00.000Z".to_owned(),
+        decided_at: None,
+        evidence: Some(evidence),
+        contract: "ok".to_owned(),
+        intervals: 12,
+        traces: Vec::new(),
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) async fn play(args: DemoArgs) -> Result<Outcome, DemoError> {
         () = interrupted.wait() => Ok(false),
     };
     screen.show(&stage.record);
-    drop(screen);
+    screen.close(&stage.record);
     let (record, split, workdir) = stage.clear().await;
     if !played? {
         return Ok(Outcome::Interrupted);

@@ -10,7 +10,7 @@ use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, SdkTracer, SdkTracerProvider, SpanLimits,
 };
 
-use super::DemoServiceArgs;
+use super::ServiceArgs;
 
 /// Shorter than the SDK's 5 s, so that a story of a minute sees its spans.
 const EXPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ pub(super) struct Spans {
 
 impl Spans {
     /// Must be called within the tokio runtime that will carry the gRPC connection.
-    pub(super) fn start(args: &DemoServiceArgs, endpoint: &str) -> Result<Self, ExporterBuildError> {
+    pub(super) fn start(args: &ServiceArgs, endpoint: &str) -> Result<Self, ExporterBuildError> {
         let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
         let batch = BatchConfigBuilder::default()
             .with_scheduled_delay(EXPORT_INTERVAL)
