@@ -90,6 +90,8 @@ pub(super) struct Record {
     pub(super) refused: Vec<String>,
     /// Looks at the release API that got no answer.
     pub(super) blind_looks: u64,
+    /// Why the last of them got none.
+    pub(super) blind_reason: Option<String>,
     /// The last look in which there was a release, else the last one.
     pub(super) last: Look,
 }
@@ -113,6 +115,7 @@ impl Record {
             arrivals: Vec::new(),
             refused: Vec::new(),
             blind_looks: 0,
+            blind_reason: None,
             last: Look::default(),
         }
     }
@@ -121,6 +124,11 @@ impl Record {
         if self.events.len() < EVENTS_MAX {
             self.events.push(Event { at, text: text.into(), tone });
         }
+    }
+
+    pub(super) fn blind(&mut self, reason: String) {
+        self.blind_looks += 1;
+        self.blind_reason = Some(reason);
     }
 
     pub(super) fn deployed(&mut self, at: Duration, instances: u32) {

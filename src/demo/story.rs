@@ -184,8 +184,8 @@ impl Stage {
     async fn look(&mut self) {
         let release = match self.davy.release(&self.record.service).await {
             Ok(release) => release,
-            Err(_) => {
-                self.record.blind_looks += 1;
+            Err(reason) => {
+                self.record.blind(reason);
                 None
             }
         };

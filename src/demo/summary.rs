@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::record::{Record, Sighting};
 use super::service::Fault;
 use super::splitter::{ArmCounts, RollbackAnswer, SplitState};
-use crate::terminal::{count, level, relative};
+use crate::terminal::{level, relative};
 
 /// `--json`: fields are only ever added.
 #[derive(Debug, Serialize)]
