@@ -41,7 +41,7 @@ struct RunArgs {
     #[arg(long = "storage.path", default_value = "davy-data")]
     storage_path: PathBuf,
     /// Address of the API. Only loopback, until there is authentication.
-    #[arg(long = "web.listen-address", default_value = "127.0.0.1:9600")]
+    #[arg(long = "web.listen-address", default_value = "127.0.0.1:9600", value_parser = davy::config::check_listen)]
     listen_address: SocketAddr,
     /// Where people reach the API, for links in messages; the listen address unless said.
     #[arg(long = "web.external-url")]

@@ -115,7 +115,7 @@ async fn query(
         None => state.clock.now(),
     };
     let snapshot = state.store.snapshot();
-    let vector = tokio::task::spawn_blocking(move || Engine::instant(&expr, &snapshot, now))
+    let vector = tokio::task::spawn_blocking(move || Engine::default().instant(&expr, &snapshot, now))
         .await
         .map_err(|e| ApiError::Internal(e.to_string()))?
         .map_err(|e| ApiError::Execution(e.to_string()))?;

@@ -9,8 +9,6 @@ use crate::config::ConfigErrors;
 pub enum AppError {
     #[error("the configuration is refused:\n{0}")]
     Config(#[from] ConfigErrors),
-    #[error("{0}")]
-    Listen(String),
     #[error("cannot listen on {address} for {what}: {source}; is another davy running? change it with {remedy}")]
     Bind { what: &'static str, address: SocketAddr, remedy: &'static str, source: std::io::Error },
     #[error("cannot open the data folder {path}: {source}")]

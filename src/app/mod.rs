@@ -15,7 +15,7 @@ use std::path::PathBuf;
 pub use error::AppError;
 pub use watch::Watch;
 
-use crate::config::{Config, check_listen};
+use crate::config::Config;
 
 /// What needs a restart to change; everything else is in the file and reloads.
 #[derive(Debug, Clone)]
@@ -30,9 +30,8 @@ pub struct Options {
 }
 
 /// Runs until SIGINT or SIGTERM. Everything that can be wrong with file, ports and data folder is said before
-/// anything starts.
+/// anything starts. The caller has checked the listen address.
 pub fn run(options: Options) -> Result<(), AppError> {
-    check_listen(options.listen_address).map_err(AppError::Listen)?;
     let config = Config::load(&options.config_file)?;
     // The one TLS provider; a second call finds it installed.
     let _ = rustls::crypto::ring::default_provider().install_default();

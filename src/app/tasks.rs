@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use davy_alerting::actuate::Actuator;
-use davy_alerting::dispatch::Dispatcher;
 use davy_alerting::notify::Notifier;
 use davy_alerting::release::{CallOutcome, RollbackRequest};
 use davy_api::{ApiState, Operation, OperationError, Reload, ViewHandle};
@@ -25,7 +24,7 @@ use tracing::{error, info, warn};
 
 use super::deliver::{Delivery, Messaging};
 use super::metrics::Metrics;
-use super::watch::Watch;
+use super::watch::{Watch, dispatcher};
 use super::{AppError, Options};
 use crate::clock::SystemClock;
 use crate::config::Config;
@@ -334,7 +333,6 @@ impl Messaging {
             let actuator = Actuator::new(spec, external_url, clock.clone()).map_err(refused)?;
             Ok((spec.name.clone(), actuator))
         });
-        let dispatcher = Dispatcher::new(config.route.clone(), config.receivers.clone(), 0);
-        Ok(Self { notifier, dispatcher, actuators: actuators.collect::<Result<_, AppError>>()? })
+        Ok(Self { notifier, dispatcher: dispatcher(config), actuators: actuators.collect::<Result<_, AppError>>()? })
     }
 }

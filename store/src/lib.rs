@@ -5,12 +5,12 @@
 //! [`Snapshot`] is what every reader works on, and never changes under it.
 
 pub mod control;
-mod options;
-
-pub use options::{Limits, Options};
 
 mod appender;
+mod bitpack;
+mod chunk;
 mod codec;
+mod column;
 mod control_rows;
 mod error;
 mod frame;
@@ -19,8 +19,13 @@ mod head;
 mod histogram;
 mod index;
 mod log;
+mod maintain;
+mod meta;
 mod options;
+mod partition;
+mod partitions;
 mod record;
+mod recovery;
 mod refusal;
 mod row;
 mod snapshot;

@@ -204,7 +204,9 @@ impl ReleaseMachine {
         let Some(rollback) = &self.rollback else { return };
         match rollback.state {
             RollbackState::Waiting(until) => {
+                // An order outlives a restart, but what it is about must have been seen since.
                 let allowed = match rollback.ordered_by {
+                    Some(_) if self.look.is_none() => Err("the live versions have not been looked at"),
                     Some(_) => self.may_be_ordered(),
                     None => self.may_roll_back(now),
                 };

@@ -164,7 +164,7 @@ impl ReleaseMachine {
 
     fn passed(&mut self, now: Timestamp, verdict: &Verdict, out: &mut Vec<Command>) {
         self.failing = false;
-        self.resolve(Kind::CanaryRegression, &format!("the judge now says pass: {}", verdict.reason), out);
+        self.resolve(Kind::CanaryRegression, &format!("The judge now says pass: {}", verdict.reason), out);
         if self.phase == Phase::Watching && now.since(self.started_at) >= self.policy.watch {
             let reason = format!("passed its watch: {}", verdict.reason);
             self.enter(now, Phase::Promoted, DAVY, "promote", reason, out);
@@ -211,6 +211,8 @@ impl ReleaseMachine {
         self.look = None;
         self.failed_at = None;
         self.streaks = Streaks::default();
+        // Not having run is not being blind.
+        self.seen_at = self.seen_at.max(now);
         if self.rollback.as_ref().is_some_and(|r| r.state == RollbackState::Calling) {
             self.unknown(now, "Davy stopped while the call was in flight".to_owned(), out);
         }
@@ -236,7 +238,8 @@ impl ReleaseMachine {
                     self.superseded_by = Some(by);
                 }
             }
-            Phase::RolledBack | Phase::Closed => {}
+            Phase::RolledBack => self.resolve_all(&format!("The release is {reason}."), out),
+            Phase::Closed => {}
         }
     }
 

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use davy_alerting::book::AlertBook;
+use davy_alerting::config::Route;
 use davy_alerting::dispatch::Dispatcher;
 use davy_alerting::release::{CallOutcome, Command, Event, OperatorAct, RollbackRequest};
 use davy_api::{Event as Happening, OperationError, OperationKind, wire};
@@ -33,6 +34,8 @@ const EVENTS_MAX: usize = 200;
 const ENDED_MAX: usize = 100;
 /// Rows that wait while the control database cannot be written; beyond it nothing new is decided.
 const UNWRITTEN_MAX: usize = 10_000;
+/// Spreads retries; any number will do.
+const RETRY_SEED: u64 = 0x000d_a5e1;
 
 pub struct Watch {
     config: Config,
@@ -58,7 +61,7 @@ impl Watch {
     /// Reads back what the control database holds: running releases go on, with their analysis replayed from the
     /// store; a call that was in flight counts as perhaps made.
     pub fn new(config: Config, store: Store, control: Control, now: Timestamp) -> Self {
-        let dispatcher = Dispatcher::new(config.route.clone(), config.receivers.clone(), 0);
+        let dispatcher = dispatcher(&config);
         let mut watch = Self {
             thresholds: Thresholds::new(&config),
             config,
@@ -117,7 +120,7 @@ impl Watch {
 
     /// The largest step by which every release and threshold is still evaluated in time.
     pub fn tick_interval(&self) -> Duration {
-        let releases = self.config.releases.iter().map(|r| r.spec.judge.interval);
+        let releases = self.config.releases.iter().map(|(spec, _)| spec.judge.interval);
         releases.chain([self.config.evaluation_interval]).min().unwrap_or(Duration::from_secs(15))
     }
 
@@ -307,7 +310,7 @@ impl Watch {
 
     /// New rules for what runs: releases keep their evidence, thresholds that did not change keep what they learned.
     pub fn reload(&mut self, now: Timestamp, config: Config) {
-        self.dispatcher = Dispatcher::new(config.route.clone(), config.receivers.clone(), 0);
+        self.dispatcher = dispatcher(&config);
         self.thresholds.reload(&config);
         self.config = config;
         self.say(now, "configuration reloaded".to_owned());
@@ -320,6 +323,18 @@ impl Watch {
             self.events.pop_front();
         }
     }
+}
+
+/// Without a route alerts are shown and stored, and nobody is told.
+pub(super) fn dispatcher(config: &Config) -> Dispatcher {
+    let nobody = || Route {
+        receiver: String::new(),
+        matchers: Vec::new(),
+        continue_matching: false,
+        repeat_interval: Duration::MAX,
+        routes: Vec::new(),
+    };
+    Dispatcher::new(config.route.clone().unwrap_or_else(nobody), config.receivers.clone(), RETRY_SEED)
 }
 
 /// Later rows of the same key come after earlier ones, and so replace them.
