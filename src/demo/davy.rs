@@ -8,17 +8,18 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use davy_api::wire::Release;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::DemoError;
-use super::releases::{self, Release, Releases};
 
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const READY_POLL: Duration = Duration::from_millis(100);
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+const RELEASES_PATH: &str = "/api/davy/v1/releases";
 const LOG_TAIL_LINES: usize = 20;
 
 /// `davy run` does not watch its stdin, so a shell does: whoever kills the demo closes the pipe, and the shell
@@ -79,7 +80,7 @@ releases:
     policy: {{alpha: 0.01, interval: 1s, warm_up: 5s, watch: 1h, on_fail: rollback}}
     actions: {{rollback: to-stable}}
 actions:
-  - name: to-stable
+  to-stable:
     webhook: {{url: "http://{rollback}/rollback", signing_secret: "{signing_secret}"}}
 route: {{receiver: oncall}}
 receivers:
@@ -174,15 +175,15 @@ impl Davy {
 
     /// The newest release of the service; `None` before there is one.
     pub(super) async fn release(&self, service: &str) -> Result<Option<Release>, String> {
-        let request = self.client.get(format!("{}{}", self.base, releases::PATH)).timeout(ANSWER_TIMEOUT);
+        let request = self.client.get(format!("{}{}", self.base, RELEASES_PATH)).timeout(ANSWER_TIMEOUT);
         let response = request.send().await.map_err(|error| error.to_string())?;
         let status = response.status();
         if !status.is_success() {
             return Err(format!("status {status}"));
         }
         let body = response.bytes().await.map_err(|error| error.to_string())?;
-        let list: Releases = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
-        Ok(list.of_service(service))
+        let releases: Vec<Release> = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+        Ok(releases.into_iter().find(|release| release.service == service))
     }
 
     /// Ends it as a service manager would and waits for it.
@@ -209,6 +210,25 @@ impl Davy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::demo::SIGNING_SECRET;
+
+    #[tokio::test]
+    async fn the_configuration_is_one_that_davy_takes() {
+        let ports = Ports::choose().await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let places = Places {
+            targets: &folder.path().join("targets.json"),
+            service: "checkout",
+            rollback: ports.web,
+            inbox: ports.web,
+            smtp: ports.web,
+            signing_secret: SIGNING_SECRET,
+        };
+        let file = folder.path().join("davy.yaml");
+        fs::write(&file, config(&places, &ports)).unwrap();
+        let (report, ok) = crate::config::check(&file);
+        assert!(ok, "{report}");
+    }
 
     #[test]
     fn targets_are_written_as_file_sd_reads_them() {

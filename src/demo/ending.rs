@@ -13,7 +13,13 @@ pub(super) fn problems(record: &Record) -> Vec<String> {
         None => healthy(record),
     };
     if record.last.release.is_none() {
-        problems.push("Davy never opened a release".to_owned());
+        problems.push(match &record.blind_reason {
+            None => "Davy never opened a release".to_owned(),
+            Some(reason) => format!(
+                "Davy never showed a release; its release API failed {} times, last with: {reason}",
+                record.blind_looks
+            ),
+        });
     }
     let load = record.last.load;
     if load.sent == 0 || load.shed as f64 > SHED_SHARE_MAX * load.sent as f64 {
@@ -207,5 +213,7 @@ mod tests {
         record.last = Look { load: record.last.load, ..Look::default() };
         record.say(Duration::ZERO, Tone::Plain, "nothing");
         check(&record, &["never opened a release"]);
+        record.blind("status 500".to_owned());
+        check(&record, &["failed 1 times, last with: status 500"]);
     }
 }

@@ -11,7 +11,6 @@ mod fleet;
 mod inbox;
 mod load;
 mod record;
-mod releases;
 #[cfg(test)]
 mod samples;
 mod screen;

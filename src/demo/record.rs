@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use davy_api::wire::{Metric, Release};
+
 use super::Scenario;
 use super::inbox::{Channel, Letter};
 use super::load::LoadCounts;
-use super::releases::{Metric, Release};
 use super::splitter::{ArmCounts, RollbackAnswer, RollbackCall};
 
 /// Events that are kept; a story has about twenty.
@@ -89,6 +90,8 @@ pub(super) struct Record {
     pub(super) refused: Vec<String>,
     /// Looks at the release API that got no answer.
     pub(super) blind_looks: u64,
+    /// Why the last of them got none.
+    pub(super) blind_reason: Option<String>,
     /// The last look in which there was a release, else the last one.
     pub(super) last: Look,
 }
@@ -112,6 +115,7 @@ impl Record {
             arrivals: Vec::new(),
             refused: Vec::new(),
             blind_looks: 0,
+            blind_reason: None,
             last: Look::default(),
         }
     }
@@ -120,6 +124,11 @@ impl Record {
         if self.events.len() < EVENTS_MAX {
             self.events.push(Event { at, text: text.into(), tone });
         }
+    }
+
+    pub(super) fn blind(&mut self, reason: String) {
+        self.blind_looks += 1;
+        self.blind_reason = Some(reason);
     }
 
     pub(super) fn deployed(&mut self, at: Duration, instances: u32) {
@@ -134,20 +143,27 @@ impl Record {
         self.say(injection.at, Tone::Bad, format!("fault injected into {}: {what}", self.canary));
     }
 
-    /// Takes what a look saw of Davy and of the traffic.
-    pub(super) fn look(&mut self, mut look: Look) {
+    /// Takes what a look saw: Davy and the traffic, and all calls and alerts so far. What is new becomes events,
+    /// in order of time.
+    pub(super) fn look(&mut self, mut look: Look, calls: Vec<Call>, arrivals: Vec<Arrival>) {
+        let told = self.events.len();
         match look.release.take() {
             Some(release) => {
-                self.release(look.at, look.canary.requests, &release);
+                // Looking is slower than Davy: a verdict is no later than the call that it led to.
+                let first_call = calls.first().map_or(look.at, |call| call.at.min(look.at));
+                self.release(look.at, first_call, look.canary.requests, &release);
                 look.release = Some(release);
             }
             // What was last known stays on the table.
             None => look.release = self.last.release.take(),
         }
         self.last = look;
+        self.calls(calls);
+        self.arrivals(arrivals);
+        self.events[told..].sort_by_key(|event| event.at);
     }
 
-    fn release(&mut self, at: Duration, canary_requests: u64, new: &Release) {
+    fn release(&mut self, at: Duration, verdict_at: Duration, canary_requests: u64, new: &Release) {
         let old = self.last.release.take();
         if self.opened_at.is_none() {
             self.opened_at = Some(at);
@@ -157,12 +173,13 @@ impl Record {
                 format!("Davy watches {}: {} beside {}", new.id, new.canary, new.baseline),
             );
         }
-        if new.is_failed() && self.seen.is_none() {
-            let deciding = new.deciding().cloned();
+        if is_failed(new) && self.seen.is_none() {
+            let deciding = deciding(new).cloned();
             let metric = deciding.as_ref().map_or("nothing in particular", |metric| &metric.name);
-            self.say(at, Tone::Bad, format!("verdict fail: {metric}"));
-            self.seen = Some(Sighting { at, canary_requests, deciding, reason: new.reason.clone() });
-        } else if old.as_ref().is_some_and(|old| old.verdict != new.verdict) && !new.is_failed() {
+            self.say(verdict_at, Tone::Bad, format!("verdict fail: {metric}"));
+            self.seen =
+                Some(Sighting { at: verdict_at, canary_requests, deciding, reason: new.reason.clone() });
+        } else if old.as_ref().is_some_and(|old| old.verdict != new.verdict) && !is_failed(new) {
             self.say(at, Tone::Plain, format!("verdict {}", new.verdict));
         }
         let phase_before = old.as_ref().map_or("watching", |old| old.phase.as_str());
@@ -179,9 +196,9 @@ impl Record {
         }
     }
 
-    /// Takes all calls so far; the new ones become events.
-    pub(super) fn calls(&mut self, calls: impl IntoIterator<Item = Call>) {
-        for call in calls.into_iter().skip(self.calls.len()).collect::<Vec<_>>() {
+    fn calls(&mut self, calls: Vec<Call>) {
+        let known = self.calls.len();
+        for call in calls.into_iter().skip(known) {
             let (tone, text) = match (&call.call.answer, &call.call.body) {
                 (RollbackAnswer::Applied, Some(body)) => (
                     Tone::Good,
@@ -203,9 +220,9 @@ impl Record {
         }
     }
 
-    /// Takes all alerts so far; the new ones become events.
-    pub(super) fn arrivals(&mut self, arrivals: impl IntoIterator<Item = Arrival>) {
-        for arrival in arrivals.into_iter().skip(self.arrivals.len()).collect::<Vec<_>>() {
+    fn arrivals(&mut self, arrivals: Vec<Arrival>) {
+        let known = self.arrivals.len();
+        for arrival in arrivals.into_iter().skip(known) {
             let text = format!("{}: {}", arrival.letter.channel.as_str(), arrival.letter.title);
             self.say(arrival.at, Tone::Plain, text);
             self.arrivals.push(arrival);
@@ -240,6 +257,19 @@ impl Record {
     }
 }
 
+fn is_failed(release: &Release) -> bool {
+    release.verdict == "fail"
+}
+
+/// The metric that speaks loudest against the canary, failing ones first.
+fn deciding(release: &Release) -> Option<&Metric> {
+    let loudness = |metric: &Metric| (metric.verdict == "fail", metric.evidence.unwrap_or(0.0));
+    release.metrics.iter().max_by(|a, b| {
+        let (a, b) = (loudness(a), loudness(b));
+        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,18 +288,16 @@ mod tests {
                 "Davy watches checkout-v2-1: v2 beside v1",
                 "fault injected into v2: 5 % of the requests fail",
                 "verdict fail: errors",
-                "phase rolling_back: errors: 4.9 % against 0.1 % of the baseline",
                 "splitter: rollback called, v2 to v1, key checkout-v2-1-rollback",
                 "webhook: firing CanaryRegression",
                 "slack: firing CanaryRegression",
                 "email: firing CanaryRegression",
+                "phase rolling_back: errors: 4.9 % against 0.1 % of the baseline",
                 "phase rolled_back: errors: 4.9 % against 0.1 % of the baseline",
             ]
         );
         let (last, calls, arrivals) = (record.last.clone(), record.calls.clone(), record.arrivals.clone());
-        record.look(last);
-        record.calls(calls);
-        record.arrivals(arrivals);
+        record.look(last, calls, arrivals);
         assert_eq!(record.events, told);
         assert!(record.is_told() && !record.is_lost());
     }
@@ -278,7 +306,7 @@ mod tests {
     fn a_look_without_an_answer_keeps_what_was_known() {
         let mut record = samples::healthy();
         let known = record.last.release.clone();
-        record.look(Look { at: Duration::from_secs(61), ..Look::default() });
+        record.look(Look { at: Duration::from_secs(61), ..Look::default() }, vec![], vec![]);
         assert_eq!(record.last.release, known);
         assert_eq!(record.last.at, Duration::from_secs(61));
     }
@@ -290,7 +318,18 @@ mod tests {
         assert!(record.is_lost());
         let mut record = samples::healthy();
         let release = Some(samples::release("needs_human", 0.001, 0.0));
-        record.look(Look { release, ..record.last.clone() });
+        record.look(Look { release, ..record.last.clone() }, vec![], vec![]);
         assert!(record.is_lost());
+    }
+
+    #[test]
+    fn the_loudest_failing_metric_decides() {
+        let mut release = samples::release("watching", 0.049, 1.3);
+        assert_eq!(deciding(&release).unwrap().name, "errors");
+        // What passes does not decide, however loud.
+        release.metrics[1].evidence = Some(9.0);
+        assert_eq!(deciding(&release).unwrap().name, "errors");
+        release.metrics[0].verdict = "insufficient".to_owned();
+        assert_eq!(deciding(&release).unwrap().name, "latency_p99");
     }
 }

@@ -47,7 +47,7 @@ pub(super) async fn play(args: DemoArgs) -> Result<Outcome, DemoError> {
         () = interrupted.wait() => Ok(false),
     };
     screen.show(&stage.record);
-    drop(screen);
+    screen.close(&stage.record);
     let (record, split, workdir) = stage.clear().await;
     if !played? {
         return Ok(Outcome::Interrupted);
@@ -184,8 +184,8 @@ impl Stage {
     async fn look(&mut self) {
         let release = match self.davy.release(&self.record.service).await {
             Ok(release) => release,
-            Err(_) => {
-                self.record.blind_looks += 1;
+            Err(reason) => {
+                self.record.blind(reason);
                 None
             }
         };
@@ -198,9 +198,7 @@ impl Stage {
         let (stable, canary) =
             self.splitter.with(|split| (split.counts(&record.baseline), split.counts(&record.canary)));
         let (at, load) = (self.started.elapsed(), self.load.counts());
-        self.record.look(Look { at, release, stable, canary, load });
-        self.record.calls(calls);
-        self.record.arrivals(arrivals);
+        self.record.look(Look { at, release, stable, canary, load }, calls, arrivals);
         self.record.refused = self.inbox.refused();
     }
 

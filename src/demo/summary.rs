@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use davy_api::wire::Metric;
 use serde::Serialize;
 
 use super::record::{Record, Sighting};
-use super::releases::Metric;
 use super::service::Fault;
 use super::splitter::{ArmCounts, RollbackAnswer, SplitState};
-use super::table::level;
+use crate::terminal::{level, relative};
 
 /// `--json`: fields are only ever added.
 #[derive(Debug, Serialize)]
@@ -300,16 +300,15 @@ impl Traffic {
 }
 
 fn describe(metric: &Metric) -> String {
-    let bound = |x: Option<f64>| x.map_or_else(|| "?".to_owned(), |x| format!("{:+.0} %", x * 100.0));
     format!(
-        "{}: {} against {}, {} [{}, {}], margin {}, evidence {:.2} of 1",
+        "{}: {} against {}, {} [{}, {}], {} tolerated, evidence {:.2} of 1",
         metric.name,
         level(&metric.class, metric.canary),
         level(&metric.class, metric.baseline),
-        bound(metric.estimate),
-        bound(metric.lower),
-        bound(metric.upper),
-        bound(metric.margin),
+        relative(metric.estimate),
+        relative(metric.lower),
+        relative(metric.upper),
+        relative(Some(metric.margin)),
         metric.evidence.unwrap_or(0.0),
     )
 }
@@ -336,8 +335,8 @@ mod tests {
     fn a_rollback_is_told_in_a_few_lines() {
         expect![[r#"
             injected   errors after 20.0 s, 1700 requests into v2
-            seen       4.0 s and 480 canary requests after the injection
-                       errors: 4.90 % against 0.10 %, +4800 % [+1120 %, +8800 %], margin +10 %, evidence 1.30 of 1
+            seen       4.1 s and 490 canary requests after the injection
+                       errors: 4.90 % against 0.100 %, ×49.0 [×12.2, ×89.0], +10.0 % tolerated, evidence 1.30 of 1
             called     rollback v2 to v1 after 24.1 s, 1 call, key checkout-v2-1-rollback, generation 1
             verified   rolled_back after 31.0 s: errors: 4.9 % against 0.1 % of the baseline
             traffic    212 requests/s; 9000 to v1 (4 errors), 2190 to v2 (54 errors), 0 to v2 after the rollback; now v1 100 %, v2 0 %
@@ -354,8 +353,8 @@ mod tests {
         record.last.release = Some(samples::release("rolling_back", 0.049, 1.3));
         expect![[r#"
             injected   errors after 20.0 s, 1700 requests into v2
-            seen       4.0 s and 480 canary requests after the injection
-                       errors: 4.90 % against 0.10 %, +4800 % [+1120 %, +8800 %], margin +10 %, evidence 1.30 of 1
+            seen       4.1 s and 490 canary requests after the injection
+                       errors: 4.90 % against 0.100 %, ×49.0 [×12.2, ×89.0], +10.0 % tolerated, evidence 1.30 of 1
             called     0 rollbacks
             traffic    212 requests/s; 9000 to v1 (4 errors), 2190 to v2 (54 errors); now v1 100 %, v2 0 %
             alerts     1 by webhook, 1 by Slack, 1 by mail
@@ -373,8 +372,8 @@ mod tests {
             ("/scenario", "errors".into()),
             ("/injected/at_seconds", 20.0.into()),
             ("/injected/fault", serde_json::json!({"kind": "errors", "strength": 0.05})),
-            ("/seen/after_injection_seconds", 4.0.into()),
-            ("/seen/canary_requests_after_injection", 480.into()),
+            ("/seen/after_injection_seconds", 4.1.into()),
+            ("/seen/canary_requests_after_injection", 490.into()),
             ("/seen/metric/name", "errors".into()),
             ("/rollback/calls", 1.into()),
             ("/rollback/idempotency_key", "checkout-v2-1-rollback".into()),

@@ -38,7 +38,7 @@ const SPANS_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// One instance of the service that `davy demo` releases.
 #[derive(Debug, Clone, clap::Args)]
-pub struct DemoServiceArgs {
+pub struct ServiceArgs {
     /// service.name
     #[arg(long, default_value = "checkout")]
     pub service: String,
@@ -66,7 +66,7 @@ pub(super) struct Hello {
 }
 
 /// Serves until stdin closes. Makes its own runtime: call it outside of any.
-pub fn run(args: DemoServiceArgs) -> ExitCode {
+pub fn run(args: ServiceArgs) -> ExitCode {
     // One thread for requests keeps the process as small as a small service is.
     let outcome = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -88,7 +88,7 @@ struct Service {
     spans: Option<Spans>,
 }
 
-async fn serve(args: DemoServiceArgs) -> io::Result<()> {
+async fn serve(args: ServiceArgs) -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let spans = match &args.otlp {
         Some(endpoint) => Some(Spans::start(&args, endpoint).map_err(io::Error::other)?),

@@ -10,7 +10,7 @@ use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, SdkTracer, SdkTracerProvider, SpanLimits,
 };
 
-use super::DemoServiceArgs;
+use super::ServiceArgs;
 
 /// Shorter than the SDK's 5 s, so that a story of a minute sees its spans.
 const EXPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ pub(super) struct Spans {
 
 impl Spans {
     /// Must be called within the tokio runtime that will carry the gRPC connection.
-    pub(super) fn start(args: &DemoServiceArgs, endpoint: &str) -> Result<Self, ExporterBuildError> {
+    pub(super) fn start(args: &ServiceArgs, endpoint: &str) -> Result<Self, ExporterBuildError> {
         let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
         let batch = BatchConfigBuilder::default()
             .with_scheduled_delay(EXPORT_INTERVAL)
@@ -91,4 +91,58 @@ pub(super) fn finish(context: &Context, code: u16) {
         span.set_status(Status::error("payment provider did not answer"));
     }
     span.end();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use davy_collector::otlp::{OtlpLimits, Receiver, serve_grpc};
+    use davy_model::{Clock, SpanStatus, Timestamp};
+    use davy_store::{Options, SpanQuery, Store};
+    use tokio::net::TcpListener;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::clock::SystemClock;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn davy_receives_the_spans_under_the_service_s_name_and_version() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (store, _) = Store::open(folder.path(), clock.now(), Options::default()).unwrap();
+        let receiver = Receiver::new(store.clone(), clock, OtlpLimits::default());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let _server = tokio::spawn(serve_grpc(listener, receiver, CancellationToken::new()));
+
+        let args = ServiceArgs {
+            service: "checkout".to_owned(),
+            version: "v2".to_owned(),
+            instance: "checkout-v2-0".to_owned(),
+            otlp: Some(endpoint.clone()),
+            seed: 1,
+            rounds: 1,
+        };
+        let spans = Spans::start(&args, &endpoint).unwrap();
+        let context = spans.server("POST", "/checkout");
+        spans.database(&context).end();
+        finish(&context, 500);
+        tokio::task::spawn_blocking(move || spans.shutdown(Duration::from_secs(20))).await.unwrap();
+
+        let query = SpanQuery {
+            service: Some("checkout".to_owned()),
+            version: Some("v2".to_owned()),
+            ..SpanQuery::default()
+        };
+        let found = store.snapshot().spans(&query, Timestamp::MIN, Timestamp::MAX).unwrap();
+        let (server, database) = match found.as_slice() {
+            [a, b] if *a.name == *"POST /checkout" => (a, b),
+            [a, b] => (b, a),
+            spans => panic!("{spans:?}"),
+        };
+        assert_eq!((&*server.name, server.status), ("POST /checkout", SpanStatus::Error));
+        assert_eq!(server.resource.instance(), "checkout-v2-0");
+        assert_eq!((&*database.name, database.parent_span_id), ("INSERT orders", server.span_id));
+    }
 }
