@@ -3,6 +3,15 @@
 //! Hop 5 of the pipeline. Pure and without a clock: every function is given the values and `now`.
 
 pub mod config;
+
+mod analysis;
+mod contract;
+mod interval;
+mod judge;
+mod plan;
 mod verdict;
 
+pub use analysis::AnalysisRun;
+pub use interval::{InstanceInterval, Interval, Measurement};
+pub use plan::{Arm, Margins, Metric, Plan, Reading};
 pub use verdict::{Contract, MetricClass, MetricVerdict, Needed, Outcome, Verdict};

@@ -1,0 +1,309 @@
+//! `AnalysisRun`: one release under judgement. Hop 5: an interval in, a verdict out.
+//!
+//! Deterministic: the same plan and the same intervals give the same verdict, byte for byte, so a restart replays
+//! the release from the store instead of saving state. A verdict is "fail" once the weighted sum of the metrics'
+//! evidence has reached `1/alpha` (one Ville bound for the whole release), "pass" when every critical metric is
+//! shown no worse than its margin, and "insufficient" otherwise; whatever cannot be seen holds it at insufficient.
+
+use std::collections::BTreeSet;
+
+use davy_model::Timestamp;
+
+use crate::config::JudgeSpec;
+use crate::contract::Watch;
+use crate::interval::Interval;
+use crate::judge::{Forecast, Frame, Judged, PASS_BOUNDARY, Row, Slots, View, log_add, words};
+use crate::plan::{Arm, Metric, Plan};
+use crate::verdict::{Contract, MetricClass, MetricVerdict, Needed, Outcome, Verdict};
+
+/// Evidence at which a pass is taken back, as a share of what a rollback needs.
+const PASS_REVOKED_AT: f64 = 0.1;
+/// Evidence is shown up to this many times what a rollback needs.
+const EVIDENCE_MAX: f64 = 1e6;
+
+#[derive(Debug, Clone)]
+pub struct AnalysisRun {
+    spec: JudgeSpec,
+    judge_from: Timestamp,
+    metrics: Vec<JudgedMetric>,
+    slots: Slots,
+    watch: Watch,
+    began: Option<Timestamp>,
+    intervals: u64,
+    judged_seconds: f64,
+    /// The sentence with which the boundary was crossed.
+    failed: Option<String>,
+    /// Rows whose own evidence has crossed it.
+    failed_rows: BTreeSet<String>,
+    passed: bool,
+    last: Option<Verdict>,
+}
+
+#[derive(Debug, Clone)]
+struct JudgedMetric {
+    metric: Metric,
+    /// Of critical metrics it sums to one, and so it does of soft ones.
+    weight: f64,
+    judged: Judged,
+}
+
+impl AnalysisRun {
+    /// `canary_since` is when the canary began to live: its warm-up counts from there.
+    pub fn new(spec: &JudgeSpec, plan: &Plan, canary_since: Timestamp) -> Self {
+        let weights = weights(&plan.metrics);
+        let metrics = plan.metrics.iter().zip(weights).map(|(metric, weight)| JudgedMetric {
+            metric: metric.clone(),
+            weight,
+            judged: Judged::new(metric),
+        });
+        Self {
+            spec: *spec,
+            judge_from: canary_since + spec.warm_up,
+            metrics: metrics.collect(),
+            slots: Slots::default(),
+            watch: Watch::default(),
+            began: None,
+            intervals: 0,
+            judged_seconds: 0.0,
+            failed: None,
+            failed_rows: BTreeSet::new(),
+            passed: false,
+            last: None,
+        }
+    }
+
+    /// Takes the next interval. One that is not later than the last changes nothing.
+    pub fn step(&mut self, interval: &Interval) -> Verdict {
+        if let Some(last) = &self.last
+            && interval.end <= last.at
+        {
+            return last.clone();
+        }
+        let began = *self.began.get_or_insert(interval.start);
+        let judged = interval.start >= self.judge_from;
+        if judged && self.intervals == 0 {
+            self.metrics.iter_mut().for_each(|m| m.judged.begin());
+            self.watch.begin();
+        }
+        let slots: Vec<usize> =
+            interval.instances.iter().map(|i| self.slots.slot(i.arm, &i.instance)).collect();
+        let view = |metric| View {
+            interval,
+            metric,
+            arms: self.slots.arms(),
+            slots: &slots,
+            at_h: interval.end.since(began).as_secs_f64() / 3600.0,
+        };
+        let traffic = (0..self.metrics.len())
+            .find(|i| matches!(self.metrics[*i].judged, Judged::Proportion(_)))
+            .map(|i| view(i).counts());
+        self.watch.see(
+            interval,
+            traffic
+                .map(|c| [c.of(self.slots.arms(), Arm::Baseline).0, c.of(self.slots.arms(), Arm::Canary).0]),
+        );
+        for (i, m) in self.metrics.iter_mut().enumerate() {
+            let view = View {
+                interval,
+                metric: i,
+                arms: self.slots.arms(),
+                slots: &slots,
+                at_h: interval.end.since(began).as_secs_f64() / 3600.0,
+            };
+            m.judged.take(&view, judged);
+        }
+        if judged {
+            self.intervals += 1;
+            self.judged_seconds += interval.end.since(interval.start).as_secs_f64();
+        }
+        let verdict = self.decide(interval, judged);
+        self.last = Some(verdict.clone());
+        verdict
+    }
+
+    fn decide(&mut self, interval: &Interval, judged: bool) -> Verdict {
+        let frame = Frame { arms: self.slots.arms(), judged: self.intervals > 0 };
+        let rows: Vec<(usize, Vec<Row>)> =
+            self.metrics.iter().enumerate().map(|(i, m)| (i, m.judged.rows(&frame))).collect();
+        let contract = self.watch.contract(self.metrics.is_empty(), judged);
+        let boundary = -self.spec.alpha.ln();
+        let own = |i: usize, row: &Row| {
+            let weight: f64 = self.metrics[i].weight * row.share;
+            weight.ln() + row.worse - boundary
+        };
+        let critical = || rows.iter().filter(|(i, _)| self.metrics[*i].metric.critical);
+        let total = critical()
+            .flat_map(|(i, rows)| rows.iter().map(move |r| (*i, r)))
+            .map(|(i, r)| own(i, r))
+            .fold(f64::NEG_INFINITY, log_add);
+
+        let crossed: Vec<String> = rows
+            .iter()
+            .flat_map(|(i, rows)| rows.iter().map(move |r| (*i, r)))
+            .filter(|(i, r)| own(*i, r) >= 0.0)
+            .map(|(_, r)| r.name.clone())
+            .collect();
+        let all_shown = critical().all(|(_, rows)| !rows.is_empty() && rows.iter().all(is_shown))
+            && critical().flat_map(|(_, rows)| rows).any(|r| r.set_aside.is_none());
+        self.failed_rows.extend(crossed);
+        self.passed = contract == Contract::Ok && (all_shown || self.passed) && total.exp() < PASS_REVOKED_AT;
+
+        let metrics: Vec<MetricVerdict> = rows
+            .iter()
+            .flat_map(|(i, rows)| rows.iter().map(move |r| (*i, r)))
+            .map(|(i, r)| self.metric_verdict(i, r, own(i, r), contract))
+            .collect();
+        if total >= 0.0 && self.failed.is_none() {
+            self.failed = Some(strongest(&metrics));
+        }
+        let outcome = match contract {
+            Contract::Ok if self.failed.is_some() => Outcome::Fail,
+            Contract::Ok if self.passed => Outcome::Pass,
+            _ => Outcome::Insufficient,
+        };
+        let reason = self.reason(outcome, contract, &metrics, interval);
+        Verdict {
+            outcome,
+            contract,
+            at: interval.end,
+            intervals: self.intervals,
+            evidence: shown_evidence(total),
+            traffic_share: self.watch.traffic_share(),
+            metrics,
+            reason,
+        }
+    }
+
+    fn metric_verdict(&self, i: usize, row: &Row, own: f64, contract: Contract) -> MetricVerdict {
+        let m = &self.metrics[i].metric;
+        let outcome = match contract {
+            Contract::Ok if self.failed_rows.contains(&row.name) => Outcome::Fail,
+            Contract::Ok if row.no_worse >= PASS_BOUNDARY => Outcome::Pass,
+            _ => Outcome::Insufficient,
+        };
+        let needed = if outcome == Outcome::Insufficient { self.needed(row.forecast) } else { None };
+        let tail = match outcome {
+            Outcome::Fail => row.worse_in.map_or_else(
+                || format!("worse beyond the margin of {}", words::percent(m.margins.worse.relative)),
+                str::to_owned,
+            ),
+            Outcome::Pass => format!("no worse than {}", words::percent(m.margins.no_worse.relative)),
+            Outcome::Insufficient => undecided(row, needed.as_ref(), contract),
+        };
+        MetricVerdict {
+            name: row.name.clone(),
+            class: m.class,
+            outcome,
+            baseline: row.levels.baseline,
+            canary: row.levels.canary,
+            estimate: row.levels.estimate,
+            lower: row.levels.lower,
+            upper: row.levels.upper,
+            margin: m.margins.worse.relative,
+            evidence: shown_evidence(own),
+            baseline_n: row.levels.baseline_n,
+            canary_n: row.levels.canary_n,
+            needed,
+            source: m.source.clone(),
+            reason: format!("{}: {tail}", row.text),
+        }
+    }
+
+    fn needed(&self, forecast: Forecast) -> Option<Needed> {
+        let whole = |v: f64| v.ceil().clamp(0.0, 1e15) as u64;
+        match forecast {
+            Forecast::Factor(f) if f > 1.0 => Some(Needed {
+                requests: whole((f - 1.0) * self.watch.canary_requests()),
+                seconds: Some(whole((f - 1.0) * self.judged_seconds)),
+            }),
+            Forecast::Factor(_) | Forecast::Unknown => None,
+            Forecast::Never => Some(Needed { requests: 0, seconds: None }),
+        }
+    }
+
+    fn reason(
+        &self,
+        outcome: Outcome,
+        contract: Contract,
+        metrics: &[MetricVerdict],
+        interval: &Interval,
+    ) -> String {
+        match (contract, outcome) {
+            (Contract::Ok, Outcome::Fail) => self.failed.clone().expect("a release fails with a sentence"),
+            (Contract::Ok, Outcome::Pass) => {
+                let shown: Vec<&str> =
+                    metrics.iter().filter(|m| m.outcome == Outcome::Pass).map(|m| &*m.name).collect();
+                format!("no worse than the margins in {}", shown.join(", ").replace('_', " "))
+            }
+            (Contract::Ok, Outcome::Insufficient) => longest_wait(metrics),
+            (Contract::WarmingUp, _) => {
+                let left = self.judge_from.since(interval.start).as_secs_f64();
+                format!("the canary is warming up: judged in {}", words::duration(left))
+            }
+            _ => self.watch.sentence(contract, interval),
+        }
+    }
+}
+
+fn is_shown(row: &Row) -> bool {
+    row.set_aside.is_some() || row.no_worse >= PASS_BOUNDARY
+}
+
+fn shown_evidence(log_share: f64) -> f64 {
+    log_share.exp().min(EVIDENCE_MAX)
+}
+
+fn undecided(row: &Row, needed: Option<&Needed>, contract: Contract) -> String {
+    match (contract, &row.set_aside, row.forecast, needed) {
+        (Contract::WarmingUp, ..) => "warming up, shown but not judged".to_owned(),
+        (_, Some(why), ..) => why.clone(),
+        (.., Forecast::Never, _) => {
+            "at this number of instances luck alone could hide a difference of the margin's size".to_owned()
+        }
+        (.., Some(Needed { requests, seconds: Some(s) })) => format!(
+            "not decided; {} more from the canary ({}) if the versions are equal",
+            words::counted(*requests as f64, "request"),
+            words::duration(*s as f64)
+        ),
+        (.., Forecast::Unknown, _) => "nothing to compare yet".to_owned(),
+        _ => "not decided; the difference may be chance".to_owned(),
+    }
+}
+
+/// The sentence of the metric with the most evidence; of all that weigh in where none alone suffices.
+fn strongest(metrics: &[MetricVerdict]) -> String {
+    let mut by_evidence: Vec<&MetricVerdict> = metrics.iter().collect();
+    by_evidence.sort_by(|a, b| b.evidence.total_cmp(&a.evidence));
+    match by_evidence.first() {
+        Some(m) if m.outcome == Outcome::Fail => m.reason.clone(),
+        _ => {
+            let named: Vec<&str> = by_evidence.iter().take(3).map(|m| &*m.name).collect();
+            format!(
+                "{} are worse together, though none alone is beyond doubt",
+                named.join(", ").replace('_', " ")
+            )
+        }
+    }
+}
+
+/// The sentence of the metric that will take longest.
+fn longest_wait(metrics: &[MetricVerdict]) -> String {
+    let wait = |m: &MetricVerdict| m.needed.map_or(0, |n| n.seconds.unwrap_or(0));
+    let open = metrics.iter().filter(|m| m.outcome == Outcome::Insufficient);
+    open.max_by_key(|m| wait(m)).map_or_else(|| "nothing to compare yet".to_owned(), |m| m.reason.clone())
+}
+
+/// Weights of the study, shared within a class and scaled to one over the classes that are there.
+fn weights(metrics: &[Metric]) -> Vec<f64> {
+    let class_weight = |class: MetricClass| match class {
+        MetricClass::Errors | MetricClass::Latency => 0.25,
+        MetricClass::Memory => 0.20,
+        MetricClass::Cpu | MetricClass::Proportion | MetricClass::Gauge => 0.15,
+    };
+    let alike =
+        |m: &Metric| metrics.iter().filter(|o| o.class == m.class && o.critical == m.critical).count();
+    let raw = |m: &Metric| class_weight(m.class) / alike(m) as f64;
+    let sum = |critical: bool| metrics.iter().filter(|m| m.critical == critical).map(raw).sum::<f64>();
+    let sums = [sum(false), sum(true)];
+    metrics.iter().map(|m| raw(m) / sums[usize::from(m.critical)]).collect()
+}

@@ -1,0 +1,59 @@
+//! Evidence where the instance is the unit: a gauge of one instance says nothing new when it is read again, so
+//! few instances are few observations, however long one looks.
+
+use crate::plan::Arm;
+
+use super::counts::LUCK_PRIOR_INSTANCES;
+use super::evidence::{Scales, log_e, t_inflation};
+
+/// One value an instance, reduced to the arms' means and the baseline's variance.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Clusters {
+    pub(crate) canary: f64,
+    pub(crate) baseline: f64,
+    /// Between the baseline's instances; zero of fewer than two.
+    pub(crate) variance: f64,
+    pub(crate) canary_n: f64,
+    pub(crate) baseline_n: f64,
+}
+
+impl Clusters {
+    /// `value` gives none for an instance that is not to count.
+    pub(crate) fn of(arms: &[Arm], value: impl Fn(usize) -> Option<f64>) -> Self {
+        let values = || (0..arms.len()).filter_map(|i| Some((arms[i], value(i)?)));
+        let mean = |arm| {
+            let (n, sum) =
+                values().filter(|(a, _)| *a == arm).fold((0.0, 0.0), |(n, s), (_, v)| (n + 1.0, s + v));
+            (n, if n > 0.0 { sum / n } else { 0.0 })
+        };
+        let ((canary_n, canary), (baseline_n, baseline)) = (mean(Arm::Canary), mean(Arm::Baseline));
+        let squares: f64 =
+            values().filter(|(a, _)| *a == Arm::Baseline).map(|(_, v)| (v - baseline).powi(2)).sum();
+        let variance = if baseline_n > 1.0 { squares / (baseline_n - 1.0) } else { 0.0 };
+        Self { canary, baseline, variance, canary_n, baseline_n }
+    }
+
+    pub(crate) fn difference(&self) -> f64 {
+        self.canary - self.baseline
+    }
+
+    pub(crate) fn both(&self) -> bool {
+        self.canary_n > 0.0 && self.baseline_n > 0.0
+    }
+
+    pub(crate) fn degrees(&self) -> f64 {
+        (self.baseline_n - 1.0).max(0.0)
+    }
+
+    /// Variance of the difference: the baseline's, seen with `degrees` of freedom, pooled with a prior.
+    pub(crate) fn pooled(&self, variance: f64, degrees: f64, prior: f64) -> f64 {
+        let nu = LUCK_PRIOR_INSTANCES;
+        let total = (nu * prior + degrees * variance) / (nu + degrees);
+        total * (1.0 / self.baseline_n + 1.0 / self.canary_n) * t_inflation(nu + degrees)
+    }
+
+    /// Log evidence that an effect of `m` with this variance is above zero; zero without both arms.
+    pub(crate) fn log_e(&self, m: f64, a2: f64, scales: Scales) -> f64 {
+        if self.both() { log_e(m, a2, scales, None) } else { 0.0 }
+    }
+}

@@ -1,0 +1,325 @@
+//! `CountProcess`: do more of the canary's requests fail (or linger, or convert) than of the baseline's, beyond a
+//! margin? On paired counts, in constant memory.
+//!
+//! Reference: the score of a conditional binomial, paired within the interval so that time of day and shared
+//! incidents cancel; its variance is the model's, enlarged by the dispersion that is seen (between the baseline's
+//! instances, and over time by [`LongRun`]), mixed with the realised quadratic variation. The variance of
+//! *instance luck*, a good build on unlucky nodes, is learned from the baseline's instances about a prior. It
+//! assumes that a slow noise of one whole arm is within its prior: within one release such a noise cannot be
+//! told from a regression. Scenarios: `tests/scenarios.rs`.
+
+use crate::plan::Arm;
+
+use super::evidence::{EFFECTS, log_e, t_inflation};
+use super::long_run::LongRun;
+
+/// Weight of the priors: of instance luck in instances, of "no dispersion" in intervals.
+pub(crate) const LUCK_PRIOR_INSTANCES: f64 = 6.0;
+const DISPERSION_PRIOR_INTERVALS: f64 = 8.0;
+/// Intervals that must agree before residuals are taken about the slope they show.
+const CENTRING_INTERVALS: f64 = 4.0;
+/// Prior of noise shared by an arm: it averages out over some ten intervals, and fades as the long-run variance
+/// takes over.
+const ARM_NOISE_INTERVALS: f64 = 20.0;
+/// Before this many paired intervals there is no evidence for anything.
+const INTERVALS_MIN: u64 = 3;
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Tolerance {
+    /// The canary's rate may be this many times the baseline's.
+    Ratio(f64),
+    /// The canary's rate may exceed the baseline's by this.
+    Difference(f64),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CountParams {
+    pub(crate) tolerance: Tolerance,
+    /// `1.0` asks whether the canary is above the tolerance, `-1.0` whether it is below.
+    pub(crate) sign: f64,
+    /// Prior standard deviation of an instance's log rate.
+    pub(crate) luck_sd: f64,
+    /// Prior standard deviation of the slow log noise of an arm.
+    pub(crate) arm_noise_sd: f64,
+}
+
+/// Exposure and events of one interval, by slot.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Counts {
+    pub(crate) trials: Vec<f64>,
+    pub(crate) events: Vec<f64>,
+}
+
+impl Counts {
+    /// Sums of an arm: trials, events.
+    pub(crate) fn of(&self, arms: &[Arm], arm: Arm) -> (f64, f64) {
+        let mut sums = (0.0, 0.0);
+        for ((a, n), x) in arms.iter().zip(&self.trials).zip(&self.events) {
+            if *a == arm {
+                sums = (sums.0 + n, sums.1 + x);
+            }
+        }
+        sums
+    }
+}
+
+/// The state that evidence is made of: an estimate and its two variances, in units of log ratio.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Effect {
+    /// Beyond the tolerance.
+    pub(crate) m: f64,
+    /// Of sampling.
+    pub(crate) s2: f64,
+    /// Of instance luck and arm noise.
+    pub(crate) w2: f64,
+    pub(crate) wide: f64,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct CountProcess {
+    params: CountParams,
+    intervals: u64,
+    score: f64,
+    exposure: f64,
+    model_variance: f64,
+    realised: f64,
+    between: f64,
+    between_model: f64,
+    long_run: LongRun,
+    /// Squared weights times requests of the two arms, for the absolute mode's model variance.
+    canary_weight: f64,
+    baseline_weight: f64,
+    events: f64,
+    trials: f64,
+    canary_trials: f64,
+    /// Cumulative trials and events of each slot of the baseline.
+    instances: Vec<(f64, f64)>,
+    dispersion: f64,
+    effect: Option<Effect>,
+}
+
+/// What one interval says, given how the tolerance weighs the arms.
+struct Term {
+    /// Weight of the baseline's events; the canary's is one less this.
+    pi: f64,
+    rho: f64,
+    x: f64,
+    g: f64,
+    /// Rates of the arms were the canary exactly at the tolerance.
+    canary_rate: f64,
+    baseline_rate: f64,
+}
+
+impl CountProcess {
+    pub(crate) fn new(params: CountParams) -> Self {
+        Self {
+            params,
+            intervals: 0,
+            score: 0.0,
+            exposure: 0.0,
+            model_variance: 0.0,
+            realised: 0.0,
+            between: 0.0,
+            between_model: 0.0,
+            long_run: LongRun::default(),
+            canary_weight: 0.0,
+            baseline_weight: 0.0,
+            events: 0.0,
+            trials: 0.0,
+            canary_trials: 0.0,
+            instances: Vec::new(),
+            dispersion: 1.0,
+            effect: None,
+        }
+    }
+
+    /// Changes the tolerance from now on; it may depend on nothing but the past.
+    pub(crate) fn retune(&mut self, params: CountParams) {
+        self.params = params;
+    }
+
+    pub(crate) fn effect(&self) -> Option<Effect> {
+        self.effect
+    }
+
+    pub(crate) fn dispersion(&self) -> f64 {
+        self.dispersion
+    }
+
+    /// Log evidence of being beyond the tolerance.
+    pub(crate) fn log_e(&self) -> f64 {
+        let Some(e) = self.effect else { return 0.0 };
+        let l = log_e(e.m, e.s2 + e.w2, EFFECTS, Some(e.wide));
+        if self.intervals < INTERVALS_MIN { l.min(0.0) } else { l }
+    }
+
+    /// One interval. Without requests in one of the arms it is no evidence either way.
+    pub(crate) fn update(&mut self, arms: &[Arm], counts: &Counts) {
+        self.count_instances(arms, counts);
+        let ((nc, ec), (nb, eb)) = (counts.of(arms, Arm::Canary), counts.of(arms, Arm::Baseline));
+        if !(nb > 0.0 && nc > 0.0) {
+            return;
+        }
+        self.intervals += 1;
+        self.events += eb + ec;
+        self.trials += nb + nc;
+        self.canary_trials += nc;
+        let term = match self.params.tolerance {
+            Tolerance::Ratio(rho) => self.relative(rho, (nc, ec), (nb, eb)),
+            Tolerance::Difference(delta) => self.absolute(delta, (nc, ec), (nb, eb)),
+        };
+        self.score += term.x;
+        self.exposure += term.g;
+        self.realised += realised(&term, arms, counts, nc, nb);
+        self.measure_between(arms, counts, nb, eb);
+        self.long_run.push(term.x, term.g);
+        self.dispersion = self.measure_dispersion();
+        self.effect = self.measure_effect(arms);
+    }
+
+    fn count_instances(&mut self, arms: &[Arm], counts: &Counts) {
+        self.instances.resize(arms.len().max(self.instances.len()), (0.0, 0.0));
+        for (i, sums) in self.instances.iter_mut().enumerate().take(counts.trials.len()) {
+            if arms[i] == Arm::Baseline && counts.trials[i] > 0.0 {
+                sums.0 += counts.trials[i];
+                sums.1 += counts.events[i];
+            }
+        }
+    }
+
+    /// Smallest rate that is taken for one: half an event in all.
+    fn rate_floor(&self) -> f64 {
+        0.5 / self.trials
+    }
+
+    fn relative(&mut self, rho: f64, (nc, ec): (f64, f64), (nb, eb): (f64, f64)) -> Term {
+        let (n, k) = (nb + nc, eb + ec);
+        let pi = rho * nc / (rho * nc + nb);
+        // The mean of the score per unit of log ratio is g; its variance has the finite-population factor.
+        let g = pi * (1.0 - pi) * k;
+        self.model_variance += g * (1.0 - k / n);
+        let baseline_rate = k / (rho * nc + nb);
+        let x = self.params.sign * (ec - pi * k);
+        Term { pi, rho, x, g, canary_rate: rho * baseline_rate, baseline_rate }
+    }
+
+    fn absolute(&mut self, delta: f64, (nc, ec): (f64, f64), (nb, eb): (f64, f64)) -> Term {
+        let n = nb + nc;
+        let pi = nc / n;
+        let g = nc * nb / n;
+        self.canary_weight += (1.0 - pi) * (1.0 - pi) * nc;
+        self.baseline_weight += pi * pi * nb;
+        let floor = self.rate_floor();
+        let b = ((self.events - delta * self.canary_trials) / self.trials).max(floor);
+        let c = (b + delta).max(floor);
+        self.model_variance = self.canary_weight * c * (1.0 - c) + self.baseline_weight * b * (1.0 - b);
+        let baseline_rate = ((eb + ec - delta * nc) / n).max(0.0);
+        let x = self.params.sign * ((1.0 - pi) * ec - pi * eb - delta * g);
+        Term { pi, rho: 1.0, x, g, canary_rate: (baseline_rate + delta).max(0.0), baseline_rate }
+    }
+
+    fn measure_between(&mut self, arms: &[Arm], counts: &Counts, nb: f64, eb: f64) {
+        let baseline =
+            arms.iter().zip(counts.trials.iter().zip(&counts.events)).filter(|(a, _)| **a == Arm::Baseline);
+        if baseline.clone().count() < 2 {
+            return;
+        }
+        let p = eb / nb;
+        for (_, (n, x)) in baseline.filter(|(_, (n, _))| **n > 0.0) {
+            self.between += (x - n * p).powi(2);
+            self.between_model += n * p * (1.0 - p) * (1.0 - n / nb);
+        }
+    }
+
+    /// The larger of two dispersions, each shrunk to one; never below it.
+    fn measure_dispersion(&self) -> f64 {
+        let squares = self.long_run.exposure_squares();
+        let informative = if squares > 0.0 { self.exposure * self.exposure / squares } else { 0.0 };
+        let slope = if self.exposure > 0.0 {
+            self.score / self.exposure * informative / (informative + CENTRING_INTERVALS)
+        } else {
+            0.0
+        };
+        let model = self.model_variance.max(1e-12);
+        let prior = DISPERSION_PRIOR_INTERVALS / self.intervals as f64;
+        let over_time = (self.long_run.variance(slope) + prior * model) / (model + prior * model);
+        let between = if self.between_model > 0.0 {
+            (self.between + prior * self.between_model) / (self.between_model + prior * self.between_model)
+        } else {
+            1.0
+        };
+        over_time.max(between).max(1.0)
+    }
+
+    fn measure_effect(&self, arms: &[Arm]) -> Option<Effect> {
+        let p = (self.events / self.trials).max(self.rate_floor());
+        let (rho, unit) = match self.params.tolerance {
+            Tolerance::Ratio(rho) => (rho, 1.0),
+            Tolerance::Difference(delta) => (1.0, p.max(delta.abs())),
+        };
+        let luck_scale = match self.params.tolerance {
+            Tolerance::Ratio(_) => 1.0,
+            Tolerance::Difference(_) => (p / unit).powi(2),
+        };
+        let variance = self.realised / 3.0 + 2.0 / 3.0 * self.dispersion * self.model_variance;
+        let g = self.exposure * unit;
+        if !(g > 0.0 && variance > 0.0) {
+            return None;
+        }
+        let share = rho * self.canary_trials / (rho * self.canary_trials + self.trials - self.canary_trials);
+        let against = if self.params.sign > 0.0 { share } else { 1.0 - share };
+        Some(Effect {
+            m: self.score / g,
+            s2: variance / (g * g),
+            w2: luck_scale * (self.luck(arms) + self.arm_noise()),
+            wide: 0.5 / against,
+        })
+    }
+
+    /// Variance of the difference of the arms' mean log rates that instance luck alone gives.
+    fn luck(&self, arms: &[Arm]) -> f64 {
+        let (mut tau2, mut nu) = (self.params.luck_sd.powi(2), LUCK_PRIOR_INSTANCES);
+        let seen: Vec<(f64, f64)> = self.instances.iter().copied().filter(|(n, _)| *n > 0.0).collect();
+        let k = seen.len() as f64;
+        let (trials, events) = seen.iter().fold((0.0, 0.0), |t, s| (t.0 + s.0, t.1 + s.1));
+        if seen.len() >= 3 && events > 0.0 {
+            let rate = events / trials;
+            let spread: f64 = seen.iter().map(|(n, x)| (x / (n * rate) - 1.0).powi(2)).sum();
+            let beyond_sampling = (spread / (k - 1.0) - self.dispersion / (events / k)).max(0.0);
+            tau2 = (nu * tau2 + (k - 1.0) * beyond_sampling) / (nu + k - 1.0);
+            nu += k - 1.0;
+        }
+        tau2 * per_instance(arms) * t_inflation(nu)
+    }
+
+    fn arm_noise(&self) -> f64 {
+        let t = self.intervals as f64;
+        let averaged = 2.0 * (ARM_NOISE_INTERVALS / t).min(1.0);
+        self.params.arm_noise_sd.powi(2) * averaged * ARM_NOISE_INTERVALS / (ARM_NOISE_INTERVALS + t)
+    }
+}
+
+/// `1/m_C + 1/m_B`.
+pub(crate) fn per_instance(arms: &[Arm]) -> f64 {
+    let canary = arms.iter().filter(|a| **a == Arm::Canary).count();
+    1.0 / canary.max(1) as f64 + 1.0 / (arms.len() - canary).max(1) as f64
+}
+
+/// Quadratic variation by instance. Each residual loses its share of the one degree of freedom that the pooled
+/// rate took, so the sum is scaled back up.
+fn realised(term: &Term, arms: &[Arm], counts: &Counts, nc: f64, nb: f64) -> f64 {
+    let (mut sum, mut whole, mut left) = (0.0, 0.0, 0.0);
+    for ((arm, n), x) in arms.iter().zip(&counts.trials).zip(&counts.events) {
+        if *n > 0.0 {
+            let (weight, rate, rho) = match arm {
+                Arm::Canary => (1.0 - term.pi, term.canary_rate, term.rho),
+                Arm::Baseline => (term.pi, term.baseline_rate, 1.0),
+            };
+            let share = n * rho / (term.rho * nc + nb);
+            sum += (weight * (x - n * rate)).powi(2);
+            whole += weight * weight * share;
+            left += weight * weight * share * (1.0 - share);
+        }
+    }
+    if left > 0.0 { sum * whole / left } else { sum }
+}

@@ -1,0 +1,299 @@
+//! Latency from a histogram: the count test of `counts.rs` on "slower than a threshold", at the bucket edges next
+//! to the baseline's p50, p90 and p99.
+//!
+//! A tolerated stretch of latencies becomes a tolerated ratio of survival probabilities by the baseline's own
+//! histogram (`survival.rs`), from its past alone, so that what is tolerated never depends on what is judged.
+//! Where buckets are too coarse to see a stretch of the margin's size, only a quantile that crosses an edge is
+//! called worse.
+
+use std::sync::Arc;
+
+use ndarray::{Array2, Axis, Slice};
+
+use crate::plan::{Arm, Margins, Metric};
+
+use super::counts::{CountParams, CountProcess, Counts, Tolerance};
+use super::epochs::Epochs;
+use super::evidence::radius;
+use super::forecast::{Forecast, forecast};
+use super::proportion::Totals;
+use super::row::{Levels, Row};
+use super::survival::Survival;
+use super::{CONFIDENCE_ALPHA, Frame, PASS_BOUNDARY, words};
+
+const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
+/// Requests of the baseline that must lie beyond a quantile before its threshold is chosen.
+const HISTORY_BEYOND_MIN: f64 = 5.0;
+const HISTORY_MIN: f64 = 50.0;
+/// Prior standard deviations of log latency: of an instance, and of the slow noise of an arm.
+const LUCK_SD: f64 = 0.015;
+const LUCK_SD_MIN: f64 = 0.01;
+const ARM_NOISE_SD: f64 = 0.02;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Latency {
+    name: String,
+    margins: Margins,
+    /// Upper bounds in seconds, ascending, without `+Inf`; empty until the first histogram is seen.
+    edges: Arc<[f64]>,
+    /// The baseline's counts before the present interval.
+    history: Vec<f64>,
+    /// What is shown: baseline, canary.
+    shown: [Vec<f64>; 2],
+    quantiles: [Quantile; QUANTILES.len()],
+    /// Said once, when buckets have changed under the judge.
+    reset: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Quantile {
+    /// Too little history.
+    Pending,
+    /// Beyond the last edge, or the same edge as another quantile.
+    Unavailable,
+    Judged(Box<Threshold>),
+}
+
+#[derive(Debug, Clone)]
+struct Threshold {
+    edge: usize,
+    tolerance: Stretch,
+    worse: Epochs<CountProcess>,
+    no_worse: CountProcess,
+    totals: Totals,
+}
+
+/// What a tolerated stretch is in terms of survival at the edge.
+#[derive(Debug, Clone, Copy)]
+enum Stretch {
+    /// Buckets are fine enough: ratios for "worse" and for "no worse", and the slope of log survival against log
+    /// latency.
+    Ratio { worse: f64, no_worse: f64, slope: f64 },
+    /// Coarse buckets: this much more of the canary's requests beyond the edge carries its quantile over it.
+    Crossing(f64),
+}
+
+impl Latency {
+    pub(crate) fn new(metric: &Metric) -> Self {
+        Self {
+            name: metric.name.clone(),
+            margins: metric.margins,
+            edges: Arc::new([]),
+            history: Vec::new(),
+            shown: [Vec::new(), Vec::new()],
+            quantiles: [const { Quantile::Pending }; QUANTILES.len()],
+            reset: false,
+        }
+    }
+
+    pub(crate) fn observe(&mut self, arms: &[Arm], edges: &Arc<[f64]>, counts: &Array2<f64>) {
+        self.follow_edges(edges);
+        self.show(arms, counts);
+        self.remember(arms, counts);
+    }
+
+    pub(crate) fn begin(&mut self) {
+        self.shown = [vec![0.0; self.history.len()], vec![0.0; self.history.len()]];
+    }
+
+    pub(crate) fn step(&mut self, arms: &[Arm], edges: &Arc<[f64]>, counts: &Array2<f64>) {
+        self.follow_edges(edges);
+        self.choose_thresholds();
+        let survival = Survival::new(&self.edges, &self.history);
+        let requests = counts.sum_axis(Axis(1)).to_vec();
+        for q in &mut self.quantiles {
+            if let Quantile::Judged(t) = q {
+                let slower = counts.slice_axis(Axis(1), Slice::from(t.edge + 1..)).sum_axis(Axis(1)).to_vec();
+                let counts = Counts { trials: requests.clone(), events: slower };
+                t.step(arms, &counts, &survival, self.margins);
+            }
+        }
+        self.show(arms, counts);
+        self.remember(arms, counts);
+    }
+
+    /// Buckets that changed cannot be compared with those before: everything begins anew.
+    fn follow_edges(&mut self, edges: &Arc<[f64]>) {
+        if *self.edges == **edges {
+            return;
+        }
+        self.reset = !self.edges.is_empty();
+        self.edges = Arc::clone(edges);
+        self.history = vec![0.0; edges.len() + 1];
+        self.begin();
+        self.quantiles = [const { Quantile::Pending }; QUANTILES.len()];
+    }
+
+    fn choose_thresholds(&mut self) {
+        let seen: f64 = self.history.iter().sum();
+        let survival = Survival::new(&self.edges, &self.history);
+        for (i, quantile) in QUANTILES.into_iter().enumerate() {
+            let beyond = seen * (1.0 - quantile);
+            if !matches!(self.quantiles[i], Quantile::Pending)
+                || seen < HISTORY_MIN
+                || beyond < HISTORY_BEYOND_MIN
+            {
+                continue;
+            }
+            let taken =
+                |edge| self.quantiles.iter().any(|q| matches!(q, Quantile::Judged(t) if t.edge == edge));
+            self.quantiles[i] = match Threshold::choose(quantile, &survival, self.margins) {
+                Some(t) if !taken(t.edge) => Quantile::Judged(Box::new(t)),
+                _ => Quantile::Unavailable,
+            };
+        }
+    }
+
+    fn show(&mut self, arms: &[Arm], counts: &Array2<f64>) {
+        for (arm, shown) in [Arm::Baseline, Arm::Canary].into_iter().zip(&mut self.shown) {
+            add_arm(shown, arms, arm, counts);
+        }
+    }
+
+    fn remember(&mut self, arms: &[Arm], counts: &Array2<f64>) {
+        add_arm(&mut self.history, arms, Arm::Baseline, counts);
+    }
+
+    pub(crate) fn rows(&self, frame: &Frame<'_>) -> Vec<Row> {
+        let share = 1.0 / QUANTILES.len() as f64;
+        let rows = QUANTILES.iter().zip(&self.quantiles).filter_map(|(quantile, state)| {
+            let threshold = match state {
+                Quantile::Unavailable => return None,
+                Quantile::Pending => None,
+                Quantile::Judged(t) => Some(&**t),
+            };
+            let percentile = format!("p{:.0}", quantile * 100.0);
+            let levels = self.levels(*quantile, threshold, frame);
+            let reset = if self.reset { ", counted anew since its buckets changed" } else { "" };
+            let text = format!(
+                "{} {percentile} {} against {} of the baseline ({} and {}{reset})",
+                self.name.replace('_', " "),
+                words::seconds(levels.canary),
+                words::seconds(levels.baseline),
+                words::count(levels.canary_n),
+                words::counted(levels.baseline_n, "request"),
+            );
+            Some(Row {
+                name: format!("{}_{percentile}", self.name),
+                share,
+                worse: threshold.map_or(0.0, |t| t.worse.log_mix(CountProcess::log_e)),
+                no_worse: threshold.map_or(0.0, |t| t.no_worse.log_e()),
+                forecast: threshold.map_or_else(|| self.until_chosen(*quantile), Threshold::forecast),
+                levels,
+                text,
+                worse_in: None,
+                set_aside: None,
+            })
+        });
+        rows.collect()
+    }
+
+    /// Requests still missing before the threshold can be chosen, as a factor of those so far.
+    fn until_chosen(&self, quantile: f64) -> Forecast {
+        let needed = HISTORY_MIN.max(HISTORY_BEYOND_MIN / (1.0 - quantile));
+        let seen: f64 = self.history.iter().sum();
+        if seen > 0.0 { Forecast::Factor((needed / seen).max(1.0)) } else { Forecast::Unknown }
+    }
+
+    fn levels(&self, quantile: f64, threshold: Option<&Threshold>, frame: &Frame<'_>) -> Levels {
+        let at = |counts: &[f64]| Survival::new(&self.edges, counts).quantile(quantile);
+        let [baseline, canary] = [at(&self.shown[0]), at(&self.shown[1])];
+        let shown = Levels {
+            baseline,
+            canary,
+            estimate: canary / baseline - 1.0,
+            baseline_n: self.shown[0].iter().sum(),
+            canary_n: self.shown[1].iter().sum(),
+            ..Levels::NONE
+        };
+        match threshold {
+            Some(Threshold { tolerance: Stretch::Ratio { slope, .. }, totals, worse, .. })
+                if frame.judged && totals.log_ratio().is_some() =>
+            {
+                let r = radius(totals.variance(worse.first()), CONFIDENCE_ALPHA) / slope;
+                shown.with_log_ratio((canary / baseline).ln(), r)
+            }
+            _ => shown,
+        }
+    }
+}
+
+impl Threshold {
+    fn choose(quantile: f64, survival: &Survival<'_>, margins: Margins) -> Option<Self> {
+        let (edge, tolerance) = match survival.edge_near(quantile) {
+            Some(edge) => (edge, Stretch::at(edge, survival, margins)),
+            None => (survival.edge_beyond(quantile)?, Stretch::Crossing(1.0 - quantile)),
+        };
+        Some(Self {
+            edge,
+            tolerance,
+            worse: Epochs::new(),
+            no_worse: CountProcess::new(tolerance.params(false)),
+            totals: Totals::default(),
+        })
+    }
+
+    fn step(&mut self, arms: &[Arm], counts: &Counts, survival: &Survival<'_>, margins: Margins) {
+        if matches!(self.tolerance, Stretch::Ratio { .. }) {
+            self.tolerance = Stretch::at(self.edge, survival, margins);
+        }
+        let params = self.tolerance.params(true);
+        self.worse.advance(
+            || CountProcess::new(params),
+            |p| {
+                p.retune(params);
+                p.update(arms, counts);
+            },
+        );
+        self.no_worse.retune(self.tolerance.params(false));
+        self.no_worse.update(arms, counts);
+        self.totals.add(arms, counts);
+    }
+
+    fn forecast(&self) -> Forecast {
+        let Some(effect) = self.no_worse.effect() else { return Forecast::Unknown };
+        let inside = match self.tolerance {
+            Stretch::Ratio { no_worse, .. } => no_worse.ln(),
+            Stretch::Crossing(_) => 1.0,
+        };
+        forecast(inside, &effect, PASS_BOUNDARY)
+    }
+}
+
+impl Stretch {
+    fn at(edge: usize, survival: &Survival<'_>, margins: Margins) -> Self {
+        let ratio = |stretch: f64| survival.ratio(edge, stretch);
+        let (worse, no_worse) = (ratio(margins.worse.relative), ratio(margins.no_worse.relative));
+        Self::Ratio { worse, no_worse, slope: ratio(SLOPE_STRETCH).ln() / SLOPE_STRETCH.ln_1p() }
+    }
+
+    fn params(self, worse: bool) -> CountParams {
+        let sign = if worse { 1.0 } else { -1.0 };
+        match self {
+            Self::Ratio { worse: w, no_worse, slope } => CountParams {
+                tolerance: Tolerance::Ratio(if worse { w } else { no_worse }),
+                sign,
+                luck_sd: (LUCK_SD * slope).max(LUCK_SD_MIN),
+                arm_noise_sd: ARM_NOISE_SD * slope,
+            },
+            Self::Crossing(share) => CountParams {
+                tolerance: Tolerance::Difference(share),
+                sign,
+                luck_sd: LUCK_SD,
+                arm_noise_sd: ARM_NOISE_SD,
+            },
+        }
+    }
+}
+
+/// The stretch over which the slope of the survival is taken.
+const SLOPE_STRETCH: f64 = 0.05;
+
+fn add_arm(to: &mut Vec<f64>, arms: &[Arm], arm: Arm, counts: &Array2<f64>) {
+    to.resize(counts.ncols(), 0.0);
+    for (a, row) in arms.iter().zip(counts.rows()) {
+        if *a == arm {
+            to.iter_mut().zip(row).for_each(|(t, c)| *t += c);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! `Level`: is the canary's level of a resource higher? One mean log value an instance.
+//!
+//! CPU is the ratio of totals, seconds over requests, so that unequal load cancels and the interval of a missed
+//! scrape is counted once on both sides. Part of a process's cost does not come with requests, so at unequal
+//! load cost per request flatters the busier arm and cost alone the idler one: the truth lies between, and the
+//! evidence is taken at the end that speaks against it.
+
+use crate::plan::Arm;
+
+use super::clusters::Clusters;
+use super::evidence::EFFECTS;
+
+/// Values an instance must have shown.
+const VALUES_MIN: f64 = 4.0;
+/// Intervals before which there is no evidence for anything.
+const INTERVALS_MIN: u64 = 8;
+/// Requests that every instance must have served before cost is taken per request.
+const REQUESTS_MIN: f64 = 200.0;
+/// Less CPU than this is a few ticks of the clock.
+const CPU_SECONDS_MIN: f64 = 0.05;
+/// The prior variance is this much more while few intervals have been seen.
+const YOUNG_VARIANCE: f64 = 4.0;
+const YOUNG_INTERVALS: f64 = 20.0;
+
+/// What one instance shows in one interval.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Use {
+    /// Cores, or bytes.
+    pub(crate) value: f64,
+    /// Time that the value and the requests cover.
+    pub(crate) seconds: f64,
+    /// `None` where requests are not known.
+    pub(crate) requests: Option<f64>,
+}
+
+impl Use {
+    /// Two instances that share a slot: the mean instance.
+    pub(crate) fn merged(self, other: &Self) -> Self {
+        Self {
+            value: (self.value + other.value) / 2.0,
+            seconds: self.seconds.max(other.seconds),
+            requests: self.requests.zip(other.requests).map(|(a, b)| (a + b) / 2.0),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mean {
+    /// Of log values, each the same weight: memory.
+    Logs,
+    /// Log of the total over the time covered: CPU.
+    Totals,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Level {
+    mean: Mean,
+    prior_sd: f64,
+    intervals: u64,
+    slots: Vec<Slot>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot {
+    values: f64,
+    logs: f64,
+    total: f64,
+    seconds: f64,
+    requests: f64,
+}
+
+/// The level of the arms, ready to be asked.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Standing {
+    /// Log values: per request where `per_request`.
+    pub(crate) clusters: Clusters,
+    pub(crate) per_request: bool,
+    /// Log of how many times the canary's load an instance is the baseline's; `NaN` where requests are not known.
+    pub(crate) load: f64,
+    /// The least and the greatest difference that the loads leave open.
+    pub(crate) least: f64,
+    pub(crate) greatest: f64,
+    /// Of the difference, and the same once the prior for few intervals has faded.
+    pub(crate) variance: f64,
+    pub(crate) settled_variance: f64,
+    intervals: u64,
+}
+
+impl Level {
+    pub(crate) fn new(mean: Mean, prior_sd: f64) -> Self {
+        Self { mean, prior_sd, intervals: 0, slots: Vec::new() }
+    }
+
+    pub(crate) fn update(&mut self, arms: &[Arm], uses: &[Option<Use>]) {
+        self.intervals += 1;
+        self.slots.resize(arms.len(), Slot::default());
+        for (slot, u) in self.slots.iter_mut().zip(uses) {
+            if let Some(u) = u {
+                slot.values += 1.0;
+                slot.total += u.value * u.seconds;
+                slot.seconds += u.seconds;
+                slot.requests += u.requests.unwrap_or(0.0);
+                if u.value > 0.0 {
+                    slot.logs += u.value.ln();
+                }
+            }
+        }
+    }
+
+    fn log_value(&self, s: &Slot) -> Option<f64> {
+        if s.values < VALUES_MIN {
+            return None;
+        }
+        match self.mean {
+            Mean::Logs => Some(s.logs / s.values),
+            Mean::Totals => (s.total >= CPU_SECONDS_MIN).then(|| (s.total / s.seconds).ln()),
+        }
+    }
+
+    pub(crate) fn standing(&self, arms: &[Arm]) -> Standing {
+        let logs: Vec<Option<f64>> = self.slots.iter().map(|s| self.log_value(s)).collect();
+        let counted = || self.slots.iter().zip(&logs).filter(|(_, l)| l.is_some()).map(|(s, _)| s);
+        let served_least = counted().map(|s| s.requests).fold(f64::INFINITY, f64::min);
+        let per_request =
+            self.mean == Mean::Totals && served_least.is_finite() && served_least >= REQUESTS_MIN;
+        let load = self.load(arms, &logs);
+        let clusters = Clusters::of(arms, |i| {
+            let (slot, log) = (self.slots.get(i)?, (*logs.get(i)?)?);
+            Some(if per_request { log - (slot.requests / slot.seconds).ln() } else { log })
+        });
+        let d = clusters.difference();
+        let other = match (load.is_nan(), per_request) {
+            (true, _) => d,
+            (false, true) => d - load,
+            (false, false) => d + load,
+        };
+        let pooled = |young: f64| {
+            clusters.pooled(clusters.variance, clusters.degrees(), self.prior_sd.powi(2) * young)
+        };
+        Standing {
+            clusters,
+            per_request,
+            load,
+            least: d.min(other),
+            greatest: d.max(other),
+            variance: pooled(young(self.intervals as f64)),
+            settled_variance: pooled(1.0),
+            intervals: self.intervals,
+        }
+    }
+
+    fn load(&self, arms: &[Arm], logs: &[Option<f64>]) -> f64 {
+        let load = |arm| {
+            let of = arms.iter().zip(&self.slots).zip(logs).filter(|((a, _), l)| **a == arm && l.is_some());
+            of.fold((0.0, 0.0), |(n, s), ((_, slot), _)| (n + slot.requests, s + slot.seconds))
+        };
+        let ((nb, sb), (nc, sc)) = (load(Arm::Baseline), load(Arm::Canary));
+        if self.mean == Mean::Totals && nb + nc > 0.0 { (nb / sb / (nc / sc)).ln() } else { f64::NAN }
+    }
+}
+
+/// Factor of the prior's variance while few intervals have been seen.
+fn young(intervals: f64) -> f64 {
+    1.0 + YOUNG_VARIANCE * (YOUNG_INTERVALS / intervals.max(1.0)).min(1.0)
+}
+
+impl Standing {
+    pub(crate) fn worse(&self, margin: f64) -> f64 {
+        self.ripe(self.clusters.log_e(self.least - margin, self.variance, EFFECTS))
+    }
+
+    pub(crate) fn no_worse(&self, margin: f64) -> f64 {
+        self.ripe(self.clusters.log_e(margin - self.greatest, self.variance, EFFECTS))
+    }
+
+    /// The variance when `factor` times as many intervals have been seen.
+    pub(crate) fn variance_after(&self, factor: f64) -> f64 {
+        let t = self.intervals as f64;
+        let slope = (self.variance - self.settled_variance) / (young(t) - 1.0);
+        self.settled_variance + slope * (young(t * factor) - 1.0)
+    }
+
+    fn ripe(&self, log_e: f64) -> f64 {
+        if self.intervals <= INTERVALS_MIN { log_e.min(0.0) } else { log_e }
+    }
+}
