@@ -3,6 +3,7 @@
 //! Hop 5 of the pipeline. Pure and without a clock: every function is given the values and `now`.
 
 pub mod config;
+pub mod threshold;
 
 mod analysis;
 mod contract;
