@@ -1,0 +1,190 @@
+//! Dynamic thresholds of the file, evaluated at every tick that is due, and what they make of alerts.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use davy_alerting::alert::{Alert, fingerprint};
+use davy_alerting::book::AlertBook;
+use davy_api::wire;
+use davy_detector::config::{Direction, ThresholdSpec};
+use davy_detector::threshold::{Change, ThresholdSet};
+use davy_detector::{Metric, Plan, Reading, selector};
+use davy_model::{Labels, Timestamp};
+use davy_query::Expr;
+use davy_store::Snapshot;
+use tracing::error;
+
+use crate::config::Config;
+
+/// Rates of key series are taken over at least this long.
+const RATE_WINDOW_MIN: Duration = Duration::from_secs(60);
+/// Key series are watched without being asked for: wide enough to be quiet.
+const KEY_SENSITIVITY: f64 = 6.0;
+const KEY_EFFECT_MIN: f64 = 0.25;
+const KEY_HOLD: Duration = Duration::from_secs(120);
+const SEVERITY: &str = "severity";
+const ALERTNAME: &str = "alertname";
+const NAME: &str = "DynamicThreshold";
+
+pub(super) struct Thresholds {
+    interval: Duration,
+    due: Timestamp,
+    /// By the entry's name.
+    named: BTreeMap<String, ThresholdSet>,
+    /// Key series of judged services, by name; shown, never alerted on.
+    key: BTreeMap<String, ThresholdSet>,
+}
+
+impl Thresholds {
+    pub(super) fn new(config: &Config) -> Self {
+        let sets = config.thresholds.iter().map(|t| (t.name.clone(), ThresholdSet::new(t.clone())));
+        Self {
+            interval: config.evaluation_interval,
+            due: Timestamp::MIN,
+            named: sets.collect(),
+            key: BTreeMap::new(),
+        }
+    }
+
+    /// Entries that did not change keep what they learned.
+    pub(super) fn reload(&mut self, config: &Config) {
+        let mut fresh = Self::new(config);
+        for (name, set) in &mut fresh.named {
+            if let Some(old) = self.named.remove(name)
+                && same(old.spec(), set.spec())
+            {
+                *set = old;
+            }
+        }
+        fresh.key = std::mem::take(&mut self.key);
+        *self = fresh;
+    }
+
+    /// Watches the key series of a judged service from now on.
+    pub(super) fn watch_service(&mut self, service: &str, plan: &Plan) {
+        for spec in key_series(service, plan, self.interval) {
+            self.key.entry(spec.name.clone()).or_insert_with(|| ThresholdSet::new(spec));
+        }
+    }
+
+    /// Raises and resolves alerts in the book; gives a sentence for each anomaly that began or ended.
+    pub(super) fn evaluate(
+        &mut self,
+        now: Timestamp,
+        snapshot: &Snapshot,
+        book: &mut AlertBook,
+    ) -> Vec<String> {
+        if now < self.due {
+            return Vec::new();
+        }
+        self.due = now + self.interval;
+        let mut said = Vec::new();
+        for set in self.named.values_mut().chain(self.key.values_mut()) {
+            let changes = match set.evaluate(snapshot, now) {
+                Ok(changes) => changes,
+                Err(error) => {
+                    error!(threshold = set.spec().name, %error, "a threshold cannot be evaluated");
+                    continue;
+                }
+            };
+            for change in changes {
+                said.push(tell(set.spec(), &change, now, book));
+            }
+        }
+        said
+    }
+
+    pub(super) fn watched(&self) -> Vec<wire::Watched> {
+        let sets = self.named.values().chain(self.key.values());
+        sets.flat_map(|set| {
+            set.watched().map(|w| wire::Watched {
+                threshold: set.spec().name.clone(),
+                series: w.labels.to_string(),
+                value: wire::finite(w.observation.value),
+                lower: wire::finite(w.observation.lower),
+                expected: wire::finite(w.observation.expected),
+                upper: wire::finite(w.observation.upper),
+                score: wire::finite(w.observation.score),
+                anomaly_since: w.observation.anomaly_since.map(wire::rfc3339),
+            })
+        })
+        .collect()
+    }
+}
+
+fn same(a: &ThresholdSpec, b: &ThresholdSpec) -> bool {
+    // An expression has no equality of its own; its text says it all.
+    format!("{a:?}") == format!("{b:?}")
+}
+
+fn tell(spec: &ThresholdSpec, change: &Change, now: Timestamp, book: &mut AlertBook) -> String {
+    let o = change.observation;
+    let band = format!("{:.4} to {:.4}", o.lower, o.upper);
+    if spec.alert {
+        let labels = alert_labels(spec, &change.labels);
+        if change.began {
+            let summary = format!("{} is {:.4}, outside its band of {band}", change.labels, o.value);
+            let mut annotations = spec.annotations.clone();
+            annotations.entry("summary".to_owned()).or_insert(summary);
+            book.raise(Alert::new(labels, annotations, o.anomaly_since.unwrap_or(now)), now);
+        } else {
+            book.resolve(&fingerprint(&labels), now);
+        }
+    }
+    if change.began {
+        format!("threshold {}: {} is {:.4}, outside {band}", spec.name, change.labels, o.value)
+    } else {
+        format!("threshold {}: {} is back within {band}", spec.name, change.labels)
+    }
+}
+
+/// The series' labels, then the entry's own, then what every alert of a threshold has.
+fn alert_labels(spec: &ThresholdSpec, series: &Labels) -> Labels {
+    let mut labels = series.without(&[davy_model::name::METRIC]).builder();
+    labels.set(SEVERITY, "warning");
+    for (name, value) in &spec.labels {
+        labels.set(name, value);
+    }
+    labels.set(ALERTNAME, NAME);
+    labels.set("threshold", &spec.name);
+    labels.build()
+}
+
+/// What is watched of a judged service without being asked for: request rate, failures, CPU, memory.
+fn key_series(service: &str, plan: &Plan, interval: Duration) -> Vec<ThresholdSpec> {
+    let window = RATE_WINDOW_MIN.max(interval * 4).as_secs();
+    let rate = |s: String| format!("sum(rate({s}[{window}s]))");
+    let mut queries: Vec<(String, String)> = Vec::new();
+    if let Some(requests) = &plan.requests {
+        queries.push(("requests".to_owned(), rate(selector(requests))));
+    }
+    queries.extend(plan.metrics.iter().filter_map(|m| Some((m.name.clone(), key_query(m, &rate)?))));
+    let spec = |(metric, query): (String, String)| {
+        // What a selector and these functions make is always an expression; one that is not is not watched.
+        let query = Expr::parse(&query).ok()?;
+        Some(ThresholdSpec {
+            name: format!("{service}/{metric}"),
+            query,
+            sensitivity: KEY_SENSITIVITY,
+            direction: Direction::Either,
+            hold: KEY_HOLD,
+            effect_min: KEY_EFFECT_MIN,
+            season: None,
+            alert: false,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+        })
+    };
+    queries.into_iter().filter_map(spec).collect()
+}
+
+fn key_query(metric: &Metric, rate: &impl Fn(String) -> String) -> Option<String> {
+    match &metric.reading {
+        Reading::Proportion { events, trials } => {
+            Some(format!("{} / {}", rate(selector(events)), rate(selector(trials))))
+        }
+        Reading::CpuSeconds { series } => Some(rate(selector(series))),
+        Reading::Value { series } => Some(format!("sum({})", selector(series))),
+        Reading::Buckets { .. } | Reading::Query(_) | Reading::Given => None,
+    }
+}
