@@ -11,8 +11,12 @@ mod interval;
 mod judge;
 mod plan;
 mod verdict;
+mod versions;
 
 pub use analysis::AnalysisRun;
 pub use interval::{InstanceInterval, Interval, Measurement};
-pub use plan::{Arm, Margins, Metric, Plan, Reading};
+pub use plan::{Arm, Margins, Metric, Plan, Reading, selector};
 pub use verdict::{Contract, MetricClass, MetricVerdict, Needed, Outcome, Verdict};
+pub use versions::{
+    Arms, LiveVersion, NotARelease, PUSHED, live_versions, pick_arms, service_of, version_of,
+};

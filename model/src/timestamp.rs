@@ -21,8 +21,7 @@ impl Timestamp {
     pub fn from_secs_f64(secs: f64) -> Option<Self> {
         let millis = (secs * 1e3).round();
         // 2^63 as f64 is exact; the comparison also refuses NaN.
-        (millis >= -9.223_372_036_854_776e18 && millis < 9.223_372_036_854_776e18)
-            .then_some(Self(millis as i64))
+        (-9.223_372_036_854_776e18..9.223_372_036_854_776e18).contains(&millis).then_some(Self(millis as i64))
     }
 
     pub const fn from_nanos(nanos: u64) -> Self {
