@@ -114,7 +114,7 @@ fn labels(target: usize, n: usize) -> Labels {
         ("job", "bench"),
         ("instance", &format!("10.0.0.{target}:9100")),
         ("service", &format!("service-{}", target / 2)),
-        ("version", if target % 2 == 0 { "1.0" } else { "1.1" }),
+        ("version", if target.is_multiple_of(2) { "1.0" } else { "1.1" }),
         ("path", &format!("/api/{}", n % 7)),
     ])
 }
