@@ -61,8 +61,8 @@ impl Appender {
 
     /// Says what a metric family is; last one wins.
     pub fn metadata(&mut self, metric: &str, metadata: &Metadata) {
-        let known = self.inner().head().view.metadata.get(metric) == Some(metadata);
-        if !known {
+        let wanted = self.inner().head().wants_metadata(metric, metadata);
+        if wanted {
             self.batch.metadata.push((metric.into(), metadata.clone()));
         }
     }

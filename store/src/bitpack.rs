@@ -45,24 +45,33 @@ pub(crate) fn read(r: &mut Reader, n: usize) -> Result<Vec<i64>, Corrupt> {
         }
         let bytes = r.bytes((len * width as usize).div_ceil(8))?;
         let mask = u64::MAX.checked_shr(64 - width).unwrap_or(0);
-        for i in 0..len {
-            let bit = i * width as usize;
-            let v = window(bytes, bit / 8) >> (bit % 8);
-            out.push(min.wrapping_add((v as u64 & mask) as i64));
+        let value = |v: u64| min.wrapping_add((v & mask) as i64);
+        match width {
+            0 => out.resize(out.len() + len, min),
+            // With the bits before it, such a value lies within eight bytes.
+            1..=57 => out.extend((0..len).map(|i| {
+                let bit = i * width as usize;
+                value(window(bytes, bit / 8) >> (bit % 8))
+            })),
+            _ => out.extend((0..len).map(|i| {
+                let bit = i * width as usize;
+                let (low, high) = (window(bytes, bit / 8), window(bytes, bit / 8 + 8));
+                value(((u128::from(high) << 64 | u128::from(low)) >> (bit % 8)) as u64)
+            })),
         }
     }
     Ok(out)
 }
 
-/// Sixteen bytes from `at` on, or as many as there are.
-fn window(bytes: &[u8], at: usize) -> u128 {
-    if let Some(w) = bytes.get(at..).and_then(|b| b.first_chunk::<16>()) {
-        return u128::from_le_bytes(*w);
+/// Eight bytes from `at` on, or as many as there are.
+fn window(bytes: &[u8], at: usize) -> u64 {
+    if let Some(w) = bytes.get(at..).and_then(|b| b.first_chunk()) {
+        return u64::from_le_bytes(*w);
     }
-    let mut w = [0; 16];
+    let mut w = [0; 8];
     let rest = bytes.get(at..).unwrap_or(&[]);
     w[..rest.len()].copy_from_slice(rest);
-    u128::from_le_bytes(w)
+    u64::from_le_bytes(w)
 }
 
 fn width(block: &[i64]) -> u32 {

@@ -150,10 +150,11 @@ impl Group {
         }
         for row in self.rows_between(from, to) {
             let timestamp = Timestamp::from_millis(row.time);
-            for slot in slots(wanted & row.mask()) {
-                let value = row.get(slot).expect("the slot is in the row's mask");
-                out[usize::from(slot)].push(Sample { timestamp, value });
-            }
+            row.each(|slot, value| {
+                if wanted & bit(slot) != 0 {
+                    out[usize::from(slot)].push(Sample { timestamp, value });
+                }
+            });
         }
         if !chunks.is_empty() {
             slots(wanted).for_each(|slot| sort(&mut out[usize::from(slot)]));

@@ -195,10 +195,15 @@ impl Head {
     }
 
     pub(crate) fn set_metadata(&mut self, metric: Arc<str>, metadata: Metadata) {
-        let all = Arc::make_mut(&mut self.view.metadata);
-        if all.len() < METADATA_MAX || all.contains_key(&metric) {
-            all.insert(metric, metadata);
+        if self.wants_metadata(&metric, &metadata) {
+            Arc::make_mut(&mut self.view.metadata).insert(metric, metadata);
         }
+    }
+
+    /// Whether this is news, and there is room for it.
+    pub(crate) fn wants_metadata(&self, metric: &str, metadata: &Metadata) -> bool {
+        let all = &self.view.metadata;
+        all.get(metric).map_or(all.len() < METADATA_MAX, |known| known != metadata)
     }
 
     /// Number for the log record of a batch's spans.

@@ -12,7 +12,7 @@ pub struct Options {
     pub retention: Duration,
     /// The oldest partitions are deleted while the telemetry is larger than this; `None` is no such bound.
     pub retention_bytes_max: Option<u64>,
-    /// Span of one sealed chunk; the head holds between a half more and a half less than two of them.
+    /// Span of one sealed chunk, sealed half of it after its end: samples must not come later than that.
     pub head_range: Duration,
     /// Span of one partition file; a multiple of `head_range`.
     pub partition_range: Duration,

@@ -12,6 +12,8 @@ use crate::log::{Log, Trim, Write};
 
 /// Samples and spans that may wait in memory for a disk that does not take them.
 const BACKLOG_MAX: usize = 8_000_000;
+/// The writer does not wait for the commit interval once so many wait for it.
+const BACKLOG_URGENT: usize = 1_000_000;
 
 #[derive(Default)]
 pub(crate) struct Queue {
@@ -25,6 +27,9 @@ struct State {
     group: Vec<Arc<Batch>>,
     sync: Vec<Waiting<Batch>>,
     jobs: Vec<Waiting<Job>>,
+    /// Samples and spans in `group`.
+    fresh: usize,
+    /// Those in the queue and those whose transaction has not succeeded yet.
     backlog: usize,
     stop: bool,
 }
@@ -37,6 +42,13 @@ pub(crate) enum Job {
     RewriteCatalogue,
     #[cfg(test)]
     LimitPages(u32),
+}
+
+impl State {
+    /// Whether nobody waits for a transaction just now.
+    fn is_calm(&self) -> bool {
+        self.sync.is_empty() && self.jobs.is_empty() && self.fresh < BACKLOG_URGENT && !self.stop
+    }
 }
 
 struct Waiting<T> {
@@ -73,6 +85,10 @@ impl Queue {
     pub(crate) fn push_group(&self, batch: &Arc<Batch>) -> Result<(), Error> {
         let mut state = self.admit(batch)?;
         state.group.push(batch.clone());
+        state.fresh += weight(batch);
+        if state.fresh >= BACKLOG_URGENT {
+            self.changed.notify_one();
+        }
         Ok(())
     }
 
@@ -170,12 +186,13 @@ impl Writer {
             self.check_disk();
             let mut state = self.queue.lock();
             if !state.stop {
-                let idle = |s: &mut State| s.sync.is_empty() && s.jobs.is_empty() && !s.stop;
+                let idle = |s: &mut State| s.is_calm();
                 let waited = self.queue.changed.wait_timeout_while(state, self.commit_interval, idle);
                 state = waited.expect("no holder of this lock panics").0;
             }
             let stop = state.stop;
             self.pending.append(&mut state.group);
+            state.fresh = 0;
             let (sync, jobs) = (std::mem::take(&mut state.sync), std::mem::take(&mut state.jobs));
             drop(state);
             let result = self.commit(&sync);
