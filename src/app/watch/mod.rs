@@ -15,7 +15,7 @@ use std::time::Duration;
 use davy_alerting::book::AlertBook;
 use davy_alerting::config::Route;
 use davy_alerting::dispatch::Dispatcher;
-use davy_alerting::release::{CallOutcome, Command, Event, OperatorAct, RollbackRequest};
+use davy_alerting::release::{CallOutcome, Command, Event, OperatorAct, RollbackRequest, RollbackState};
 use davy_api::{Event as Happening, OperationError, OperationKind, wire};
 use davy_collector::scrape::TargetStatus;
 use davy_model::Timestamp;
@@ -107,8 +107,9 @@ impl Watch {
             }
             Ok(None) => {
                 let actions = self.control.actions(record.generation)?;
+                let rolled_back = actions.iter().any(|a| a.state == RollbackState::Verified.as_str());
                 self.end(view::ended(record, &actions));
-                self.versions.remember_rollback(record);
+                self.versions.remember(record, rolled_back);
             }
             Err(error) => {
                 error!(release = record.id, %error, "release cannot be read back: it is only reported");
@@ -157,33 +158,33 @@ impl Watch {
         self.unwritten.versions.extend(seen.records);
         self.unjudged = seen.unjudged;
         for found in seen.releases {
-            let running = self.running.values().find(|r| r.service() == found.arms.service);
-            if running.is_some_and(|r| r.compares(&found.arms)) {
+            let same_service = |r: &&Running| r.arms().service == found.arms.service;
+            let known = self.running.values().filter(same_service);
+            if known.clone().any(|r| *r.arms() == found.arms) {
                 continue;
             }
-            let superseded = running.map(Running::generation);
-            let created = Running::create(&self.control, &self.config, &found, snapshot, now);
-            let (running, commands) = match created {
-                Ok(created) => created,
+            let superseded: Vec<i64> = known.map(Running::generation).collect();
+            let running = match Running::create(&self.control, &self.config, &found, now) {
+                Ok(running) => running,
                 Err(error) => {
-                    error!(service = found.arms.service, %error, "a release cannot be written down, so it is not judged yet");
+                    let service = &found.arms.service;
+                    error!(service, %error, "a release cannot be written down, so it is not judged yet");
                     continue;
                 }
             };
-            self.say(now, running.greeting());
-            if let Some(old) = superseded {
-                self.hear(now, old, &Event::Superseded { by: found.arms.canary.clone() });
+            for old in superseded {
+                self.hear(now, old, Event::Superseded { by: found.arms.canary.clone() });
             }
-            let generation = running.generation();
-            self.running.insert(generation, running);
-            self.carry_out(now, generation, &commands);
+            self.say(now, format!("{}: {}", running.headline(), found.reason));
+            self.running.insert(running.generation(), running);
         }
     }
 
     /// Judges the intervals that ended and looks at the live versions.
     fn step(&mut self, now: Timestamp, generation: i64, snapshot: &Snapshot, blind: bool) -> Vec<RollbackRequest> {
         let Some(running) = self.running.get_mut(&generation) else { return Vec::new() };
-        let stepped = running.step(now, snapshot, blind, &self.versions);
+        let stepped = running.step(now, snapshot, blind);
+        self.thresholds.watch_service(&running.arms().service, running.plan());
         self.unwritten.verdicts.extend(stepped.verdicts);
         let calls = self.carry_out(now, generation, &stepped.commands);
         self.retire(generation);
@@ -191,9 +192,9 @@ impl Watch {
     }
 
     /// One event for one release.
-    fn hear(&mut self, now: Timestamp, generation: i64, event: &Event<'_>) -> Vec<RollbackRequest> {
+    fn hear(&mut self, now: Timestamp, generation: i64, event: Event<'_>) -> Vec<RollbackRequest> {
         let Some(running) = self.running.get_mut(&generation) else { return Vec::new() };
-        let commands = running.hear(now, event.clone());
+        let commands = running.hear(now, event);
         let calls = self.carry_out(now, generation, &commands);
         self.retire(generation);
         calls
@@ -202,9 +203,6 @@ impl Watch {
     /// Puts what a machine asked for where it belongs; calls come back.
     fn carry_out(&mut self, now: Timestamp, generation: i64, commands: &[Command]) -> Vec<RollbackRequest> {
         let Some(running) = self.running.get(&generation) else { return Vec::new() };
-        if commands.is_empty() && !running.is_changed() {
-            return Vec::new();
-        }
         let batch = running.batch(commands);
         let headline = running.headline();
         merge(&mut self.unwritten, batch);
@@ -224,7 +222,8 @@ impl Watch {
     fn retire(&mut self, generation: i64) {
         let Some(running) = self.running.get(&generation).filter(|r| r.is_over()) else { return };
         let ended = running.view(&[]);
-        self.versions.remember_rollback(&running.record());
+        let rolled_back = running.actions().iter().any(|a| a.state == RollbackState::Verified.as_str());
+        self.versions.remember(&running.record(), rolled_back);
         self.running.remove(&generation);
         self.end(ended);
     }
@@ -247,7 +246,7 @@ impl Watch {
         }
         for call in calls {
             let detail = "the intent could not be written down, so the call was not made".to_owned();
-            self.hear(now, call.expect.generation, &Event::Called(CallOutcome::NotSent { detail }));
+            self.hear(now, call.expect.generation, Event::Called(CallOutcome::NotSent { detail }));
         }
         Vec::new()
     }
@@ -277,7 +276,7 @@ impl Watch {
 
     /// The outcome of a call.
     pub fn called(&mut self, now: Timestamp, generation: i64, outcome: CallOutcome) -> Vec<RollbackRequest> {
-        let calls = self.hear(now, generation, &Event::Called(outcome));
+        let calls = self.hear(now, generation, Event::Called(outcome));
         self.settle(now, calls)
     }
 
@@ -300,7 +299,7 @@ impl Watch {
             OperationKind::Rollback => OperatorAct::Rollback,
             OperationKind::Promote => OperatorAct::Promote,
         };
-        let calls = self.hear(now, generation, &Event::Operator(act, actor, reason));
+        let calls = self.hear(now, generation, Event::Operator(act, actor, reason));
         let calls = self.settle(now, calls);
         if self.unwritten() > 0 {
             return Err(OperationError::NotRecorded("the control database cannot be written".into()));

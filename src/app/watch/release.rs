@@ -1,5 +1,6 @@
 //! `Running`: one release that is watched: its machine, what observes it, and what judges it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use davy_alerting::config::{OnFail, Policy};
@@ -8,7 +9,7 @@ use davy_alerting::release::{Command, Event, Liveness, Phase, ReleaseMachine, ve
 use davy_api::wire;
 use davy_collector::scrape::{Health, TargetStatus};
 use davy_detector::config::ReleaseSpec;
-use davy_detector::{AnalysisRun, Arm, Arms, Interval, Observer, Verdict};
+use davy_detector::{AnalysisRun, Arm, Arms, Interval, Observer, Plan, Verdict, plan_release};
 use davy_model::Timestamp;
 use davy_store::control::{ActionRecord, AuditRecord, Control, ControlBatch, ReleaseRecord};
 use davy_store::{Snapshot, SpanQuery, Store};
@@ -23,16 +24,28 @@ use crate::config::Config;
 const SETTLE_MAX: Duration = Duration::from_secs(2);
 /// Intervals judged in one tick at most: after a long sleep, or when a restart replays the past.
 const CATCH_UP_MAX: u32 = 4 * 60 * 24;
+/// A release's metrics are looked for again after each of its first intervals, then now and then: a series
+/// exists only once something has happened.
+const PLAN_EVERY_INTERVAL: u64 = 40;
+const PLAN_EVERY: u64 = 20;
+/// Series seen within this time before now are the release's.
+const PLAN_WINDOW: Duration = Duration::from_secs(300);
+/// Evidence from which on failed traces are looked for.
+const TRACES_EVIDENCE_MIN: f64 = 0.1;
 /// Failed traces are looked for this far back.
 const TRACES_AGE_MAX: Duration = Duration::from_secs(15 * 60);
 
 pub(super) struct Running {
     machine: ReleaseMachine,
+    spec: ReleaseSpec,
     arms: Arms,
-    interval: Duration,
+    plan: Plan,
     observer: Observer,
     run: AnalysisRun,
+    started_at: Timestamp,
     next_end: Timestamp,
+    /// Intervals stepped through, warm-up included.
+    stepped: u64,
     verdict: Option<Verdict>,
 }
 
@@ -83,17 +96,21 @@ impl Running {
             policy,
             now,
         );
-        Ok(Self::watch(machine, arms, &spec, now))
+        Ok(Self::watch(machine, arms, spec, now))
     }
 
-    fn watch(machine: ReleaseMachine, arms: Arms, spec: &ReleaseSpec, started_at: Timestamp) -> Self {
+    fn watch(machine: ReleaseMachine, arms: Arms, spec: ReleaseSpec, started_at: Timestamp) -> Self {
+        let plan = Plan::default();
         Self {
             machine,
-            observer: Observer::new(spec.clone(), arms.clone()),
-            run: AnalysisRun::new(spec.judge, started_at),
+            observer: Observer::new(plan.clone(), arms.clone()),
+            run: AnalysisRun::new(&spec.judge, &plan, started_at),
             arms,
-            interval: spec.judge.interval,
+            plan,
+            started_at,
             next_end: started_at + spec.judge.interval,
+            spec,
+            stepped: 0,
             verdict: None,
         }
     }
@@ -112,29 +129,60 @@ impl Running {
         let mut machine = ReleaseMachine::from_record(record, policy)?;
         let commands = machine.step(now, Event::Restarted);
         let arms = Arms::of(&spec, &record.service, &record.baseline, &record.canary);
-        let mut running = Self::watch(machine, arms, &spec, record.started_at);
-        running.replay(&store.snapshot(), now);
+        let mut running = Self::watch(machine, arms, spec, record.started_at);
+        let snapshot = store.snapshot();
+        running.replan(&snapshot, now);
+        running.replay(&snapshot, now);
         Ok(Some((running, commands)))
     }
 
-    /// Judges again what was judged before the restart; the machine hears nothing of it.
+    /// Looks for metrics that were not there before. With new ones the analysis starts over from what is stored,
+    /// so that every metric is judged from the same beginning.
+    fn replan(&mut self, snapshot: &Snapshot, now: Timestamp) {
+        let found = match plan_release(&self.spec, &self.arms, snapshot, now - PLAN_WINDOW, now) {
+            Ok(found) => found,
+            Err(error) => {
+                warn!(release = self.id(), %error, "the release's metrics cannot be looked for");
+                return;
+            }
+        };
+        let known: BTreeSet<&str> = self.plan.metrics.iter().map(|m| m.name.as_str()).collect();
+        let is_more = found.metrics.iter().any(|m| !known.contains(m.name.as_str()))
+            && known.iter().all(|name| found.metrics.iter().any(|m| m.name == *name));
+        if !is_more {
+            return;
+        }
+        let until = self.next_end;
+        self.plan = found;
+        self.observer = Observer::new(self.plan.clone(), self.arms.clone());
+        self.run = AnalysisRun::new(&self.spec.judge, &self.plan, self.started_at);
+        self.next_end = self.started_at + self.spec.judge.interval;
+        while self.next_end < until
+            && let Some(interval) = self.next_interval(snapshot, now)
+        {
+            self.run.step(&interval);
+        }
+    }
+
+    /// Judges again what was judged before a restart; the machine hears nothing of it.
     fn replay(&mut self, snapshot: &Snapshot, now: Timestamp) {
         while let Some(interval) = self.next_interval(snapshot, now) {
+            self.stepped += 1;
             self.verdict = Some(self.run.step(&interval));
         }
     }
 
     /// The next interval that has ended and settled.
     fn next_interval(&mut self, snapshot: &Snapshot, now: Timestamp) -> Option<Interval> {
-        let end = self.next_end;
-        if now < end + self.interval.min(SETTLE_MAX) {
+        let (end, interval) = (self.next_end, self.spec.judge.interval);
+        if now < end + interval.min(SETTLE_MAX) {
             return None;
         }
         // After a long pause only the newest intervals are worth judging one by one.
-        let oldest = now - self.interval.saturating_mul(CATCH_UP_MAX);
+        let oldest = now - interval.saturating_mul(CATCH_UP_MAX);
         let end = if end < oldest { oldest } else { end };
-        self.next_end = end + self.interval;
-        match self.observer.observe(snapshot, end - self.interval, end) {
+        self.next_end = end + interval;
+        match self.observer.observe(snapshot, end - interval, end) {
             Ok(interval) => Some(interval),
             Err(error) => {
                 warn!(release = self.id(), %error, "the release's series cannot be read");
@@ -146,7 +194,11 @@ impl Running {
     /// Judges the intervals that have ended and tells the machine what was judged and seen.
     pub(super) fn step(&mut self, now: Timestamp, snapshot: &Snapshot, blind: bool) -> Stepped {
         let mut out = Stepped::default();
+        if now >= self.next_end && (self.stepped < PLAN_EVERY_INTERVAL || self.stepped % PLAN_EVERY == 0) {
+            self.replan(snapshot, now);
+        }
         while let Some(interval) = self.next_interval(snapshot, now) {
+            self.stepped += 1;
             let verdict = self.run.step(&interval);
             out.commands.extend(self.machine.step(now, Event::Live(liveness(&interval, blind))));
             out.commands.extend(self.machine.step(now, Event::Judged(&verdict)));
@@ -191,6 +243,10 @@ impl Running {
         &self.arms
     }
 
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     pub(super) fn generation(&self) -> i64 {
         self.machine.generation()
     }
@@ -204,8 +260,11 @@ impl Running {
         format!("{} {} → {}", self.arms.service, self.arms.baseline, self.arms.canary)
     }
 
-    /// Ids of the canary's newest failed traces.
+    /// Ids of the canary's newest failed traces, once there is something to explain.
     pub(super) fn failed_traces(&self, snapshot: &Snapshot, now: Timestamp) -> Vec<String> {
+        if self.verdict.as_ref().is_none_or(|v| v.evidence < TRACES_EVIDENCE_MIN) {
+            return Vec::new();
+        }
         let query = SpanQuery {
             service: Some(self.arms.service.clone()),
             version: Some(self.arms.canary.clone()),
