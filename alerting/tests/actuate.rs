@@ -126,7 +126,8 @@ async fn an_accepted_call_carries_key_signature_precondition_and_evidence() {
           "report_url": "http://davy.example:9600/api/davy/v1/releases/checkout-v2-7",
           "service": "checkout",
           "to_version": "v1"
-        }"#]].assert_eq(&serde_json::to_string_pretty(&json).unwrap());
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(&json).unwrap());
 }
 
 #[tokio::test]

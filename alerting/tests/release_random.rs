@@ -153,7 +153,7 @@ impl World {
             assert!(batch.audit.iter().any(|a| a.action == "call" && a.outcome.starts_with("intended")));
             assert_eq!((request.expect.generation, request.expect.revision.as_str()), (7, "v2"));
             assert!(self.may_call, "a second call");
-            let by_operator = ordered || self.machine.rollback().unwrap().ordered_by.is_some();
+            let by_operator = ordered || self.machine.rollback().expect("called").ordered_by.is_some();
             if !by_operator {
                 assert!(self.sees, "called blind, or without a look");
                 assert!(self.failed, "called without a usable fail");

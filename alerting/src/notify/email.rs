@@ -4,23 +4,27 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use davy_model::Timestamp;
+use lettre::Address;
 use lettre::address::Envelope;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
-use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Tls, TlsParameters};
-use lettre::transport::smtp::{self, AsyncSmtpTransportBuilder};
-use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
+use lettre::transport::smtp;
+use lettre::transport::smtp::authentication::{Credentials, Mechanism};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
+use lettre::transport::smtp::extension::ClientId;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::notice::Notice;
-use super::{ATTEMPT_TIMEOUT, DeliveryError, permanent, temporary};
+use super::{CONNECT_TIMEOUT, DeliveryError, permanent, temporary};
 use crate::config::EmailConfig;
 use crate::egress::{Names, SetupError, chain};
 use crate::text::html;
 
 /// Port on which TLS starts with the first byte.
 const SMTPS_PORT: u16 = 465;
+/// From connecting to the server's word that it has taken the mail.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(120);
+const QUIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Last second of the year 9999: later ones have no mail date.
 const DATE_SECONDS_MAX: u64 = 253_402_300_799;
 
@@ -31,6 +35,7 @@ pub(super) struct Email {
     port: u16,
     auth: Option<(String, SecretString)>,
     require_tls: bool,
+    exchange_timeout: Duration,
     names: Names,
 }
 
@@ -72,64 +77,72 @@ impl Email {
             port,
             auth: config.auth.clone(),
             require_tls: config.require_tls,
+            exchange_timeout: EXCHANGE_TIMEOUT,
             names: names.clone(),
         })
     }
 
     pub(super) async fn send(&self, id: &str, notice: &Notice, now: Timestamp) -> Result<(), DeliveryError> {
         let mail = self.mail(id, notice, now).map_err(|e| permanent(e.to_string()))?.formatted();
-        let server = self.names.lookup(&self.host, self.port).await;
-        let servers = server.map_err(|e| temporary(e.to_string()))?;
+        let servers = self.names.lookup(&self.host, self.port).await;
+        let servers = servers.map_err(|e| temporary(e.to_string()))?;
         let server = *servers.first().expect("lookup gives at least one address");
-        let transport = self.transport(server).map_err(|e| permanent(chain(&e)))?;
-        let to: Vec<_> = self.to.iter().map(|m| m.email.clone()).collect();
-        match self.send_to(&transport, to.clone(), &mail).await {
+        let to: Vec<Address> = self.to.iter().map(|m| m.email.clone()).collect();
+        match self.send_to(server, &to, &mail).await {
             // One bad address must not keep the mail from the good ones.
-            Err(e) if e.is_permanent() && to.len() > 1 => {
-                let mut refusal = e;
+            Err(e) if !e.retryable && to.len() > 1 => {
+                let mut refusal = Err(e);
                 let mut delivered = false;
                 for address in to {
-                    match self.send_to(&transport, vec![address], &mail).await {
+                    match self.send_to(server, &[address], &mail).await {
                         Ok(()) => delivered = true,
                         Err(e) => {
-                            tracing::warn!(id, error = %chain(&e), "a recipient was refused");
-                            refusal = e;
+                            tracing::warn!(id, error = %e, "a recipient was refused");
+                            refusal = Err(e);
                         }
                     }
                 }
-                if delivered { Ok(()) } else { Err(failed(&refusal)) }
+                if delivered { Ok(()) } else { refusal }
             }
-            result => result.map_err(|e| failed(&e)),
+            result => result,
         }
     }
 
-    async fn send_to(
-        &self,
-        transport: &AsyncSmtpTransport<Tokio1Executor>,
-        to: Vec<lettre::Address>,
-        mail: &[u8],
-    ) -> Result<(), smtp::Error> {
-        let envelope = Envelope::new(Some(self.from.email.clone()), to).expect("the file names a recipient");
-        transport.send_raw(&envelope, mail).await.map(|_| ())
-    }
-
-    /// Connects to the address that was checked; TLS verifies the name from the file.
-    fn transport(&self, server: SocketAddr) -> Result<AsyncSmtpTransport<Tokio1Executor>, smtp::Error> {
-        let tls = match security(self.require_tls, &self.host, self.port, server) {
-            Security::Smtps => Tls::Wrapper(TlsParameters::new(self.host.clone())?),
-            Security::Starttls => Tls::Required(TlsParameters::new(self.host.clone())?),
-            Security::Plain => Tls::None,
+    async fn send_to(&self, server: SocketAddr, to: &[Address], mail: &[u8]) -> Result<(), DeliveryError> {
+        let envelope = Envelope::new(Some(self.from.email.clone()), to.to_vec())
+            .map_err(|e| permanent(e.to_string()))?;
+        let exchange = async {
+            let mut connection = self.connect(server).await?;
+            connection.send(&envelope, mail).await?;
+            Ok(connection)
         };
-        let mut builder: AsyncSmtpTransportBuilder =
-            AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(server.ip().to_string())
-                .port(server.port())
-                .timeout(Some(ATTEMPT_TIMEOUT))
-                .tls(tls);
-        if let Some((user, password)) = &self.auth {
-            builder =
-                builder.credentials(Credentials::new(user.clone(), password.expose_secret().to_owned()));
+        let mut connection = match tokio::time::timeout(self.exchange_timeout, exchange).await {
+            Ok(result) => result.map_err(|e| failed(&e))?,
+            Err(_) => return Err(temporary("the mail server is too slow".to_owned())),
+        };
+        // The mail has been taken: how the server says goodbye changes nothing.
+        let _ = tokio::time::timeout(QUIT_TIMEOUT, connection.quit()).await;
+        Ok(())
+    }
+
+    /// Connects to the address that was checked; TLS verifies the name from the file. Done by hand, because
+    /// lettre's transport has no time-out but for connecting, and would wait for ever for an answer to QUIT.
+    async fn connect(&self, server: SocketAddr) -> Result<AsyncSmtpConnection, smtp::Error> {
+        let hello = ClientId::default();
+        let tls = || TlsParameters::new(self.host.clone());
+        let security = security(self.require_tls, &self.host, self.port, server);
+        let from_start = if security == Security::Smtps { Some(tls()?) } else { None };
+        let mut connection =
+            AsyncSmtpConnection::connect_tokio1(server, Some(CONNECT_TIMEOUT), &hello, from_start, None)
+                .await?;
+        if security == Security::Starttls {
+            connection.starttls(tls()?, &hello).await?;
         }
-        Ok(builder.build())
+        if let Some((user, password)) = &self.auth {
+            let credentials = Credentials::new(user.clone(), password.expose_secret().to_owned());
+            connection.auth(&[Mechanism::Plain, Mechanism::Login], &credentials).await?;
+        }
+        Ok(connection)
     }
 
     fn mail(
@@ -193,4 +206,110 @@ fn html_body(notice: &Notice) -> String {
     format!(
         "<!DOCTYPE html>\n<html><body>\n<h2>{title}</h2>\n{facts}<p><a href=\"{link}\">Open in Davy</a></p>\n<table>\n{labels}</table>\n</body></html>\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::alert::AlertState;
+
+    fn email(host: &str, port: u16, require_tls: bool) -> Email {
+        let config = EmailConfig {
+            to: vec!["ops@example.org".into()],
+            from: "davy@example.org".into(),
+            smarthost: (host.into(), port),
+            auth: None,
+            require_tls,
+            send_resolved: true,
+        };
+        let names = Names::Fixed(vec!["127.0.0.1".parse().unwrap()]);
+        let email = Email::new("receiver ops", &config, &names).unwrap();
+        Email { exchange_timeout: Duration::from_secs(2), ..email }
+    }
+
+    async fn send(email: &Email) -> Result<(), DeliveryError> {
+        let notice = Notice {
+            state: AlertState::Firing,
+            severity: "critical".into(),
+            title: "title".into(),
+            facts: vec![],
+            labels: vec![],
+            link: "http://davy.example".into(),
+        };
+        email.send("msg_1", &notice, Timestamp::from_millis(0)).await
+    }
+
+    /// A server without STARTTLS that answers everything but this command; the commands it got.
+    async fn server(silent_at: &'static str) -> (u16, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, got) = (listener.local_addr().unwrap().port(), Arc::new(Mutex::new(Vec::new())));
+        let commands = Arc::clone(&got);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let mut stream = BufReader::new(stream);
+                stream.write_all(b"220 mail.test\r\n").await.unwrap();
+                let (mut line, mut in_data) = (String::new(), false);
+                while stream.read_line(&mut line).await.is_ok_and(|n| n > 0) {
+                    let command = std::mem::take(&mut line).trim_end().to_owned();
+                    in_data &= command != ".";
+                    if !in_data {
+                        in_data = command == "DATA";
+                        let answer: &[u8] = match command.as_str() {
+                            silent if silent == silent_at => b"",
+                            "DATA" => b"354 go on\r\n",
+                            _ => b"250 ok\r\n",
+                        };
+                        commands.lock().unwrap().push(command);
+                        if stream.write_all(answer).await.is_err() {
+                            break;
+                        }
+                    }
+                }
+            }
+        });
+        (port, got)
+    }
+
+    #[test]
+    fn only_this_machine_may_go_without_tls_and_only_if_the_file_says_so() {
+        let check = |require_tls, host, port, ip: &str, want| {
+            let address = SocketAddr::new(ip.parse().unwrap(), port);
+            assert_eq!(security(require_tls, host, port, address), want, "{require_tls} {host} {port} {ip}");
+        };
+        check(false, "localhost", 25, "127.0.0.1", Security::Plain);
+        check(false, "127.0.0.1", 1025, "127.0.0.1", Security::Plain);
+        check(false, "::1", 1025, "::1", Security::Plain);
+        check(true, "localhost", 25, "127.0.0.1", Security::Starttls);
+        check(false, "localhost", 25, "192.0.2.1", Security::Starttls);
+        check(false, "mail.example.org", 25, "127.0.0.1", Security::Starttls);
+        check(false, "mail.example.org", 587, "192.0.2.1", Security::Starttls);
+        check(false, "localhost", 465, "127.0.0.1", Security::Smtps);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_not_this_machine_s_gets_nothing_without_starttls() {
+        let (port, got) = server("").await;
+        let error = send(&email("mail.example.org", port, false)).await.unwrap_err();
+        assert!(error.retryable && error.detail.contains("STARTTLS"), "{error}");
+        assert!(got.lock().unwrap().iter().all(|c| c.starts_with("EHLO") || c == "QUIT"), "{got:?}");
+    }
+
+    #[tokio::test]
+    async fn a_mail_that_was_taken_is_delivered_though_the_server_never_says_goodbye() {
+        let (port, got) = server("QUIT").await;
+        send(&email("localhost", port, false)).await.unwrap();
+        assert_eq!(got.lock().unwrap().iter().filter(|c| *c == ".").count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_falls_silent_is_given_up_and_tried_again() {
+        let (port, _) = server("DATA").await;
+        let error = send(&email("localhost", port, false)).await.unwrap_err();
+        assert_eq!((error.retryable, error.detail.as_str()), (true, "the mail server is too slow"));
+    }
 }

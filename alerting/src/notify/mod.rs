@@ -26,8 +26,6 @@ use crate::text;
 use notice::Notice;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// One attempt, for integrations whose file entry has no time-out of its own.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest part of an answer that is kept with an error, in characters.
 const ANSWER_CHARS_MAX: usize = 200;
 
@@ -103,22 +101,11 @@ impl Notifier {
                 let body = webhook::body(&message, &record.receiver, &self.external_url, now);
                 webhook.send(&record.id, body, now).await
             }
-            Sender::Slack(slack) => {
-                let notice = Notice::of(&message, &self.external_url);
-                within(slack.send(&notice, now)).await
-            }
+            Sender::Slack(slack) => slack.send(&Notice::of(&message, &self.external_url), now).await,
             Sender::Email(email) => {
-                let notice = Notice::of(&message, &self.external_url);
-                within(email.send(&record.id, &notice, now)).await
+                email.send(&record.id, &Notice::of(&message, &self.external_url), now).await
             }
         }
-    }
-}
-
-async fn within(attempt: impl Future<Output = Result<(), DeliveryError>>) -> Result<(), DeliveryError> {
-    match tokio::time::timeout(ATTEMPT_TIMEOUT, attempt).await {
-        Ok(result) => result,
-        Err(_) => Err(temporary(format!("no answer within {} s", ATTEMPT_TIMEOUT.as_secs()))),
     }
 }
 

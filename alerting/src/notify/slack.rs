@@ -2,17 +2,20 @@
 //!
 //! Text from outside is escaped and sent `verbatim`, so that it forms no mention, link or channel name.
 
+use std::time::Duration;
+
 use davy_model::Timestamp;
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
 
 use super::notice::Notice;
-use super::{ANSWER_CHARS_MAX, ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, DeliveryError, failed, permanent, refused};
+use super::{ANSWER_CHARS_MAX, CONNECT_TIMEOUT, DeliveryError, failed, permanent, refused};
 use crate::alert::AlertState;
 use crate::config::SlackConfig;
 use crate::egress::{self, Names, SetupError, body_start};
 use crate::text::{one_line, slack};
 
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// Slack's own limits, in characters after escaping.
 const HEADER_CHARS_MAX: usize = 150;
 const SECTION_CHARS_MAX: usize = 3000;
@@ -35,7 +38,7 @@ impl Slack {
 
     pub(super) async fn send(&self, notice: &Notice, now: Timestamp) -> Result<(), DeliveryError> {
         let body = body(notice, self.channel.as_deref()).to_string();
-        let post = self.client.post(self.url.clone()).timeout(ATTEMPT_TIMEOUT);
+        let post = self.client.post(self.url.clone()).timeout(TIMEOUT);
         let post = post.header("content-type", "application/json").body(body);
         let response = post.send().await.map_err(failed)?;
         if response.status().as_u16() != 200 {

@@ -1,8 +1,11 @@
 //! What the tests of this crate share.
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "a helper of tests fails the test")]
 
 pub(crate) mod http;
+pub(crate) mod messages;
 pub(crate) mod smtp;
+pub(crate) mod story;
 pub(crate) mod verdicts;
 
 use std::sync::Arc;
