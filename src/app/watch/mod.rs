@@ -52,6 +52,8 @@ pub struct Watch {
     /// What could not be written yet; it goes first.
     unwritten: ControlBatch,
     events: VecDeque<Happening>,
+    /// Releases whose rows cannot be read: reported, and not opened again under a new number.
+    unreadable: Vec<ReleaseRecord>,
     /// Services that are seen but not judged, and why.
     unjudged: Vec<(String, String)>,
     at: Timestamp,
@@ -74,6 +76,7 @@ impl Watch {
             book: AlertBook::default(),
             unwritten: ControlBatch::default(),
             events: VecDeque::new(),
+            unreadable: Vec::new(),
             unjudged: Vec::new(),
             at: now,
         };
@@ -114,6 +117,7 @@ impl Watch {
             Err(error) => {
                 error!(release = record.id, %error, "release cannot be read back: it is only reported");
                 self.book.raise(davy_alerting::release::record_alert(record, &error, now), now);
+                self.unreadable.push(record.clone());
             }
         }
         Ok(())
@@ -160,7 +164,11 @@ impl Watch {
         for found in seen.releases {
             let same_service = |r: &&Running| r.arms().service == found.arms.service;
             let known = self.running.values().filter(same_service);
-            if known.clone().any(|r| *r.arms() == found.arms) {
+            let is_unreadable = |r: &ReleaseRecord| {
+                (&r.service, &r.baseline, &r.canary)
+                    == (&found.arms.service, &found.arms.baseline, &found.arms.canary)
+            };
+            if known.clone().any(|r| *r.arms() == found.arms) || self.unreadable.iter().any(is_unreadable) {
                 continue;
             }
             let superseded: Vec<i64> = known.map(Running::generation).collect();
