@@ -9,7 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use davy_collector::scrape::{Health, TargetStatus};
+use davy_collector::scrape::{Reason, TargetStatus};
 use davy_model::Clock;
 use davy_query::{Engine, Expr};
 use davy_store::Store;
@@ -152,9 +152,9 @@ fn target(t: &TargetStatus) -> Value {
         "scrapeUrl": t.url,
         "labels": t.labels.iter().collect::<BTreeMap<_, _>>(),
         "discoveredLabels": t.discovered_labels.iter().collect::<BTreeMap<_, _>>(),
-        "health": match t.health { Health::Up => "up", Health::Down => "down", Health::Unknown => "unknown" },
+        "health": t.health.as_str(),
         "lastError": t.last_error,
-        "reason": t.reason.map(|r| r.as_str()),
+        "reason": t.reason.map(Reason::as_str),
         "lastScrape": t.last_scrape.map(rfc3339),
         "lastScrapeDuration": t.last_duration.as_secs_f64(),
         "lastScrapeSamples": t.samples,

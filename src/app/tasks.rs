@@ -55,7 +55,12 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
     let scrapes = ScrapeManager::new(store.clone(), clock.clone());
     scrapes.apply(config.scrape_configs.clone()).await;
     let receiver = otlp::Receiver::new(store.clone(), clock.clone(), otlp::OtlpLimits::default());
-    spawn(&mut tasks, otlp::serve_grpc(grpc, receiver.clone(), shutdown.clone()));
+    let (grpc_receiver, grpc_shutdown) = (receiver.clone(), shutdown.clone());
+    spawn(&mut tasks, async move {
+        if let Err(error) = otlp::serve_grpc(grpc, grpc_receiver, grpc_shutdown).await {
+            error!(%error, "OTLP over gRPC ended");
+        }
+    });
     spawn(&mut tasks, serve(http, otlp::http_router(receiver), ServeLimits::default(), shutdown.clone()));
 
     let state = ApiState {

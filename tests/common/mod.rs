@@ -1,6 +1,6 @@
 //! What the whole-app tests share: real programs as child processes that end with the test, free ports, an inbox
 //! for webhooks, and the release API.
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

@@ -162,13 +162,13 @@ impl Watch {
         self.unwritten.versions.extend(seen.records);
         self.unjudged = seen.unjudged;
         for found in seen.releases {
-            let same_service = |r: &&Running| r.arms().service == found.arms.service;
+            let same_service = |r: &&Running| r.service() == found.arms.service;
             let known = self.running.values().filter(same_service);
             let is_unreadable = |r: &ReleaseRecord| {
                 (&r.service, &r.baseline, &r.canary)
                     == (&found.arms.service, &found.arms.baseline, &found.arms.canary)
             };
-            if known.clone().any(|r| *r.arms() == found.arms) || self.unreadable.iter().any(is_unreadable) {
+            if known.clone().any(|r| r.compares(&found.arms)) || self.unreadable.iter().any(is_unreadable) {
                 continue;
             }
             let superseded: Vec<i64> = known.map(Running::generation).collect();
@@ -192,7 +192,7 @@ impl Watch {
     fn step(&mut self, now: Timestamp, generation: i64, snapshot: &Snapshot, blind: bool) -> Vec<RollbackRequest> {
         let Some(running) = self.running.get_mut(&generation) else { return Vec::new() };
         let stepped = running.step(now, snapshot, blind);
-        self.thresholds.watch_service(&running.arms().service, running.plan());
+        self.thresholds.watch_service(running.service(), running.plan());
         self.unwritten.verdicts.extend(stepped.verdicts);
         let calls = self.carry_out(now, generation, &stepped.commands);
         self.retire(generation);

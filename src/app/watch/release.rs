@@ -194,7 +194,7 @@ impl Running {
     /// Judges the intervals that have ended and tells the machine what was judged and seen.
     pub(super) fn step(&mut self, now: Timestamp, snapshot: &Snapshot, blind: bool) -> Stepped {
         let mut out = Stepped::default();
-        if now >= self.next_end && (self.stepped < PLAN_EVERY_INTERVAL || self.stepped % PLAN_EVERY == 0) {
+        if now >= self.next_end && (self.stepped < PLAN_EVERY_INTERVAL || self.stepped.is_multiple_of(PLAN_EVERY)) {
             self.replan(snapshot, now);
         }
         while let Some(interval) = self.next_interval(snapshot, now) {
@@ -239,8 +239,13 @@ impl Running {
         Phase::parse(&self.record().phase) == Some(Phase::Closed)
     }
 
-    pub(super) fn arms(&self) -> &Arms {
-        &self.arms
+    pub(super) fn service(&self) -> &str {
+        &self.arms.service
+    }
+
+    /// Whether these are the two versions that it compares.
+    pub(super) fn compares(&self, arms: &Arms) -> bool {
+        (&self.arms.baseline, &self.arms.canary) == (&arms.baseline, &arms.canary)
     }
 
     pub(super) fn plan(&self) -> &Plan {
