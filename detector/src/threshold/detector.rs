@@ -212,7 +212,8 @@ impl Detector {
             let slices = self.season.get_or_insert_with(|| Box::new([Slice::default(); SEASON_SLICES]));
             let s = &mut slices[slice];
             // Points of one visit share the rate of one.
-            let per_visit = (season.as_secs_f64() / SEASON_SLICES as f64 / self.step.as_secs_f64().max(1e-3)).max(1.0);
+            let per_visit =
+                (season.as_secs_f64() / SEASON_SLICES as f64 / self.step.as_secs_f64().max(1e-3)).max(1.0);
             s.offset += (value - self.level - s.offset) * (SEASON_RATE / per_visit).min(1.0);
             s.points = s.points.saturating_add(1);
         }

@@ -114,7 +114,10 @@ impl Entry {
 
     fn change(&mut self, labels: &Labels) -> Option<Change> {
         let open = self.last.anomaly_since.is_some();
-        (std::mem::replace(&mut self.open, open) != open)
-            .then(|| Change { labels: labels.clone(), observation: self.last, began: open })
+        (std::mem::replace(&mut self.open, open) != open).then(|| Change {
+            labels: labels.clone(),
+            observation: self.last,
+            began: open,
+        })
     }
 }
