@@ -117,7 +117,7 @@ impl Metric {
 }
 
 /// Matchers as a selector: `http_requests_total{code=~"5.."}`.
-pub(crate) fn selector(matchers: &[Matcher]) -> String {
+pub fn selector(matchers: &[Matcher]) -> String {
     use davy_model::{MatchOp, name};
     let is_name = |m: &&Matcher| m.name() == name::METRIC && m.op() == MatchOp::Equal;
     let metric = matchers.iter().find(is_name).map_or("", Matcher::value);

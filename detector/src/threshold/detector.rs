@@ -154,13 +154,13 @@ impl Detector {
         self.recent.push(value);
         if self.recent.len() >= LEARN_POINTS {
             let values = std::mem::take(&mut self.recent);
-            self.start_from(values);
+            self.start_from(&values);
         }
     }
 
     /// Level and spread of these values, robustly: median and median absolute deviation.
-    fn start_from(&mut self, values: Vec<f64>) {
-        self.level = median(values.clone());
+    fn start_from(&mut self, values: &[f64]) {
+        self.level = median(values.to_vec());
         let level = self.level;
         let mad = median(values.iter().map(|v| (v - level).abs()).collect());
         let mean = values.iter().map(|v| (v - level).abs()).sum::<f64>() / values.len().max(1) as f64;
@@ -194,7 +194,7 @@ impl Detector {
         }
         if self.outside_points >= RELEARN_POINTS {
             let values = std::mem::take(&mut self.recent);
-            self.start_from(values);
+            self.start_from(&values);
             self.season = None;
             (self.outside_since, self.outside_points, self.anomaly_since) = (None, 0, None);
         }
