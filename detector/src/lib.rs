@@ -9,13 +9,18 @@ mod analysis;
 mod contract;
 mod interval;
 mod judge;
+mod observe;
 mod plan;
+mod preset;
+mod scope;
 mod verdict;
 mod versions;
 
 pub use analysis::AnalysisRun;
 pub use interval::{InstanceInterval, Interval, Measurement};
+pub use observe::Observer;
 pub use plan::{Arm, Margins, Metric, Plan, Reading, selector};
+pub use preset::plan_release;
 pub use verdict::{Contract, MetricClass, MetricVerdict, Needed, Outcome, Verdict};
 pub use versions::{
     Arms, LiveVersion, NotARelease, PUSHED, live_versions, pick_arms, service_of, version_of,

@@ -1,0 +1,186 @@
+//! Inventories as real software shows them, and what is judged of each.
+
+use davy_model::{Sample, Value};
+use davy_query::Recorded;
+use davy_store::SeriesSamples;
+use expect_test::{Expect, expect};
+
+use crate::config::{ArmSpec, JudgeSpec};
+
+use super::*;
+
+fn arms() -> Arms {
+    Arms::of(&spec(&[]), "shop", "1", "2")
+}
+
+fn spec(presets: &[Preset]) -> ReleaseSpec {
+    ReleaseSpec {
+        service: None,
+        version_label: "version".into(),
+        baseline: ArmSpec::Auto,
+        canary: ArmSpec::Auto,
+        presets: presets.to_vec(),
+        metrics: vec![],
+        judge: JudgeSpec::default(),
+    }
+}
+
+/// Each series as `name label=value …`, in the versions named before it (`12`, `1` or `2`).
+fn check_with(presets: &[Preset], lines: &[&str], want: &Expect) {
+    let mut data = Vec::new();
+    for line in lines {
+        let (versions, rest) = line.split_once(' ').unwrap();
+        let (metric, labels) = rest.split_once(' ').unwrap_or((rest, ""));
+        for version in versions.chars() {
+            let version = version.to_string();
+            let pairs = labels.split(' ').filter_map(|l| l.split_once('='));
+            let all = pairs.chain([("__name__", metric), ("job", "shop"), ("version", version.as_str())]);
+            let sample = Sample { timestamp: Timestamp::from_millis(0), value: Value::Float(1.0) };
+            data.push(SeriesSamples { labels: Labels::from_pairs(all), samples: vec![sample] });
+        }
+    }
+    let (from, to) = (Timestamp::from_millis(0), Timestamp::from_millis(1000));
+    let plan = plan_release(&spec(presets), &arms(), &Recorded(data), from, to).unwrap();
+    let shown: Vec<String> = plan.metrics.iter().map(|m| format!("{}: {}", m.name, m.source)).collect();
+    want.assert_eq(&shown.join("\n"));
+}
+
+fn check(lines: &[&str], want: &Expect) {
+    check_with(&[], lines, want);
+}
+
+#[test]
+fn a_python_service_with_prometheus_client() {
+    check(
+        &[
+            "12 http_requests_total method=GET status=200 path=/",
+            "1 http_requests_total method=GET status=500 path=/",
+            "12 http_request_duration_seconds_bucket le=0.1",
+            "12 http_request_duration_seconds_count",
+            "12 process_cpu_seconds_total",
+            "12 process_resident_memory_bytes",
+            "12 python_gc_collections_total generation=0",
+        ],
+        &expect![[r#"
+            errors: http_requests_total{status=~"5..|5xx|5XX"} / http_requests_total
+            latency: http_request_duration_seconds_bucket
+            cpu: process_cpu_seconds_total
+            memory: process_resident_memory_bytes"#]],
+    );
+}
+
+#[test]
+fn an_opentelemetry_service_counts_its_own_requests_before_its_spans() {
+    check(
+        &[
+            "12 http_server_request_duration_seconds_count http_response_status_code=200",
+            "12 http_server_request_duration_seconds_bucket http_response_status_code=200 le=0.1",
+            "12 traces_spanmetrics_calls_total span_kind=SPAN_KIND_SERVER status_code=STATUS_CODE_UNSET",
+            "12 traces_spanmetrics_latency_bucket span_kind=SPAN_KIND_SERVER le=0.1",
+            "12 process_cpu_time_seconds_total state=user",
+            "12 process_memory_usage_bytes",
+        ],
+        &expect![[r#"
+            errors: http_server_request_duration_seconds_count{http_response_status_code=~"5..|5xx|5XX"} / http_server_request_duration_seconds_count
+            latency: http_server_request_duration_seconds_bucket
+            cpu: process_cpu_time_seconds_total
+            memory: process_memory_usage_bytes"#]],
+    );
+}
+
+#[test]
+fn a_service_that_only_traces() {
+    check(
+        &[
+            "12 traces_spanmetrics_calls_total span_kind=SPAN_KIND_SERVER status_code=STATUS_CODE_UNSET",
+            "12 traces_spanmetrics_calls_total span_kind=SPAN_KIND_CLIENT status_code=STATUS_CODE_UNSET",
+            "12 traces_spanmetrics_latency_bucket span_kind=SPAN_KIND_SERVER le=0.1",
+        ],
+        &expect![[r#"
+            errors: traces_spanmetrics_calls_total{span_kind="SPAN_KIND_SERVER", status_code=~"STATUS_CODE_ERROR"} / traces_spanmetrics_calls_total{span_kind="SPAN_KIND_SERVER"}
+            latency: traces_spanmetrics_latency_bucket{span_kind="SPAN_KIND_SERVER"}"#]],
+    );
+}
+
+#[test]
+fn spring_boot_and_go_grpc_and_meshes() {
+    check(
+        &[
+            "12 http_server_requests_seconds_count outcome=SUCCESS status=200 uri=/",
+            "12 http_server_requests_seconds_bucket outcome=SUCCESS status=200 le=0.1",
+        ],
+        &expect![[r#"
+            errors: http_server_requests_seconds_count{status=~"5..|5xx|5XX"} / http_server_requests_seconds_count
+            latency: http_server_requests_seconds_bucket"#]],
+    );
+    check(
+        &[
+            "12 grpc_server_handled_total grpc_code=OK",
+            "12 grpc_server_handling_seconds_bucket le=0.1",
+            "12 promhttp_metric_handler_requests_total code=200",
+        ],
+        &expect![[r#"
+            errors: grpc_server_handled_total{grpc_code=~"Unknown|DeadlineExceeded|Unimplemented|Internal|Unavailable|DataLoss|UNKNOWN|DEADLINE_EXCEEDED|UNIMPLEMENTED|INTERNAL|UNAVAILABLE|DATA_LOSS|2|4|12|13|14|15"} / grpc_server_handled_total
+            latency: grpc_server_handling_seconds_bucket"#]],
+    );
+    check(
+        &[
+            "12 istio_requests_total reporter=destination response_code=200",
+            "12 istio_requests_total reporter=source response_code=200",
+            "12 istio_request_duration_milliseconds_bucket reporter=destination le=1",
+            "12 container_cpu_usage_seconds_total container=app pod=p",
+            "12 container_memory_working_set_bytes container=app pod=p",
+        ],
+        &expect![[r#"
+            errors: istio_requests_total{reporter="destination", response_code=~"5..|5xx|5XX"} / istio_requests_total{reporter="destination"}
+            latency: istio_request_duration_milliseconds_bucket{reporter="destination"}
+            cpu: container_cpu_usage_seconds_total{container!="", container!="POD"}
+            memory: container_memory_working_set_bytes{container!="", container!="POD"}"#]],
+    );
+    check(
+        &[
+            "12 nginx_ingress_controller_requests status=200",
+            "12 nginx_ingress_controller_request_duration_seconds_bucket le=1",
+        ],
+        &expect![[r#"
+            errors: nginx_ingress_controller_requests{status=~"5..|5xx|5XX"} / nginx_ingress_controller_requests
+            latency: nginx_ingress_controller_request_duration_seconds_bucket"#]],
+    );
+}
+
+#[test]
+fn names_of_ones_own_and_outcomes_that_are_not_told() {
+    check(
+        &[
+            "12 shop_http_requests_total code=200",
+            "12 shop_client_requests_total code=200",
+            "12 queue_requests_total kind=a",
+        ],
+        &expect![[r#"errors: shop_http_requests_total{code=~"5..|5xx|5XX"} / shop_http_requests_total"#]],
+    );
+    check(
+        &["12 http_requests_total path=/", "12 process_cpu_seconds_total"],
+        &expect!["cpu: process_cpu_seconds_total"],
+    );
+    check(&["12 up"], &expect![[""]]);
+}
+
+#[test]
+fn what_both_arms_show_is_preferred_and_presets_can_be_chosen() {
+    let lines = [
+        "1 http_requests_total code=200",
+        "12 istio_requests_total response_code=200",
+        "12 process_cpu_seconds_total",
+    ];
+    check(
+        &lines,
+        &expect![[r#"
+        errors: istio_requests_total{response_code=~"5..|5xx|5XX"} / istio_requests_total
+        cpu: process_cpu_seconds_total"#]],
+    );
+    check_with(
+        &[Preset::Http],
+        &lines,
+        &expect![[r#"errors: http_requests_total{code=~"5..|5xx|5XX"} / http_requests_total"#]],
+    );
+}

@@ -1,0 +1,122 @@
+//! Words that the scenario tests share: a simulated release, judged to its end.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use davy_detector::config::{Direction, JudgeSpec, Margin};
+use davy_detector::{
+    AnalysisRun, Arm, InstanceInterval, Interval, Margins, Measurement, Metric, MetricClass, Outcome, Plan,
+    Reading, Verdict,
+};
+use davy_fixtures::scenario::{Scenario, ScenarioInterval, latency_edges};
+use davy_model::Timestamp;
+
+pub fn metric(name: &str, class: MetricClass, direction: Direction, margins: Margins) -> Metric {
+    Metric {
+        name: name.to_owned(),
+        class,
+        direction,
+        margins,
+        critical: true,
+        source: String::new(),
+        reading: Reading::Given,
+    }
+}
+
+/// Errors, latency, CPU, memory and conversions, with the defaults.
+pub fn plan() -> Plan {
+    let up = Direction::Increase;
+    let conversion = Margins::custom(MetricClass::Proportion, Margin { relative: 0.02, absolute: 0.0 });
+    Plan {
+        metrics: vec![
+            metric("errors", MetricClass::Errors, up, Margins::ERRORS),
+            metric("latency", MetricClass::Latency, up, Margins::LATENCY),
+            metric("cpu", MetricClass::Cpu, up, Margins::CPU),
+            metric("memory", MetricClass::Memory, up, Margins::MEMORY),
+            metric("conversions", MetricClass::Proportion, Direction::Decrease, conversion),
+        ],
+        requests: None,
+    }
+}
+
+/// As `Observer` would read it.
+pub fn intervals(scenario: &Scenario, seed: u64) -> Vec<Interval> {
+    let edges: Arc<[f64]> = latency_edges().into();
+    let none: Arc<[f64]> = Arc::new([]);
+    let edges: Vec<Arc<[f64]>> =
+        (0..5).map(|i| if i == 1 { Arc::clone(&edges) } else { Arc::clone(&none) }).collect();
+    let convert = |t: ScenarioInterval| Interval {
+        start: at(t.end_s - scenario.interval_s),
+        end: at(t.end_s),
+        edges: edges.clone(),
+        instances: instances(scenario, &t),
+        down: Vec::new(),
+    };
+    scenario.run(seed).into_iter().map(convert).collect()
+}
+
+fn instances(scenario: &Scenario, t: &ScenarioInterval) -> Vec<InstanceInterval> {
+    let row = |(i, row): (usize, &Option<_>)| {
+        let r: &davy_fixtures::scenario::ScenarioRow = row.as_ref()?;
+        let arm = if i < scenario.baseline_instances { Arm::Baseline } else { Arm::Canary };
+        Some(InstanceInterval {
+            arm,
+            instance: format!("i{i}").into(),
+            seconds: r.seconds,
+            requests: Some(r.requests),
+            measurements: vec![
+                Some(Measurement::Proportion { events: r.errors, trials: r.requests }),
+                Some(Measurement::Buckets(r.latency.clone())),
+                Some(Measurement::Gauge(r.cpu)),
+                Some(Measurement::Gauge(r.memory_bytes)),
+                Some(Measurement::Proportion { events: r.conversions, trials: r.requests }),
+            ],
+        })
+    };
+    t.instances.iter().enumerate().filter_map(row).collect()
+}
+
+pub fn at(s: f64) -> Timestamp {
+    Timestamp::from_millis((s * 1000.0).round() as i64)
+}
+
+/// Judged from the first interval on, at the level of the study's tables unless said.
+pub fn spec(alpha: f64) -> JudgeSpec {
+    JudgeSpec { alpha, interval: Duration::from_secs(15), warm_up: Duration::ZERO }
+}
+
+/// What a run ended with.
+#[derive(Debug)]
+pub struct Judged {
+    pub failed_at: Option<usize>,
+    pub passed_at: Option<usize>,
+    pub last: Verdict,
+}
+
+pub fn judge(scenario: &Scenario, seed: u64, spec: &JudgeSpec) -> Judged {
+    let mut run = AnalysisRun::new(spec, &plan(), at(0.0));
+    let (mut failed_at, mut passed_at, mut last) = (None, None, None);
+    for (t, interval) in intervals(scenario, seed).iter().enumerate() {
+        let verdict = run.step(interval);
+        match verdict.outcome {
+            Outcome::Fail => failed_at = failed_at.or(Some(t + 1)),
+            Outcome::Pass => passed_at = passed_at.or(Some(t + 1)),
+            Outcome::Insufficient => {}
+        }
+        last = Some(verdict);
+        if failed_at.is_some() {
+            break;
+        }
+    }
+    Judged { failed_at, passed_at, last: last.expect("a scenario has intervals") }
+}
+
+/// Share found, median and 90 % quantile of the interval in which it was, over `seeds` runs.
+pub fn detection(scenario: &Scenario, seeds: u64, spec: &JudgeSpec) -> (f64, usize, usize) {
+    let mut found: Vec<usize> = (0..seeds).filter_map(|s| judge(scenario, s, spec).failed_at).collect();
+    let share = found.len() as f64 / seeds as f64;
+    found.resize(seeds as usize, usize::MAX);
+    found.sort_unstable();
+    (share, found[seeds as usize / 2], found[seeds as usize * 9 / 10])
+}
