@@ -151,7 +151,7 @@ fn target(t: &TargetStatus) -> Value {
         "scrapePool": t.job,
         "scrapeUrl": t.url,
         "labels": t.labels.iter().collect::<BTreeMap<_, _>>(),
-        "discoveredLabels": t.discovered_labels.iter().collect::<BTreeMap<_, _>>(),
+        "discoveredLabels": t.discovered.iter().collect::<BTreeMap<_, _>>(),
         "health": t.health.as_str(),
         "lastError": t.last_error,
         "reason": t.reason.map(Reason::as_str),

@@ -13,6 +13,8 @@ pub enum AppError {
     Bind { what: &'static str, address: SocketAddr, remedy: &'static str, source: std::io::Error },
     #[error("cannot open the data folder {path}: {source}")]
     Store { path: PathBuf, source: davy_store::Error },
+    #[error("cannot prepare the scrapes: {0}")]
+    Scrapes(String),
     #[error("cannot prepare the receivers: {0}")]
     Receivers(String),
     #[error("cannot start: {0}")]

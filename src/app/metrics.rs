@@ -1,9 +1,10 @@
 //! Davy's own metrics, and those that speak about releases: what dashboards are drawn from.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use davy_api::View;
+use davy_collector::otlp::OtlpStats;
 use davy_store::Stats;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -46,6 +47,11 @@ struct HealthLabels {
     health: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: String,
+}
+
 /// Everything that `/metrics` shows.
 #[derive(Default)]
 pub(super) struct Metrics {
@@ -68,6 +74,9 @@ pub(super) struct Metrics {
     spans: Gauge,
     quarantined: Gauge,
     storage_bytes: Gauge,
+    otlp_spans: Family<OutcomeLabels, Gauge>,
+    otlp_points: Family<OutcomeLabels, Gauge>,
+    otlp_requests: Family<OutcomeLabels, Gauge>,
     pub(super) ticks: Counter,
     /// Rows that wait to be written because the control database cannot be.
     pub(super) unwritten: Gauge,
@@ -99,6 +108,9 @@ impl Metrics {
         r.register("storage_spans_appended", "Spans appended since the start", self.spans.clone());
         r.register("storage_quarantined_chunks", "Chunks that failed their checksum", self.quarantined.clone());
         r.register("storage_bytes", "Bytes on disk", self.storage_bytes.clone());
+        r.register("otlp_spans", "Spans received since the start, by outcome", self.otlp_spans.clone());
+        r.register("otlp_points", "Metric points received since the start, by outcome", self.otlp_points.clone());
+        r.register("otlp_requests", "OTLP requests since the start, by how they ended", self.otlp_requests.clone());
         r.register("ticks", "Evaluations", self.ticks.clone());
         r.register("control_rows_unwritten", "Decisions that wait for their database", self.unwritten.clone());
         r.register("tick_seconds", "Time that the last evaluation took", self.tick_seconds.clone());
@@ -131,6 +143,25 @@ impl Metrics {
         self.spans.set(stats.spans_appended as i64);
         self.quarantined.set(stats.quarantined_chunks as i64);
         self.storage_bytes.set(stats.bytes_on_disk as i64);
+    }
+
+    pub(super) fn publish_otlp(&self, stats: &OtlpStats) {
+        let set = |family: &Family<OutcomeLabels, Gauge>, outcome: &str, counter: &AtomicU64| {
+            let value = i64::try_from(counter.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
+            family.get_or_create(&OutcomeLabels { outcome: outcome.to_owned() }).set(value);
+        };
+        set(&self.otlp_spans, "accepted", &stats.spans_accepted);
+        set(&self.otlp_spans, "refused", &stats.spans_refused);
+        set(&self.otlp_points, "accepted", &stats.points_accepted);
+        set(&self.otlp_points, "refused", &stats.points_refused);
+        set(&self.otlp_requests, "ok", &stats.requests_ok);
+        set(&self.otlp_requests, "partial", &stats.requests_partial);
+        set(&self.otlp_requests, "malformed", &stats.requests_malformed);
+        set(&self.otlp_requests, "too_large", &stats.requests_too_large);
+        set(&self.otlp_requests, "unsupported", &stats.requests_unsupported);
+        set(&self.otlp_requests, "too_slow", &stats.requests_too_slow);
+        set(&self.otlp_requests, "overloaded", &stats.requests_overloaded);
+        set(&self.otlp_requests, "unavailable", &stats.requests_unavailable);
     }
 
     fn publish_releases(&self, view: &View) {

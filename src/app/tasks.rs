@@ -53,7 +53,7 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
     let (reloads_tx, reloads) = mpsc::channel(WAITING_MAX);
 
     let scrapes = ScrapeManager::new(store.clone(), clock.clone());
-    scrapes.apply(config.scrape_configs.clone()).await;
+    scrapes.apply(config.scrape_configs.clone()).await.map_err(|e| AppError::Scrapes(e.to_string()))?;
     let receiver = otlp::Receiver::new(store.clone(), clock.clone(), otlp::OtlpLimits::default());
     let (grpc_receiver, grpc_shutdown) = (receiver.clone(), shutdown.clone());
     spawn(&mut tasks, async move {
@@ -61,7 +61,7 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
             error!(%error, "OTLP over gRPC ended");
         }
     });
-    spawn(&mut tasks, serve(http, otlp::http_router(receiver), ServeLimits::default(), shutdown.clone()));
+    spawn(&mut tasks, serve(http, otlp::http_router(receiver.clone()), ServeLimits::default(), shutdown.clone()));
 
     let state = ApiState {
         view: view.clone(),
@@ -105,6 +105,7 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         config_file: options.config_file,
         external_url: url.clone(),
         store: store.clone(),
+        receiver,
     };
     info!(%url, "davy is running");
     let ended = brain.run(operations, reloads, &mut tasks, &shutdown).await;
@@ -196,6 +197,7 @@ struct Brain {
     config_file: PathBuf,
     external_url: String,
     store: Store,
+    receiver: otlp::Receiver,
 }
 
 type CallDone = (i64, CallOutcome);
@@ -285,6 +287,7 @@ impl Brain {
         let Some(watch) = &self.watch else { return };
         let view = watch.view(self.scrapes.targets());
         self.metrics.publish(&view, &self.store.stats());
+        self.metrics.publish_otlp(self.receiver.stats());
         self.metrics.unwritten.set(i64::try_from(watch.unwritten()).unwrap_or(i64::MAX));
         self.view.store(view);
         self.bell.notify_one();
@@ -322,7 +325,10 @@ impl Brain {
                 return Err(errors);
             }
         };
-        self.scrapes.apply(config.scrape_configs.clone()).await;
+        if let Err(error) = self.scrapes.apply(config.scrape_configs.clone()).await {
+            self.metrics.config_reloads_failed.inc();
+            return Err(error.to_string());
+        }
         self.messaging.send_replace(messaging);
         self.with_watch(move |watch, now| watch.reload(now, config)).await;
         info!("configuration reloaded");

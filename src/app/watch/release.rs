@@ -321,7 +321,7 @@ fn liveness(interval: &Interval, blind: bool) -> Liveness {
 pub(super) fn is_blind(targets: &[TargetStatus]) -> bool {
     use davy_collector::scrape::Reason;
     let silent = |t: &&TargetStatus| {
-        t.health == Health::Down && matches!(t.reason, Some(Reason::Timeout | Reason::Dns | Reason::Network))
+        t.health == Health::Down && matches!(t.reason, Some(Reason::Timeout | Reason::Dns | Reason::Connection | Reason::Config))
     };
     let tried = targets.iter().filter(|t| t.health != Health::Unknown).count();
     tried > 0 && targets.iter().filter(silent).count() * 2 > tried
