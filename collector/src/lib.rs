@@ -3,3 +3,4 @@
 //! Hops 1 and 2 of the pipeline: sockets in, samples and spans into an appender out.
 
 pub mod config;
+pub mod expfmt;
