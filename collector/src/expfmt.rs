@@ -13,8 +13,8 @@ mod comment;
 mod number;
 mod reader;
 
-pub use reader::Reader;
 pub(crate) use reader::Kind;
+pub use reader::Reader;
 
 /// Labels of one line, the metric's name among them as `__name__`; in the order of the line.
 pub type LabelBuf<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
@@ -34,7 +34,11 @@ impl Format {
     /// From a `Content-Type`; whatever is not OpenMetrics is read as text.
     pub fn from_content_type(content_type: &str) -> Self {
         let media = content_type.split(';').next().unwrap_or("").trim();
-        if media.eq_ignore_ascii_case("application/openmetrics-text") { Self::OpenMetrics } else { Self::Text }
+        if media.eq_ignore_ascii_case("application/openmetrics-text") {
+            Self::OpenMetrics
+        } else {
+            Self::Text
+        }
     }
 }
 

@@ -2,5 +2,16 @@
 //!
 //! Hops 1 and 2 of the pipeline: sockets in, samples and spans into an appender out.
 
+pub mod client;
 pub mod config;
+mod discovery;
+mod duration;
+mod egress;
 pub mod expfmt;
+pub mod relabel;
+pub mod serve;
+mod target;
+#[cfg(test)]
+mod testing;
+
+pub use target::{Relabelled, ScrapeTarget, TargetError, TargetGroup};

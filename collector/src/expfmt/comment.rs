@@ -9,9 +9,18 @@ use super::{Format, ParseError};
 
 #[derive(Debug, PartialEq)]
 pub(crate) enum Comment<'a> {
-    Help { family: Cow<'a, str>, help: Cow<'a, str> },
-    Type { family: Cow<'a, str>, metric_type: MetricType },
-    Unit { family: Cow<'a, str>, unit: &'a str },
+    Help {
+        family: Cow<'a, str>,
+        help: Cow<'a, str>,
+    },
+    Type {
+        family: Cow<'a, str>,
+        metric_type: MetricType,
+    },
+    Unit {
+        family: Cow<'a, str>,
+        unit: &'a str,
+    },
     /// A remark, or `# EOF`.
     Other,
 }

@@ -104,13 +104,22 @@ fn a_wrong_line_says_where_and_what_was_expected() {
     text("a 1 2.5\n", r#"line 1, column 5: expected a timestamp in milliseconds, got "2.5""#);
     text("a 1 2 3\n", r#"line 1, column 7: expected the end of the line (a line feed), got "3""#);
     text("a 1 # {}\n", r##"line 1, column 5: expected the end of the line (a line feed), got "#""##);
-    text("{a=\"b\"} 1\n", "line 1, column 1: expected a metric's name before or within the braces, got \"{a=\\\"b\\\"}\"");
+    text(
+        "{a=\"b\"} 1\n",
+        "line 1, column 1: expected a metric's name before or within the braces, got \"{a=\\\"b\\\"}\"",
+    );
     text("a{b} 1\n", r#"line 1, column 4: expected `=` after a label's name, got "}""#);
     text("a{b=c} 1\n", r#"line 1, column 5: expected a label's value in quotes, got "c}""#);
     text("a{b=\"c} 1\n", "line 1, column 5: expected a string that is closed on its line, got \"\\\"c}\"");
     text("a{b=\"1\" c=\"2\"} 1\n", r#"line 1, column 9: expected `,` or `}` after a label, got "c=\"2\"}""#);
-    text("a{b=\"1\",b=\"2\"} 1\n", r#"line 1, column 9: expected a label name of its own (not empty, not twice in a line), got "b=\"2\"}""#);
-    text("# TYPE a frog\n", r#"line 1, column 10: expected a metric type (counter, gauge, histogram, summary, untyped ...), got "frog""#);
+    text(
+        "a{b=\"1\",b=\"2\"} 1\n",
+        r#"line 1, column 9: expected a label name of its own (not empty, not twice in a line), got "b=\"2\"}""#,
+    );
+    text(
+        "# TYPE a frog\n",
+        r#"line 1, column 10: expected a metric type (counter, gauge, histogram, summary, untyped ...), got "frog""#,
+    );
     text("\n\n# HELP ü x\n", r#"line 3, column 8: expected a metric name, got "ü""#);
     let open = |body: &str, want: &str| check(Format::OpenMetrics, body, &[want]);
     open("", "line 1, column 1: expected `# EOF` as the last line, got the end of the body");
@@ -118,7 +127,10 @@ fn a_wrong_line_says_where_and_what_was_expected() {
     open("# a remark\n# EOF\n", r#"line 1, column 3: expected HELP, TYPE, UNIT or EOF after `#`, got "a""#);
     open("\n# EOF\n", "line 1, column 1: expected a metric's name, got the end of the line");
     open("a 1 NaN\n# EOF\n", r#"line 1, column 5: expected a timestamp in seconds, got "NaN""#);
-    open("# UNIT a_seconds bytes\n# EOF\n", r#"line 1, column 18: expected a unit that the family's name ends with, got "bytes""#);
+    open(
+        "# UNIT a_seconds bytes\n# EOF\n",
+        r#"line 1, column 18: expected a unit that the family's name ends with, got "bytes""#,
+    );
 }
 
 #[test]
@@ -130,7 +142,10 @@ fn half_a_line_at_the_end_fails() {
     check(
         Format::OpenMetrics,
         "a 1\n",
-        &[r#"__name__="a" 1"#, "line 2, column 1: expected `# EOF` as the last line, got the end of the body"],
+        &[
+            r#"__name__="a" 1"#,
+            "line 2, column 1: expected `# EOF` as the last line, got the end of the body",
+        ],
     );
 }
 
