@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use reqwest::Url;
 use tokio::time::sleep;
 
 use crate::client::{ClientError, HttpClient};
@@ -39,7 +40,9 @@ impl Source {
                 Self::File(FileDiscovery::new(files.clone(), *refresh_interval))
             }
             Discovery::Http { url, refresh_interval, http } => {
-                Self::Http(HttpDiscovery::new(url, *refresh_interval, HttpClient::new(http)?)?)
+                let url = Url::parse(url).map_err(|_| ClientError::Url { got: url.clone() })?;
+                let client = HttpClient::for_url(&HttpClient::new(http)?, http, &url)?;
+                Self::Http(HttpDiscovery::new(url, *refresh_interval, client))
             }
         })
     }

@@ -13,6 +13,7 @@ mod comment;
 mod number;
 mod reader;
 
+pub(crate) use comment::Comment;
 pub(crate) use reader::Kind;
 pub use reader::Reader;
 
@@ -89,10 +90,10 @@ pub fn parse<'a>(
     while let Some(kind) = reader.peek()? {
         match kind {
             Kind::Comment => match reader.comment()? {
-                comment::Comment::Help { family, help } => visit(Event::Help { family, help }),
-                comment::Comment::Type { family, metric_type } => visit(Event::Type { family, metric_type }),
-                comment::Comment::Unit { family, unit } => visit(Event::Unit { family, unit }),
-                comment::Comment::Other => {}
+                Comment::Help { family, help } => visit(Event::Help { family, help }),
+                Comment::Type { family, metric_type } => visit(Event::Type { family, metric_type }),
+                Comment::Unit { family, unit } => visit(Event::Unit { family, unit }),
+                Comment::Other => {}
             },
             Kind::Sample => {
                 reader.series(&mut labels)?;

@@ -9,6 +9,7 @@ mod duration;
 mod egress;
 pub mod expfmt;
 pub mod relabel;
+pub mod scrape;
 pub mod serve;
 mod target;
 #[cfg(test)]

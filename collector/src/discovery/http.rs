@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 use reqwest::Url;
 
 use super::wire;
-use crate::client::{ClientError, HttpClient};
+use crate::client::HttpClient;
 use crate::target::TargetGroup;
 
 const BODY_BYTES_MAX: usize = 16 << 20;
@@ -23,13 +23,8 @@ pub(crate) struct HttpDiscovery {
 }
 
 impl HttpDiscovery {
-    pub(super) fn new(
-        url: &str,
-        refresh_interval: Duration,
-        client: HttpClient,
-    ) -> Result<Self, ClientError> {
-        let url = Url::parse(url).map_err(|_| ClientError::Url { got: url.to_owned() })?;
-        Ok(Self { url, refresh_interval, client, last: None, error: None })
+    pub(super) fn new(url: Url, refresh_interval: Duration, client: HttpClient) -> Self {
+        Self { url, refresh_interval, client, last: None, error: None }
     }
 
     /// `None` when the list is as it was, or the answer cannot be used.

@@ -159,14 +159,17 @@ impl<'a> Reader<'a> {
         Ok(comment)
     }
 
-    /// Steps over name and labels if they are `known`; a value must follow.
+    /// Steps over name and labels if they are `known` and the line has no more of them.
     pub(crate) fn skip_series(&mut self, known: &[u8]) -> bool {
         let rest = &self.cursor.text.as_bytes()[self.cursor.at..];
-        let hit = rest.starts_with(known) && matches!(rest.get(known.len()), Some(b' ' | b'\t'));
-        if hit {
+        let Some(after) = rest.strip_prefix(known) else { return false };
+        let complete = known.last() == Some(&b'}')
+            || (matches!(after.first(), Some(b' ' | b'\t'))
+                && after.iter().find(|b| !matches!(b, b' ' | b'\t')) != Some(&b'{'));
+        if complete {
             self.cursor.bump(known.len());
         }
-        hit
+        complete
     }
 
     /// Steps over the line if it is `known` from its first byte to before its line feed.
@@ -207,11 +210,6 @@ impl<'a> Reader<'a> {
     pub(crate) fn line_text(&self) -> &'a str {
         let rest = self.cursor.rest();
         &rest[..memchr(b'\n', rest.as_bytes()).unwrap_or(rest.len())]
-    }
-
-    /// An error at the line that is peeked at.
-    pub(crate) fn error(&self, expected: &str) -> ParseError {
-        self.cursor.error(expected)
     }
 }
 
