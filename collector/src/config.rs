@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use regex::Regex;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
-/// One entry of `scrape_configs`, Prometheus' schema, with globals filled in.
-#[derive(Debug, Clone)]
+/// One entry of `scrape_configs`, Prometheus' schema, with globals filled in. Equal configurations keep their
+/// scrape loops over a reload.
+#[derive(Debug, Clone, PartialEq)]
 pub struct ScrapeConfig {
     pub job_name: String,
     pub scrape_interval: Duration,
@@ -68,7 +69,7 @@ impl Default for ScrapeLimits {
 }
 
 /// How to reach targets, discovery servers and receivers.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct HttpConfig {
     pub auth: Option<Auth>,
     pub tls: TlsConfig,
@@ -77,7 +78,7 @@ pub struct HttpConfig {
 }
 
 /// Credentials; a file is read again at each request so that rotation needs no reload.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Auth {
     Basic {
         username: String,
@@ -96,7 +97,17 @@ pub enum Secret {
     File(PathBuf),
 }
 
-#[derive(Debug, Clone, Default)]
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Inline(a), Self::Inline(b)) => a.expose_secret() == b.expose_secret(),
+            (Self::File(a), Self::File(b)) => a == b,
+            (Self::Inline(_), Self::File(_)) | (Self::File(_), Self::Inline(_)) => false,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct TlsConfig {
     pub ca_file: Option<PathBuf>,
     pub cert_file: Option<PathBuf>,
@@ -104,7 +115,7 @@ pub struct TlsConfig {
     pub server_name: Option<String>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Discovery {
     Static {
         targets: Vec<String>,
@@ -132,6 +143,18 @@ pub struct RelabelConfig {
     pub modulus: u64,
     pub replacement: String,
     pub action: RelabelAction,
+}
+
+impl PartialEq for RelabelConfig {
+    fn eq(&self, other: &Self) -> bool {
+        self.action == other.action
+            && self.regex.as_str() == other.regex.as_str()
+            && self.modulus == other.modulus
+            && self.source_labels == other.source_labels
+            && self.separator == other.separator
+            && self.target_label == other.target_label
+            && self.replacement == other.replacement
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

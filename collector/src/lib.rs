@@ -2,5 +2,19 @@
 //!
 //! Hops 1 and 2 of the pipeline: sockets in, samples and spans into an appender out.
 
+pub mod client;
 pub mod config;
+pub mod expfmt;
 pub mod otlp;
+pub mod relabel;
+pub mod scrape;
+pub mod serve;
+
+mod discovery;
+mod duration;
+mod egress;
+mod target;
+#[cfg(test)]
+mod testing;
+
+pub use target::{Relabelled, ScrapeTarget, TargetError, TargetGroup};

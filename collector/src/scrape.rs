@@ -1,0 +1,182 @@
+//! Hop 1: targets in, bodies out. [`ScrapeManager`] keeps a [`ScrapeLoop`] for each target.
+//!
+//! A loop waits for its tick, asks its target, and hands the body to a thread that may block: there it is read
+//! against what the target sent before ([`state::TargetState`], pure) and appended to the store as one batch.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use davy_model::{Clock, Timestamp};
+use davy_store::Store;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+mod append;
+mod cache;
+mod error;
+mod family;
+mod fetch;
+mod manager;
+mod pool;
+mod probe;
+mod sample_labels;
+mod series;
+mod start;
+mod state;
+mod status;
+
+pub use error::{LimitError, Reason, ScrapeError};
+pub use manager::{ApplyError, DroppedTarget, ScrapeManager};
+pub use probe::BodyReader;
+pub use status::{Health, TargetStatus};
+
+use crate::client::HttpClient;
+use crate::config::ScrapeConfig;
+use crate::expfmt::Format;
+use crate::target::ScrapeTarget;
+use state::{Counts, Rows, TargetState};
+
+/// A scrape this little late gets the time of its tick: evenly spaced timestamps compress to almost nothing.
+const ALIGN_TOLERANCE: Duration = Duration::from_millis(2);
+/// A body buffer that grew beyond this is given back.
+const BODY_KEPT_BYTES: usize = 4 << 20;
+
+/// What a loop shares with the manager.
+pub(crate) struct ScrapeLoop {
+    target: Arc<ScrapeTarget>,
+    config: Arc<ScrapeConfig>,
+    client: HttpClient,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    status: Arc<Mutex<TargetStatus>>,
+    stop: CancellationToken,
+}
+
+/// What goes to the blocking thread and comes back.
+struct Work {
+    state: TargetState,
+    rows: Rows,
+    body: Vec<u8>,
+}
+
+impl ScrapeLoop {
+    /// Scrapes at every tick until it is stopped; returns what it knows, for a successor or for the markers of an end.
+    pub(crate) async fn run(self, state: TargetState) -> TargetState {
+        let mut work = Work { state, rows: Rows::default(), body: Vec::new() };
+        while let Some(at) = self.next_tick().await {
+            let started = Instant::now();
+            let max = self.config.limits.body_bytes_max;
+            let fetched = tokio::select! {
+                () = self.stop.cancelled() => break,
+                fetched = fetch::fetch(&self.client, &self.target, max, &mut work.body) => fetched,
+            };
+            work = self.read_and_append(work, fetched, at, started).await;
+            if work.body.capacity() > BODY_KEPT_BYTES {
+                work.body = Vec::new();
+            }
+        }
+        work.state
+    }
+
+    /// Waits for the next tick of the target's own grid; `None` when stopped. Ticks that passed during a long scrape
+    /// are left out, never made up for.
+    async fn next_tick(&self) -> Option<Timestamp> {
+        let (interval, offset) = (self.target.interval, self.target.offset());
+        let tick_after = |now: Timestamp| now.align_down(interval, offset) + interval;
+        let mut tick = tick_after(self.clock.now());
+        loop {
+            let now = self.clock.now();
+            if now >= tick {
+                let tolerance = ALIGN_TOLERANCE.min(interval / 100);
+                return Some(if now.since(tick) <= tolerance { tick } else { now });
+            }
+            if tick.since(now) > interval {
+                // The clock was set back.
+                tick = tick_after(now);
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return None,
+                () = sleep(tick.since(now)) => {}
+            }
+        }
+    }
+
+    async fn read_and_append(
+        &self,
+        mut work: Work,
+        fetched: Result<Format, ScrapeError>,
+        at: Timestamp,
+        started: Instant,
+    ) -> Work {
+        let (store, now) = (self.store.clone(), self.clock.now());
+        let done = tokio::task::spawn_blocking(move || {
+            let Work { state, rows, body } = &mut work;
+            let result = fetched.and_then(|format| state.read(body, format, at, rows));
+            if result.is_err() {
+                state.fail(at, rows);
+            }
+            let Counts { scraped, kept, added, .. } = rows.counts;
+            let took = started.elapsed();
+            let up = if result.is_ok() { 1.0 } else { 0.0 };
+            let reports = [up, took.as_secs_f64(), scraped as f64, kept as f64, added as f64];
+            let stored = append::append(&store, now, state, rows, (at, reports));
+            state.forget();
+            (work, result, took, stored)
+        });
+        match done.await {
+            Ok((work, result, took, stored)) => {
+                self.tell(at, took, work.rows.counts, result, stored);
+                work
+            }
+            Err(error) => {
+                tracing::error!(url = %self.target.url, %error, "reading a scrape panicked: the target starts afresh");
+                let config = self.config.clone();
+                let state = TargetState::new(config, self.target.labels.clone(), self.target.interval);
+                Work { state, rows: Rows::default(), body: Vec::new() }
+            }
+        }
+    }
+
+    /// Updates the status; logs what is new about it.
+    fn tell(
+        &self,
+        at: Timestamp,
+        took: Duration,
+        counts: Counts,
+        result: Result<(), ScrapeError>,
+        stored: Result<append::Refused, davy_store::Error>,
+    ) {
+        let mut status = self.status.lock().expect("no holder of this lock panics");
+        let (job, labels) = (&self.config.job_name, &self.target.labels);
+        let (refused, example) = match stored {
+            Ok(refused) => (refused.count, refused.example.map(|e| e.to_string())),
+            Err(error) => (counts.kept - counts.duplicates, Some(error.to_string())),
+        };
+        if status.refused == 0 && refused > 0 {
+            tracing::warn!(%job, %labels, refused, reason = ?example, "the store did not take all samples of a scrape");
+        }
+        if status.duplicates == 0 && counts.duplicates > 0 {
+            tracing::warn!(%job, %labels, duplicates = counts.duplicates, "series repeated within a scrape");
+        }
+        let (health, reason, error) = match result {
+            Ok(()) => (Health::Up, None, None),
+            Err(error) => (Health::Down, Some(error.reason()), Some(error.to_string())),
+        };
+        if health == Health::Down && (status.health != Health::Down || status.reason != reason) {
+            tracing::warn!(%job, %labels, reason = ?reason, error = error.as_deref(), "scrape failed");
+        }
+        if health == Health::Up && status.health == Health::Down {
+            tracing::info!(%job, %labels, "scrape works again");
+        }
+        status.health = health;
+        status.reason = reason;
+        status.last_error = error.or(example);
+        status.last_scrape = Some(at);
+        status.last_duration = took;
+        status.samples = if health == Health::Up { counts.kept } else { 0 };
+        status.duplicates = counts.duplicates;
+        status.refused = refused;
+        status.scrapes += 1;
+        status.failures += u64::from(health == Health::Down);
+    }
+}

@@ -1,0 +1,187 @@
+//! `LineCache`: what each line of a target meant the last time.
+//!
+//! A target sends the same lines in the same order but for their values. So the text before the value is compared
+//! with that of the line that stood here last time (one `memcmp`), then looked up by its hash, and only then parsed.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
+/// Lines that are gone are kept until they outnumber the present ones by this.
+const SPARE_LINES: usize = 1_000;
+
+/// What a line is to the scrape loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    /// A comment that has been read.
+    Comment,
+    /// Dropped by relabelling.
+    Dropped,
+    /// By number in the series table.
+    Series(u32),
+    /// A `_created` line, by number in the table of start times.
+    Start(u32),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    /// Its text within the arena.
+    start: u32,
+    len: u32,
+    /// Where it stood in the last scrape.
+    position: u32,
+    what: What,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct LineCache {
+    arena: Vec<u8>,
+    lines: Vec<Line>,
+    /// Two texts with one hash are rare enough that the second is parsed each time.
+    by_hash: HashMap<u64, u32>,
+    hasher: RandomState,
+    /// Lines of the last scrape, and of the one that is being read.
+    order: Vec<u32>,
+    next: Vec<u32>,
+    at: usize,
+}
+
+impl LineCache {
+    pub(super) fn begin(&mut self) {
+        self.at = 0;
+        self.next.clear();
+    }
+
+    /// The line that stood here last time.
+    pub(super) fn expected(&self) -> Option<(&[u8], What)> {
+        let line = &self.lines[*self.order.get(self.at)? as usize];
+        Some((self.text(line), line.what))
+    }
+
+    /// It stands here again.
+    pub(super) fn hit(&mut self) {
+        self.next.push(self.order[self.at]);
+        self.at += 1;
+    }
+
+    /// A line seen before, wherever it stood.
+    pub(super) fn find(&mut self, text: &[u8]) -> Option<What> {
+        let id = *self.by_hash.get(&self.hasher.hash_one(text))?;
+        let line = self.lines[id as usize];
+        if self.text(&line) != text {
+            return None;
+        }
+        self.next.push(id);
+        // What follows it is what followed it then.
+        if self.order.get(line.position as usize) == Some(&id) {
+            self.at = line.position as usize + 1;
+        }
+        Some(line.what)
+    }
+
+    pub(super) fn insert(&mut self, text: &[u8], what: What) {
+        let (Ok(start), Ok(len), Ok(id)) =
+            (u32::try_from(self.arena.len()), u32::try_from(text.len()), u32::try_from(self.lines.len()))
+        else {
+            return;
+        };
+        self.arena.extend_from_slice(text);
+        self.lines.push(Line { start, len, position: u32::MAX, what });
+        self.by_hash.entry(self.hasher.hash_one(text)).or_insert(id);
+        self.next.push(id);
+    }
+
+    /// The scrape was good: its order is the one to expect.
+    pub(super) fn commit(&mut self) {
+        std::mem::swap(&mut self.order, &mut self.next);
+        if self.order == self.next {
+            return;
+        }
+        if self.lines.len() > 2 * self.order.len() + SPARE_LINES {
+            self.rebuild();
+        }
+        for (position, id) in self.order.iter().enumerate() {
+            self.lines[*id as usize].position = position as u32;
+        }
+    }
+
+    /// Forgets every line that the last scrape did not have.
+    fn rebuild(&mut self) {
+        let old = std::mem::take(self);
+        for id in &old.order {
+            let line = old.lines[*id as usize];
+            self.insert(old.text(&line), line.what);
+        }
+        self.order = std::mem::take(&mut self.next);
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn text(&self, line: &Line) -> &[u8] {
+        &self.arena[line.start as usize..][..line.len as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads lines as the scrape loop does; returns what each was known as, `None` for those to parse.
+    fn read(cache: &mut LineCache, lines: &[&str]) -> Vec<Option<What>> {
+        cache.begin();
+        let seen = lines.iter().map(|line| {
+            let expected =
+                cache.expected().filter(|(text, _)| *text == line.as_bytes()).map(|(_, what)| what);
+            if expected.is_some() {
+                cache.hit();
+                return expected;
+            }
+            let found = cache.find(line.as_bytes());
+            if found.is_none() {
+                let number = line.parse().unwrap();
+                cache.insert(line.as_bytes(), What::Series(number));
+            }
+            found
+        });
+        let seen = seen.collect();
+        cache.commit();
+        seen
+    }
+
+    fn series(numbers: &[u32]) -> Vec<Option<What>> {
+        numbers.iter().map(|n| Some(What::Series(*n))).collect()
+    }
+
+    #[test]
+    fn lines_are_known_again_in_any_order() {
+        let mut cache = LineCache::default();
+        assert_eq!(read(&mut cache, &["1", "2", "3", "4"]), [None; 4]);
+        assert_eq!(read(&mut cache, &["1", "2", "3", "4"]), series(&[1, 2, 3, 4]));
+        assert_eq!(read(&mut cache, &["1", "3", "4"]), series(&[1, 3, 4]));
+        let new = [series(&[1]), vec![None], series(&[3, 4])].concat();
+        assert_eq!(read(&mut cache, &["1", "9", "3", "4"]), new);
+        assert_eq!(read(&mut cache, &["4", "3", "2", "1", "9"]), series(&[4, 3, 2, 1, 9]));
+    }
+
+    #[test]
+    fn after_a_line_that_went_the_rest_is_hit_by_place() {
+        let mut cache = LineCache::default();
+        read(&mut cache, &["1", "2", "3", "4"]);
+        cache.begin();
+        cache.hit();
+        assert!(cache.find(b"3").is_some());
+        assert_eq!(cache.expected(), Some((&b"4"[..], What::Series(4))));
+    }
+
+    #[test]
+    fn a_target_that_never_repeats_a_line_does_not_fill_the_cache() {
+        let mut cache = LineCache::default();
+        for scrape in 0..1_000u32 {
+            let lines: Vec<String> = (0..20).map(|i| (scrape * 20 + i).to_string()).collect();
+            read(&mut cache, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+        assert!(cache.lines.len() <= 2 * 20 + SPARE_LINES + 20, "{}", cache.lines.len());
+    }
+}

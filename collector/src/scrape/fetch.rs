@@ -1,0 +1,215 @@
+//! One request to a target: headers out, a bounded and decompressed body in.
+
+use std::error::Error as _;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use flate2::write::MultiGzDecoder;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
+
+use super::error::{LimitError, Reason, ScrapeError};
+use crate::client::{HttpClient, describe};
+use crate::egress::EgressError;
+use crate::expfmt::Format;
+use crate::target::ScrapeTarget;
+
+/// OpenMetrics first, for its start times and exemplars; then text.
+const ACCEPTED: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\
+     application/openmetrics-text;version=0.0.1;q=0.4,\
+     text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,\
+     text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
+const TIMEOUT_HEADER: &str = "X-Prometheus-Scrape-Timeout-Seconds";
+
+/// Fills `body`, within the target's timeout from the first packet to the last.
+pub(super) async fn fetch(
+    client: &HttpClient,
+    target: &ScrapeTarget,
+    body_bytes_max: u64,
+    body: &mut Vec<u8>,
+) -> Result<Format, ScrapeError> {
+    body.clear();
+    let answer = fetch_untimed(client, target, body_bytes_max, body);
+    let after = target.timeout;
+    tokio::time::timeout(after, answer).await.unwrap_or(Err(ScrapeError::Timeout { after }))
+}
+
+async fn fetch_untimed(
+    client: &HttpClient,
+    target: &ScrapeTarget,
+    body_bytes_max: u64,
+    body: &mut Vec<u8>,
+) -> Result<Format, ScrapeError> {
+    let request = client.get(&target.url).await?;
+    let request = request
+        .header(ACCEPT, ACCEPTED)
+        .header(ACCEPT_ENCODING, "gzip")
+        .header(TIMEOUT_HEADER, seconds(target.timeout));
+    let mut response = request.send().await.map_err(|e| connection_error(&e))?;
+    check_status(response.status())?;
+    let header = |name| header(response.headers(), name);
+    let format = Format::from_content_type(&header(CONTENT_TYPE));
+    let encoding = header(CONTENT_ENCODING).to_ascii_lowercase();
+    let mut sink = Sink::new(&encoding, Bounded { body, max: body_bytes_max, exceeded: false })?;
+    while let Some(chunk) = response.chunk().await.map_err(|e| connection_error(&e))? {
+        sink.write(&chunk)?;
+    }
+    sink.finish()?;
+    Ok(format)
+}
+
+/// As Prometheus writes it: `10`, `0.5`.
+fn seconds(d: Duration) -> String {
+    d.as_secs_f64().to_string()
+}
+
+fn header(headers: &HeaderMap, name: http::HeaderName) -> String {
+    headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned()
+}
+
+fn check_status(status: StatusCode) -> Result<(), ScrapeError> {
+    let hint = match status {
+        StatusCode::OK => return Ok(()),
+        s if s.is_redirection() => " (redirects are not followed unless follow_redirects is set)",
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => " (see basic_auth and authorization)",
+        _ => "",
+    };
+    Err(ScrapeError::Status { status, hint })
+}
+
+fn connection_error(error: &reqwest::Error) -> ScrapeError {
+    let mut reason = Reason::Connection;
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if let Some(egress) = cause.downcast_ref::<EgressError>() {
+            reason = match egress {
+                EgressError::Forbidden { .. } => Reason::Config,
+                EgressError::Resolve { .. } | EgressError::NoAddress { .. } => Reason::Dns,
+            };
+        } else if cause.is::<rustls::Error>() {
+            reason = Reason::Tls;
+        } else if let Some(io) = cause.downcast_ref::<io::Error>() {
+            // An error may be wrapped in an I/O error, which does not count it among its sources.
+            if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+                reason = Reason::Tls;
+            } else if io.kind() == io::ErrorKind::ConnectionRefused {
+                reason = Reason::Refused;
+            }
+        }
+        next = cause.source();
+    }
+    ScrapeError::Connection { reason, message: describe(error) }
+}
+
+/// Takes bytes up to a limit. What is compressed is counted as it unfolds, so that a bomb goes off small.
+struct Bounded<'a> {
+    body: &'a mut Vec<u8>,
+    max: u64,
+    exceeded: bool,
+}
+
+impl Write for Bounded<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.body.len() as u64 + bytes.len() as u64 > self.max {
+            self.exceeded = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.body.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+enum Sink<'a> {
+    Plain(Bounded<'a>),
+    Gzip(Box<MultiGzDecoder<Bounded<'a>>>),
+}
+
+impl<'a> Sink<'a> {
+    fn new(encoding: &str, body: Bounded<'a>) -> Result<Self, ScrapeError> {
+        match encoding {
+            "" | "identity" => Ok(Self::Plain(body)),
+            "gzip" | "x-gzip" => Ok(Self::Gzip(Box::new(MultiGzDecoder::new(body)))),
+            other => Err(ScrapeError::Encoding { got: other.to_owned() }),
+        }
+    }
+
+    fn write(&mut self, chunk: &[u8]) -> Result<(), ScrapeError> {
+        let result = match self {
+            Self::Plain(body) => body.write_all(chunk),
+            Self::Gzip(decoder) => decoder.write_all(chunk),
+        };
+        result.map_err(|_| self.error())
+    }
+
+    fn finish(mut self) -> Result<(), ScrapeError> {
+        let result = match &mut self {
+            Self::Plain(_) => Ok(()),
+            Self::Gzip(decoder) => decoder.try_finish(),
+        };
+        result.map_err(|_| self.error())
+    }
+
+    fn error(&self) -> ScrapeError {
+        let body = match self {
+            Self::Plain(body) => body,
+            Self::Gzip(decoder) => decoder.get_ref(),
+        };
+        if body.exceeded { LimitError::Body { max: body.max }.into() } else { ScrapeError::Gzip }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn unfold(chunks: &[&[u8]], max: u64) -> (Vec<u8>, Result<(), String>) {
+        let mut body = Vec::new();
+        let mut sink = Sink::new("gzip", Bounded { body: &mut body, max, exceeded: false }).unwrap();
+        let written = chunks.iter().try_for_each(|c| sink.write(c)).and_then(|()| sink.finish());
+        (body, written.map_err(|e| e.to_string()))
+    }
+
+    #[test]
+    fn members_one_after_another_are_one_body() {
+        let (a, b) = (gzip(b"a 1\n"), gzip(b"b 2\n"));
+        assert_eq!(unfold(&[&a[..5], &a[5..], &b], 100), (b"a 1\nb 2\n".to_vec(), Ok(())));
+    }
+
+    #[test]
+    fn a_bomb_stops_at_the_limit() {
+        let bomb = gzip(&vec![0; 64 << 20]);
+        assert!(bomb.len() < 100_000);
+        let (body, result) = unfold(&[&bomb], 1 << 20);
+        assert_eq!(result, Err("the body has more than 1048576 bytes when decompressed".to_owned()));
+        assert!(body.capacity() <= 2 << 20, "{}", body.capacity());
+    }
+
+    #[test]
+    fn a_cut_or_damaged_body_is_refused() {
+        let whole = gzip(&b"metric 1\n".repeat(1000));
+        let mut damaged = whole.clone();
+        damaged[20] ^= 0xff;
+        for bad in [&whole[..whole.len() - 3], &damaged] {
+            assert_eq!(unfold(&[bad], 1 << 20).1, Err("the gzip body is damaged or cut off".to_owned()));
+        }
+    }
+
+    #[test]
+    fn other_encodings_are_refused() {
+        let mut body = Vec::new();
+        let result = Sink::new("br", Bounded { body: &mut body, max: 1, exceeded: false });
+        assert_eq!(result.err().map(|e| e.reason()), Some(Reason::Parse));
+    }
+}

@@ -1,0 +1,29 @@
+//! `BodyReader`: the per-scrape work without sockets and store, for benchmarks and for looking into a body.
+
+use std::sync::Arc;
+
+use davy_model::{Labels, Timestamp};
+
+use super::error::ScrapeError;
+use super::state::{Rows, TargetState};
+use crate::config::ScrapeConfig;
+use crate::expfmt::Format;
+
+/// Reads one target's bodies as its scrape loop does.
+pub struct BodyReader {
+    state: TargetState,
+    rows: Rows,
+}
+
+impl BodyReader {
+    pub fn new(config: Arc<ScrapeConfig>, target: Labels) -> Self {
+        let interval = config.scrape_interval;
+        Self { state: TargetState::new(config, target, interval), rows: Rows::default() }
+    }
+
+    /// Samples to append, after relabelling and without duplicates.
+    pub fn read(&mut self, body: &[u8], format: Format, at: Timestamp) -> Result<usize, ScrapeError> {
+        self.state.read(body, format, at, &mut self.rows)?;
+        Ok(self.rows.samples.len())
+    }
+}
