@@ -241,10 +241,6 @@ impl Totals {
         dispersion * (1.0 / (self.canary.1 + 0.5) + 1.0 / (self.baseline.1 + 0.5)) + luck
     }
 
-    pub(crate) fn trials(&self) -> (f64, f64) {
-        (self.baseline.0, self.canary.0)
-    }
-
     fn levels(&self, process: Option<&CountProcess>, frame: &Frame<'_>) -> Levels {
         let shown = Levels {
             baseline: self.baseline.1 / self.baseline.0,
@@ -255,10 +251,69 @@ impl Totals {
         };
         match self.log_ratio() {
             Some(l) if frame.judged => {
-                shown.with_log_ratio(l, radius(self.variance(process), CONFIDENCE_ALPHA))
+                let (lower, upper) = self.bounds(l, process);
+                Levels { estimate: l.exp_m1(), lower, upper, ..shown }
             }
             Some(l) => Levels { estimate: l.exp_m1(), ..shown },
             None => shown,
         }
+    }
+
+    /// Bounds of the relative difference: Wilson's score interval for the canary's share of the events, as wide as
+    /// looking all the time asks for, and widened by instance luck. It holds at zero events, where a normal
+    /// interval about the log ratio says nothing: without events in the baseline there is no upper bound.
+    fn bounds(&self, log_ratio: f64, process: Option<&CountProcess>) -> (f64, f64) {
+        let ((nc, xc), (nb, xb)) = (self.canary, self.baseline);
+        let events = xc + xb;
+        let dispersion = process.map_or(1.0, CountProcess::dispersion);
+        let luck = process.and_then(CountProcess::effect).map_or(0.0, |e| e.w2);
+        // Standard errors of the interval at this much information, were the events shared equally.
+        let even = 4.0 * dispersion / events;
+        let z = radius(even, CONFIDENCE_ALPHA) / even.sqrt();
+        let spread = z * z * dispersion;
+        let middle = xc + spread / 2.0;
+        let half = (spread * (xc * xb / events + spread / 4.0)).sqrt();
+        let share = |v: f64| (v / (events + spread)).clamp(0.0, 1.0);
+        // Pairing by interval moves the estimate away from the plain ratio, and the bounds with it.
+        let paired = if xc > 0.0 && xb > 0.0 { log_ratio.exp() / ((xc / nc) / (xb / nb)) } else { 1.0 };
+        let ratio = |p: f64| p / (1.0 - p) * nb / nc * paired;
+        let by_luck = (z * luck.sqrt()).exp();
+        (ratio(share(middle - half)) / by_luck - 1.0, ratio(share(middle + half)) * by_luck - 1.0)
+    }
+}
+
+#[cfg(test)]
+mod bounds_tests {
+    use super::*;
+
+    fn bounds(canary: (f64, f64), baseline: (f64, f64)) -> (f64, f64) {
+        let arms = [Arm::Baseline, Arm::Canary];
+        let mut totals = Totals::default();
+        totals.add(&arms, &Counts { trials: vec![baseline.0, canary.0], events: vec![baseline.1, canary.1] });
+        totals.bounds(totals.log_ratio().expect("there are events"), None)
+    }
+
+    #[test]
+    fn bounds_hold_where_an_arm_has_no_events() {
+        let (lower, upper) = bounds((2_000.0, 54.0), (2_000.0, 0.0));
+        assert!(lower > 1.0, "54 against none is certainly more than double: {lower}");
+        assert_eq!(upper, f64::INFINITY);
+        let (lower, upper) = bounds((2_000.0, 0.0), (2_000.0, 54.0));
+        assert_eq!(lower, -1.0);
+        assert!(upper < -0.5, "{upper}");
+    }
+
+    #[test]
+    fn many_events_give_a_narrow_interval_about_the_ratio() {
+        let (lower, upper) = bounds((1e6, 50_000.0), (1e6, 10_000.0));
+        assert!(lower > 3.7 && upper < 4.4, "five times as many: {lower} to {upper}");
+        let (lower, upper) = bounds((5e4, 500.0), (95e4, 9_500.0));
+        assert!(lower < 0.0 && upper > 0.0 && upper < 0.3, "equal at 5/95: {lower} to {upper}");
+    }
+
+    #[test]
+    fn one_event_says_next_to_nothing() {
+        let (lower, upper) = bounds((100.0, 1.0), (100.0, 0.0));
+        assert!(lower < -0.8 && upper == f64::INFINITY, "{lower} to {upper}");
     }
 }
