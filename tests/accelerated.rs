@@ -186,7 +186,7 @@ impl World {
     }
 
     fn release(&self) -> davy_api::wire::Release {
-        let view = self.watch.as_ref().expect("davy runs").view(Vec::new());
+        let view = self.watch.as_ref().expect("davy runs").view();
         view.releases.first().cloned().expect("there is a release")
     }
 }

@@ -18,8 +18,20 @@ fn point(seq: u64, now_nanos: u128, padding: usize) -> String {
         "scopeMetrics": [{"metrics": [{"name": "acked", "gauge": {"dataPoints": [{
             "timeUnixNano": now_nanos.to_string(), "asDouble": seq as f64,
             "attributes": [{"key": "seq", "value": {"stringValue": seq.to_string()}},
-                           {"key": "padding", "value": {"stringValue": "x".repeat(padding)}}]}]}}]}]}]})
+                           {"key": "padding", "value": {"stringValue": noise(seq, padding)}}]}]}}]}]}]})
     .to_string()
+}
+
+/// Text that does not compress.
+fn noise(seed: u64, length: usize) -> String {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-"[(state % 64) as usize])
+    };
+    (0..length).map(|_| next()).collect()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the sender stamps its points as any sender does")]
@@ -76,7 +88,7 @@ fn a_full_disk_refuses_telemetry_and_loses_nothing() {
     }
     let (port, otlp_http) = (free_port(), free_port());
     let config = format!(
-        "otlp: {{grpc: \"127.0.0.1:{}\", http: \"127.0.0.1:{otlp_http}\"}}\nstorage: {{free_disk_min: 4MB}}\n",
+        "otlp: {{grpc: \"127.0.0.1:{}\", http: \"127.0.0.1:{otlp_http}\"}}\nstorage: {{min_free_disk: 4MB}}\n",
         free_port()
     );
     write(&dir.path().join("davy.yaml"), &config);
@@ -99,7 +111,7 @@ fn a_full_disk_refuses_telemetry_and_loses_nothing() {
 
     let url = format!("http://127.0.0.1:{otlp_http}/v1/metrics");
     let (mut acked, mut refused) = (BTreeSet::new(), 0);
-    for seq in 0..4_000 {
+    for seq in 0..20_000 {
         match http.send("POST", &url, &point(seq, now_nanos(), 1_500)) {
             Some((200, body)) if !body.contains("rejected") => {
                 acked.insert(seq);

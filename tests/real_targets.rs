@@ -58,7 +58,7 @@ fn davy_and_prometheus_hold_the_same_series_of_real_targets() {
         "node_network_receive_bytes_total",
         "node_filesystem_size_bytes",
         "{job=\"node\"}",
-        "prometheus_http_request_duration_seconds_bucket{handler=\"/-/ready\"}",
+        "prometheus_http_request_duration_seconds_bucket{handler=\"/metrics\"}",
         "prometheus_build_info",
         "up",
     ] {

@@ -9,7 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use davy_collector::scrape::{Reason, TargetStatus};
+use davy_collector::scrape::{Reason, ScrapeManager, TargetStatus};
 use davy_model::Clock;
 use davy_query::{Engine, Expr};
 use davy_store::Store;
@@ -33,6 +33,7 @@ pub type Reload = oneshot::Sender<Result<(), String>>;
 #[derive(Clone)]
 pub struct ApiState {
     pub view: ViewHandle,
+    pub scrapes: ScrapeManager,
     pub store: Store,
     pub control: Control,
     pub clock: Arc<dyn Clock>,
@@ -142,8 +143,14 @@ fn number(v: f64) -> String {
 
 /// `GET /api/v1/targets`, as Prometheus answers; `reason` says why a target is down in one word.
 async fn targets(State(state): State<ApiState>) -> Json<Value> {
-    let active: Vec<Value> = state.view.load().targets.iter().map(target).collect();
-    success(&json!({"activeTargets": active, "droppedTargets": []}))
+    let active: Vec<Value> = state.scrapes.targets().iter().map(target).collect();
+    let dropped: Vec<Value> = state
+        .scrapes
+        .dropped_targets()
+        .iter()
+        .map(|d| json!({"scrapePool": d.job, "discoveredLabels": d.discovered.iter().collect::<BTreeMap<_, _>>()}))
+        .collect();
+    success(&json!({"activeTargets": active, "droppedTargets": dropped}))
 }
 
 fn target(t: &TargetStatus) -> Value {

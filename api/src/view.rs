@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, RwLock};
 
-use davy_collector::scrape::TargetStatus;
 use davy_model::Timestamp;
 
 use crate::wire;
@@ -20,7 +19,6 @@ pub struct View {
     pub at: Timestamp,
     /// Newest first.
     pub releases: Vec<wire::Release>,
-    pub targets: Vec<TargetStatus>,
     pub alerts: Vec<wire::Alert>,
     pub watched: Vec<wire::Watched>,
     /// Newest last, bounded by the app.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use davy_api::View;
 use davy_collector::otlp::OtlpStats;
+use davy_collector::scrape::TargetStatus;
 use davy_store::Stats;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -121,7 +122,7 @@ impl Metrics {
     }
 
     /// Sets every gauge from what the app just published; what is gone disappears.
-    pub(super) fn publish(&self, view: &View, stats: &Stats) {
+    pub(super) fn publish(&self, view: &View, targets: &[TargetStatus], stats: &Stats) {
         self.publish_releases(view);
         self.threshold_lower.clear();
         self.threshold_upper.clear();
@@ -133,7 +134,7 @@ impl Metrics {
             set(&self.threshold_score, &labels, w.score);
         }
         self.targets.clear();
-        for t in &view.targets {
+        for t in targets {
             self.targets.get_or_create(&HealthLabels { health: t.health.as_str().to_owned() }).inc();
         }
         self.alerts_firing.set(view.alerts.len() as i64);

@@ -28,7 +28,7 @@ use super::watch::{Watch, dispatcher};
 use super::{AppError, Options};
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::terminal::{Screen, status_lines};
+use crate::terminal::{Screen, Status, status_lines};
 
 /// Operations and reloads that may wait; more are refused.
 const WAITING_MAX: usize = 32;
@@ -65,6 +65,7 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
 
     let state = ApiState {
         view: view.clone(),
+        scrapes: scrapes.clone(),
         store: store.clone(),
         control: control.clone(),
         clock: clock.clone(),
@@ -73,8 +74,6 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         registry,
         version: env!("CARGO_PKG_VERSION"),
     };
-    spawn(&mut tasks, serve(api, davy_api::router(state), ServeLimits::default(), shutdown.clone()));
-
     let url = options.external_url.clone().unwrap_or_else(|| format!("http://{}", options.listen_address));
     let messaging = Arc::new(Messaging::new(&config, &url, &clock)?);
     let (messaging_tx, messaging_rx) = watch::channel(messaging);
@@ -89,7 +88,7 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
     spawn(&mut tasks, delivery.run(shutdown.clone()));
     spawn(&mut tasks, maintain(store.clone(), clock.clone(), shutdown.clone()));
     if options.terminal {
-        let screen = draw(view.clone(), store.clone(), clock.clone(), options.listen_address, shutdown.clone());
+        let screen = draw(view.clone(), scrapes.clone(), store.clone(), clock.clone(), url.clone(), shutdown.clone());
         spawn(&mut tasks, screen);
     }
 
@@ -107,6 +106,9 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         store: store.clone(),
         receiver,
     };
+    // Whoever is told "ready" is answered from what was read back.
+    brain.publish();
+    spawn(&mut tasks, serve(api, davy_api::router(state), ServeLimits::default(), shutdown.clone()));
     info!(%url, "davy is running");
     let ended = brain.run(operations, reloads, &mut tasks, &shutdown).await;
 
@@ -166,17 +168,25 @@ async fn maintain(store: Store, clock: Arc<dyn Clock>, shutdown: CancellationTok
 
 async fn draw(
     view: ViewHandle,
+    scrapes: ScrapeManager,
     store: Store,
     clock: Arc<dyn Clock>,
-    address: SocketAddr,
+    url: String,
     shutdown: CancellationToken,
 ) {
     let Some(mut screen) = Screen::open() else { return };
-    let (url, started) = (format!("http://{address}"), clock.now());
+    let started = clock.now();
     while !shutdown.is_cancelled() {
         let (rows, columns) = screen.size();
-        let up = clock.now().since(started);
-        screen.draw(&status_lines(&view.load(), &url, up, store.stats().series_active, columns, rows));
+        let status = Status {
+            view: &view.load(),
+            targets: &scrapes.targets(),
+            url: &url,
+            now: clock.now(),
+            up: clock.now().since(started),
+            series: store.stats().series_active,
+        };
+        screen.draw(&status_lines(&status, columns, rows));
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = tokio::time::sleep(REDRAW_INTERVAL) => {}
@@ -285,8 +295,8 @@ impl Brain {
 
     fn publish(&self) {
         let Some(watch) = &self.watch else { return };
-        let view = watch.view(self.scrapes.targets());
-        self.metrics.publish(&view, &self.store.stats());
+        let view = watch.view();
+        self.metrics.publish(&view, &self.scrapes.targets(), &self.store.stats());
         self.metrics.publish_otlp(self.receiver.stats());
         self.metrics.unwritten.set(i64::try_from(watch.unwritten()).unwrap_or(i64::MAX));
         self.view.store(view);

@@ -9,4 +9,4 @@ mod status;
 pub use format::{bar, count, duration, level, relative, share};
 pub use release::release_lines;
 pub use screen::Screen;
-pub use status::status_lines;
+pub use status::{Status, status_lines};

@@ -15,13 +15,25 @@ const RELEASES_MAX: usize = 4;
 const TARGETS_MAX: usize = 12;
 const EVENTS_MAX: usize = 8;
 
+/// What there is to show.
+pub struct Status<'a> {
+    pub view: &'a View,
+    pub targets: &'a [TargetStatus],
+    /// Where the API is.
+    pub url: &'a str,
+    pub now: Timestamp,
+    pub up: Duration,
+    pub series: usize,
+}
+
 /// The screen's lines, at most `width` columns wide and, as far as possible, `height` rows high.
-pub fn status_lines(view: &View, url: &str, up: Duration, series: usize, width: usize, height: usize) -> Vec<String> {
+pub fn status_lines(status: &Status<'_>, width: usize, height: usize) -> Vec<String> {
+    let Status { view, targets: scraped, url, now, up, series } = status;
     let title = format!(
         "{}  {url}  up {}  {} series",
         style("davy").bold(),
-        duration(up),
-        count(series as f64)
+        duration(*up),
+        count(*series as f64)
     );
     let mut lines = vec![title, String::new()];
     lines.extend(releases(view, width));
@@ -29,7 +41,7 @@ pub fn status_lines(view: &View, url: &str, up: Duration, series: usize, width: 
     lines.extend(alerts(view));
     let events = events(view, width);
     let room = height.saturating_sub(lines.len() + events.len() + 1);
-    lines.extend(targets(&view.targets, view.at, room));
+    lines.extend(targets(scraped, *now, room));
     lines.push(String::new());
     lines.extend(events);
     lines.truncate(height.max(1));

@@ -2,7 +2,6 @@
 
 use davy_alerting::release::verdict_of;
 use davy_api::{View, wire};
-use davy_collector::scrape::TargetStatus;
 use davy_detector::Verdict;
 use davy_store::control::{ActionRecord, ReleaseRecord};
 
@@ -14,13 +13,12 @@ pub(super) const TRACES_MAX: usize = 5;
 
 impl Watch {
     /// What the API answers from until the next tick.
-    pub fn view(&self, targets: Vec<TargetStatus>) -> View {
+    pub fn view(&self) -> View {
         let snapshot = self.store.snapshot();
         let running = self.running.values().rev().map(|r| r.view(&r.failed_traces(&snapshot, self.at)));
         View {
             at: self.at,
             releases: running.chain(self.ended.iter().rev().cloned()).collect(),
-            targets,
             alerts: self.book.open().map(|(fingerprint, alert)| wire_alert(fingerprint, alert)).collect(),
             watched: self.thresholds.watched(),
             events: self.events.clone(),
