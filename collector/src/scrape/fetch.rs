@@ -86,19 +86,23 @@ fn connection_error(error: &reqwest::Error) -> ScrapeError {
                 EgressError::Forbidden { .. } => Reason::Config,
                 EgressError::Resolve { .. } | EgressError::NoAddress { .. } => Reason::Dns,
             };
-        } else if cause.is::<rustls::Error>() {
+        } else if cause.is::<rustls::Error>() || is_tls_inside(cause) {
             reason = Reason::Tls;
-        } else if let Some(io) = cause.downcast_ref::<io::Error>() {
-            // An error may be wrapped in an I/O error, which does not count it among its sources.
-            if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
-                reason = Reason::Tls;
-            } else if io.kind() == io::ErrorKind::ConnectionRefused {
-                reason = Reason::Refused;
-            }
+        } else if cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
+        {
+            reason = Reason::Refused;
         }
         next = cause.source();
     }
     ScrapeError::Connection { reason, message: describe(error) }
+}
+
+/// An I/O error does not count what it wraps among its sources.
+fn is_tls_inside(error: &(dyn std::error::Error + 'static)) -> bool {
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    inner.is_some_and(|e| e.downcast_ref::<rustls::Error>().is_some())
 }
 
 /// Takes bytes up to a limit. What is compressed is counted as it unfolds, so that a bomb goes off small.
