@@ -90,7 +90,7 @@ fn node_exporter_has_its_counters_and_labels() {
 #[test]
 fn prometheus_has_histograms_that_add_up() {
     let read = read("prometheus.txt");
-    assert_eq!(read.count(MetricType::Histogram), 8);
+    assert_eq!(read.count(MetricType::Histogram), 7);
     let metric = "prometheus_http_request_duration_seconds";
     let of = |suffix: &str, le: Option<&str>| {
         let name = format!("{metric}{suffix}");

@@ -49,7 +49,7 @@ async fn samples_and_reports_reach_the_store_at_the_time_of_their_tick() {
     assert_eq!(davy.store.snapshot().metadata("a").unwrap().help, "Help.");
     let gaps: Vec<i64> =
         a.windows(2).map(|w| w[1].timestamp.as_millis() - w[0].timestamp.as_millis()).collect();
-    assert!(gaps.iter().all(|g| (150..=450).contains(g)), "{gaps:?}");
+    assert!(gaps.iter().all(|g| *g >= 300), "missed ticks are not made up for: {gaps:?}");
     for (metric, value) in [
         ("up", 1.0),
         ("scrape_samples_scraped", 1.0),
@@ -89,7 +89,7 @@ async fn the_request_says_what_davy_wants() {
         "get /metrics?match%5b%5d=a+b http/1.1\r\n",
         "accept: application/openmetrics-text;version=1.0.0;",
         "accept-encoding: gzip\r\n",
-        "x-prometheus-scrape-timeout-seconds: 0.15\r\n",
+        "x-prometheus-scrape-timeout-seconds: 0.4\r\n",
         concat!("user-agent: davy/", env!("CARGO_PKG_VERSION"), "\r\n"),
         "authorization: bearer first\r\n",
     ] {
@@ -191,11 +191,23 @@ async fn wrong_answers_fail_with_their_reason() {
     }
 }
 
+/// Speaks before it is spoken to, and not TLS.
+async fn plain() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    address
+}
+
 #[tokio::test]
 async fn unreachable_targets_say_how() {
     let closed =
         tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
-    let plain = bytes(ok("", b"a 1\n")).await;
+    let plain = plain().await;
     let davy = Davy::new();
     let mut https = fast("tls", &[&plain]);
     https.scheme = davy_collector::config::Scheme::Https;

@@ -99,10 +99,16 @@ fn connection_error(error: &reqwest::Error) -> ScrapeError {
     ScrapeError::Connection { reason, message: describe(error) }
 }
 
-/// An I/O error does not count what it wraps among its sources.
+/// An I/O error does not count what it wraps among its sources, and may wrap another one.
 fn is_tls_inside(error: &(dyn std::error::Error + 'static)) -> bool {
-    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    inner.is_some_and(|e| e.downcast_ref::<rustls::Error>().is_some())
+    let mut next = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    while let Some(inner) = next {
+        if inner.downcast_ref::<rustls::Error>().is_some() {
+            return true;
+        }
+        next = inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    }
+    false
 }
 
 /// Takes bytes up to a limit. What is compressed is counted as it unfolds, so that a bomb goes off small.
