@@ -196,6 +196,15 @@ fn a_target_that_has_just_started_counts_from_its_start() {
 }
 
 #[test]
+fn an_exporter_that_has_just_started_counts_for_others() {
+    for foreign in ["node_exporter_build_info 1", "node_cpu_seconds_total 4556"] {
+        let mut t = Target::new(scrape_config("j"));
+        let body = format!("process_start_time_seconds {}\nr_total 2\n{foreign}\n", t.now + 13);
+        assert_eq!(t.text(&body).len(), 3, "{foreign}");
+    }
+}
+
+#[test]
 fn after_an_outage_a_new_process_counts_from_its_own_start() {
     let mut t = Target::new(scrape_config("j"));
     t.text("process_start_time_seconds 5\nr_total 1\n");
