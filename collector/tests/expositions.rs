@@ -1,4 +1,5 @@
 //! Recorded expositions of real software (`fixtures/expositions/`), read to the last line.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,6 +1,7 @@
 //! Davy against software that nobody here wrote: Debian's Prometheus and node exporter, started on loopback.
 //!
 //! A program that is not installed is reported and left out.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};

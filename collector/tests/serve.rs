@@ -1,4 +1,5 @@
 //! The accept loop against clients that are slow, silent, too many, or just there when it ends.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::net::SocketAddr;
 use std::time::Duration;

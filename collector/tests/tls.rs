@@ -1,5 +1,6 @@
 //! HTTPS targets: private authorities, names that are not the address, client certificates. Needs the `openssl`
 //! program, which makes the certificates.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

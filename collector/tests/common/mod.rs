@@ -1,8 +1,9 @@
 //! Short words that the collector's tests share.
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use davy_collector::config::{Discovery, HttpConfig, Scheme, ScrapeConfig, ScrapeLimits};
@@ -168,4 +169,21 @@ pub fn ok(headers: &str, body: &[u8]) -> Vec<u8> {
     let head =
         format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
     [head.as_bytes(), body].concat()
+}
+
+/// `/metrics` says `healthy 1` and counts requests, or nothing at all once `dead` is set.
+pub async fn mortal(dead: Arc<AtomicBool>) -> String {
+    let requests = Arc::new(AtomicU64::new(0));
+    server(move |_, mut stream| {
+        let (dead, requests) = (dead.clone(), requests.clone());
+        async move {
+            let n = requests.fetch_add(1, Ordering::Relaxed);
+            let errors = if n >= 2 { "r_total{code=\"500\"} 3\n" } else { "" };
+            if !dead.load(Ordering::Relaxed) {
+                let body = format!("healthy 1\nr_total{{code=\"200\"}} {}\n{errors}", n + 10);
+                let _ = stream.write_all(&ok("", body.as_bytes())).await;
+            }
+        }
+    })
+    .await
 }
