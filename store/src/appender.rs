@@ -52,12 +52,7 @@ impl Appender {
 
     /// Takes a sample. The same sample again, in this batch or stored before, is accepted and kept once.
     pub fn append(&mut self, series: SeriesRef, at: Timestamp, value: Value) -> Result<(), Refusal> {
-        match self.check(series, at, &value) {
-            Ok(true) => self.add(series, at, value),
-            Ok(false) => Ok(()),
-            Err(r) => Err(r),
-        }
-        .map_err(|r| self.refuse(r))
+        self.try_append(series, at, value).map_err(|r| self.refuse(r))
     }
 
     pub fn exemplar(&mut self, series: SeriesRef, exemplar: Exemplar) {
@@ -66,8 +61,8 @@ impl Appender {
 
     /// Says what a metric family is; last one wins.
     pub fn metadata(&mut self, metric: &str, metadata: &Metadata) {
-        let known = self.inner().head().view.metadata.get(metric) == Some(metadata);
-        if !known {
+        let wanted = self.inner().head().wants_metadata(metric, metadata);
+        if wanted {
             self.batch.metadata.push((metric.into(), metadata.clone()));
         }
     }
@@ -82,12 +77,11 @@ impl Appender {
         if self.batch.is_empty() {
             return Ok(());
         }
-        self.store.inner().commit(std::mem::take(&mut self.batch), durability)
+        self.store.inner().commit(std::mem::take(&mut self.batch), self.now, durability)
     }
 
-    /// Whether the sample is to be added: `false` when it is stored already.
-    fn check(&mut self, series: SeriesRef, at: Timestamp, value: &Value) -> Result<bool, Refusal> {
-        let inner = self.store.inner();
+    fn try_append(&mut self, series: SeriesRef, at: Timestamp, value: Value) -> Result<(), Refusal> {
+        let inner = self.inner();
         let limits = &inner.options.limits;
         let (from, to) = (self.now - limits.timestamp_past_max, self.now + limits.timestamp_future_max);
         if at < from || at > to {
@@ -96,16 +90,30 @@ impl Appender {
         if inner.counters.disk_low.load(Ordering::Relaxed) {
             return Err(Refusal::DiskFull { floor_bytes: limits.free_disk_bytes_min });
         }
-        if self.group.as_ref().is_none_or(|g| g.number != series.group()) {
-            self.group = KnownGroup::of(&inner.head(), series.group());
+        let (series, newest) = self.locate(series)?;
+        if at.as_millis() <= newest && self.inner().is_stored(series, at, &value, to)? {
+            return Ok(());
         }
-        let Some(group) = self.group.as_ref().filter(|g| g.alive & bit(series.slot()) != 0) else {
-            return Err(Refusal::UnknownSeries);
+        self.add(series, at, value)
+    }
+
+    /// The series, under its new name if it had been forgotten, and the newest time of its group.
+    fn locate(&mut self, series: SeriesRef) -> Result<(SeriesRef, i64), Refusal> {
+        let lives = |g: &Option<KnownGroup>, s: SeriesRef| {
+            g.as_ref().filter(|g| g.number == s.group() && g.alive & bit(s.slot()) != 0).map(|g| g.newest)
         };
-        if at.as_millis() > group.newest {
-            return Ok(true);
+        if let Some(newest) = lives(&self.group, series) {
+            return Ok((series, newest));
         }
-        inner.check_late(series, at, value)
+        let known = KnownGroup::of(&self.inner().head(), series.group());
+        self.group = known;
+        if let Some(newest) = lives(&self.group, series) {
+            return Ok((series, newest));
+        }
+        let series = self.inner().head_mut().revive(series)?;
+        let known = KnownGroup::of(&self.inner().head(), series.group());
+        self.group = known;
+        lives(&self.group, series).map(|newest| (series, newest)).ok_or(Refusal::UnknownSeries)
     }
 
     fn add(&mut self, series: SeriesRef, at: Timestamp, value: Value) -> Result<(), Refusal> {
@@ -143,7 +151,7 @@ impl KnownGroup {
         Some(Self {
             number,
             alive: group.alive(),
-            newest: group.newest_time().max(head.view.sealed_until.saturating_sub(1)),
+            newest: group.newest_time().max(head.floor.saturating_sub(1)),
         })
     }
 }

@@ -60,10 +60,6 @@ pub(crate) fn whole(bits: u64) -> Option<i64> {
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub(crate) fn bytes(&mut self, n: usize) -> Result<&'a [u8], Corrupt> {
         let (head, rest) = self.0.split_at_checked(n).ok_or(Corrupt("ends too early"))?;
         self.0 = rest;

@@ -20,6 +20,8 @@ pub enum Error {
     NewerFormat { path: PathBuf, got: i32, max: i32 },
     #[error("{}: row {key} of {table} failed its checksum", path.display())]
     CorruptRow { path: PathBuf, table: &'static str, key: String },
+    #[error("partition range {partition:?} is not a multiple of head range {head:?} of a second or more")]
+    Ranges { head: std::time::Duration, partition: std::time::Duration },
     #[error("free disk space is below the floor of {floor_bytes} bytes")]
     DiskFull { floor_bytes: u64 },
     /// The disk has not taken anything for so long that no more may wait in memory.
@@ -27,6 +29,8 @@ pub enum Error {
     Backlog { samples: usize },
     #[error("a sample at {got} lies before {sealed_until}, up to which everything is sealed")]
     Sealed { got: davy_model::Timestamp, sealed_until: davy_model::Timestamp },
+    #[error("a series was forgotten while the batch was made; look it up again")]
+    SeriesForgotten,
     /// After a failed fsync nobody knows what is on disk: only a restart reads it again.
     #[error("an earlier fsync failed ({cause}); restart to read back what is on disk")]
     FsyncFailed { cause: Arc<rusqlite::Error> },

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use davy_model::{Labels, Sample, Timestamp, Value};
 
 use crate::SeriesRef;
-use crate::row::{Row, SLOTS_MAX, bit, slots};
+use crate::chunk::{self, Chunk, OpenChunk};
+use crate::codec::Corrupt;
+use crate::row::{Row, SLOTS_MAX, bit, same, slots};
 
 impl SeriesRef {
     pub(crate) fn new(group: u32, slot: u8) -> Self {
@@ -24,66 +26,223 @@ impl SeriesRef {
     }
 }
 
+/// Rows are turned into a chunk once there are so many more than [`ROWS_KEPT`]...
+const ROWS_FOLDED: usize = 64;
+/// ...and the newest stay as they are: late samples mostly belong there.
+const ROWS_KEPT: usize = 16;
+/// Rows with few samples each wait longer: a chunk of them would hold little.
+const ROWS_SPARSE_MAX: usize = 512;
+
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Group {
     /// By slot; `None` once the series is gone. Slots are never given twice.
-    pub(crate) members: Arc<Vec<Option<Labels>>>,
+    members: Arc<Vec<Option<Labels>>>,
+    /// Slots with a member.
+    alive: u128,
+    /// Slots given since the last [`Self::forget_dead`]; their first sample may still be on its way.
+    newborn: u128,
+    /// Older rows, in the order in which they were turned into chunks; late samples can make them overlap.
+    chunks: Vec<Arc<Chunk>>,
     /// Ascending by time, each time once.
     rows: Vec<Arc<Row>>,
 }
 
 impl Group {
+    pub(crate) fn add_member(&mut self, labels: Labels) -> u8 {
+        let slot = self.members.len() as u8;
+        Arc::make_mut(&mut self.members).push(Some(labels));
+        self.newborn |= bit(slot);
+        self.alive |= bit(slot);
+        slot
+    }
+
+    /// Puts a member back into its slot.
+    pub(crate) fn restore_member(&mut self, slot: u8, labels: Labels) {
+        let members = Arc::make_mut(&mut self.members);
+        if members.len() <= usize::from(slot) {
+            members.resize(usize::from(slot) + 1, None);
+        }
+        members[usize::from(slot)] = Some(labels);
+        self.alive |= bit(slot);
+    }
+
+    pub(crate) fn members(&self) -> &[Option<Labels>] {
+        &self.members
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.members.len() < SLOTS_MAX
+    }
+
     pub(crate) fn newest_time(&self) -> i64 {
-        self.rows.last().map_or(i64::MIN, |r| r.time)
+        let chunks = self.chunks.iter().map(|c| c.newest).max();
+        chunks.max(self.rows.last().map(|r| r.time)).unwrap_or(i64::MIN)
     }
 
+    pub(crate) fn oldest_time(&self) -> Option<i64> {
+        let chunks = self.chunks.iter().map(|c| c.oldest);
+        chunks.chain(self.rows.first().map(|r| r.time)).min()
+    }
+
+    /// Slots whose series still exists.
     pub(crate) fn alive(&self) -> u128 {
-        self.members.iter().enumerate().filter(|(_, m)| m.is_some()).fold(0, |a, (i, _)| a | bit(i as u8))
+        self.alive
     }
 
-    /// Slots with a sample in the head within the range.
+    /// Slots with a sample in the head in or near the range.
     pub(crate) fn mask_between(&self, from: i64, to: i64) -> u128 {
-        self.rows_between(from, to).iter().fold(0, |a, r| a | r.mask())
+        let chunks = self.chunks.iter().filter(|c| c.overlaps(from, to)).fold(0, |a, c| a | c.mask);
+        self.rows_between(from, to).iter().fold(chunks, |a, r| a | r.mask())
     }
 
-    pub(crate) fn value_at(&self, slot: u8, time: i64) -> Option<Value> {
-        let i = self.rows.binary_search_by_key(&time, |r| r.time).ok()?;
-        self.rows[i].get(slot)
+    pub(crate) fn value_at(&self, number: u32, slot: u8, time: i64) -> Option<Value> {
+        let row = self.rows.binary_search_by_key(&time, |r| r.time).ok().and_then(|i| self.rows[i].get(slot));
+        row.or_else(|| self.read_chunks(number, slot, time, time).pop().map(|s| s.value))
     }
 
     /// Time of the series' newest sample.
-    pub(crate) fn newest_of(&self, slot: u8) -> Option<i64> {
-        self.rows.iter().rev().find(|r| r.has(slot)).map(|r| r.time)
+    pub(crate) fn newest_of(&self, number: u32, slot: u8) -> Option<i64> {
+        let row = self.rows.iter().rev().find(|r| r.has(slot)).map(|r| r.time);
+        row.or_else(|| {
+            let samples = self.read_chunks(number, slot, i64::MIN, i64::MAX);
+            samples.iter().map(|s| s.timestamp.as_millis()).max()
+        })
     }
 
-    /// Adds a row; returns how many of its samples were refused because the head holds others.
-    pub(crate) fn insert(&mut self, row: Arc<Row>) -> usize {
-        if row.time > self.newest_time() {
-            self.rows.push(row);
-            return 0;
-        }
-        match self.rows.binary_search_by_key(&row.time, |r| r.time) {
-            Ok(i) => Arc::make_mut(&mut self.rows[i]).merge(&row).count_ones() as usize,
-            Err(i) => {
-                self.rows.insert(i, row);
-                0
+    /// Adds a row; returns how many of its samples were refused because the head holds others. Chunks are cut at
+    /// multiples of `range`, so that sealing never has to split one.
+    pub(crate) fn insert(&mut self, number: u32, mut row: Arc<Row>, range: i64) -> usize {
+        let mut refused = 0;
+        if self.chunks.iter().any(|c| c.overlaps(row.time, row.time)) {
+            let (new, differing) = self.new_to_chunks(number, &row);
+            refused = differing;
+            if new != row.mask() {
+                Arc::make_mut(&mut row).retain(new);
             }
         }
+        match self.rows.binary_search_by_key(&row.time, |r| r.time) {
+            Ok(i) => refused += Arc::make_mut(&mut self.rows[i]).merge(&row).count_ones() as usize,
+            Err(i) if row.len() > 0 => self.rows.insert(i, row),
+            Err(_) => {}
+        }
+        if self.rows.len() >= ROWS_FOLDED + ROWS_KEPT {
+            self.fold(number, range);
+        }
+        refused
     }
 
-    /// Samples of each of the slots within the range, oldest first.
-    pub(crate) fn read(&self, wanted: u128, from: i64, to: i64) -> Vec<(u8, Vec<Sample>)> {
-        let rows = self.rows_between(from, to);
-        slots(wanted)
-            .map(|slot| {
-                let sample = |r: &Arc<Row>| {
-                    let value = r.get(slot)?;
-                    Some(Sample { timestamp: Timestamp::from_millis(r.time), value })
-                };
-                (slot, rows.iter().filter_map(sample).collect::<Vec<_>>())
-            })
-            .filter(|(_, samples)| !samples.is_empty())
-            .collect()
+    /// Adds the samples of each of the slots within the range; `out` stays in order of time.
+    pub(crate) fn read(
+        &self,
+        number: u32,
+        wanted: u128,
+        from: i64,
+        to: i64,
+        out: &mut [Vec<Sample>; SLOTS_MAX],
+    ) {
+        let chunks: Vec<_> =
+            self.chunks.iter().filter(|c| c.mask & wanted != 0 && c.overlaps(from, to)).collect();
+        for chunk in &chunks {
+            let Some(mut open) = opened(chunk, number) else { continue };
+            for slot in slots(wanted & chunk.mask) {
+                read_column(&mut open, number, slot, from, to, &mut out[usize::from(slot)]);
+            }
+        }
+        for row in self.rows_between(from, to) {
+            let timestamp = Timestamp::from_millis(row.time);
+            row.each(|slot, value| {
+                if wanted & bit(slot) != 0 {
+                    out[usize::from(slot)].push(Sample { timestamp, value });
+                }
+            });
+        }
+        if !chunks.is_empty() {
+            slots(wanted).for_each(|slot| sort(&mut out[usize::from(slot)]));
+        }
+    }
+
+    /// Everything before `until` as rows, ascending, each time once.
+    pub(crate) fn rows_before(&self, number: u32, until: i64) -> Vec<Arc<Row>> {
+        let chunks = self.chunks.iter().filter(|c| c.oldest < until);
+        let mut all: Vec<Arc<Row>> = chunks
+            .filter_map(|c| opened(c, number)?.rows().map_err(|why| complain(number, why)).ok())
+            .flatten()
+            .map(Arc::new)
+            .collect();
+        all.extend(self.rows.iter().filter(|r| r.time < until).cloned());
+        all.retain(|r| r.time < until);
+        all.sort_by_key(|r| r.time);
+        all.dedup_by(|later, kept| {
+            let same = later.time == kept.time;
+            if same {
+                Arc::make_mut(kept).merge(later);
+            }
+            same
+        });
+        all
+    }
+
+    /// Takes away what lies before `until`, which must be a multiple of the range given to [`Self::insert`].
+    pub(crate) fn trim(&mut self, until: i64) -> Trimmed {
+        let (gone, kept) = std::mem::take(&mut self.chunks).into_iter().partition(|c| c.newest < until);
+        self.chunks = kept;
+        let rows = self.rows.partition_point(|r| r.time < until);
+        Trimmed { _chunks: gone, _rows: self.rows.drain(..rows).collect() }
+    }
+
+    /// Drops series that have no sample here and are not new; returns them.
+    pub(crate) fn forget_dead(&mut self) -> Vec<(u8, Labels)> {
+        let living = self.mask_between(i64::MIN, i64::MAX) | self.newborn;
+        self.newborn = 0;
+        let dead = self.alive & !living;
+        if dead == 0 {
+            return Vec::new();
+        }
+        self.alive &= living;
+        let members = Arc::make_mut(&mut self.members);
+        slots(dead).filter_map(|slot| Some((slot, members[usize::from(slot)].take()?))).collect()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && self.rows.is_empty() && self.alive == 0
+    }
+
+    /// Turns the oldest rows into a chunk, if they are worth it.
+    fn fold(&mut self, number: u32, range: i64) {
+        let window = self.rows[0].time.div_euclid(range);
+        let most = (self.rows.len() - ROWS_KEPT).min(chunk::ROWS_MAX);
+        let n = self.rows[..most].partition_point(|r| r.time.div_euclid(range) == window);
+        let samples: usize = self.rows[..n].iter().map(|r| r.len()).sum();
+        let dense = samples * 4 >= n * self.members.len();
+        let window_over = n < most;
+        if dense && n >= ROWS_FOLDED || window_over || self.rows.len() >= ROWS_SPARSE_MAX {
+            self.chunks.push(Arc::new(Chunk::encode(number, &self.rows[..n])));
+            self.rows.drain(..n);
+        }
+    }
+
+    /// Which samples of a late row no chunk holds, and how many of the others differ from what it holds.
+    fn new_to_chunks(&self, number: u32, row: &Row) -> (u128, usize) {
+        let (mut new, mut differing) = (0, 0);
+        for slot in slots(row.mask()) {
+            let value = row.get(slot).expect("the slot is in the row's mask");
+            match self.read_chunks(number, slot, row.time, row.time).pop() {
+                None => new |= bit(slot),
+                Some(held) if same(&held.value, &value) => {}
+                Some(_) => differing += 1,
+            }
+        }
+        (new, differing)
+    }
+
+    fn read_chunks(&self, number: u32, slot: u8, from: i64, to: i64) -> Vec<Sample> {
+        let mut out = Vec::new();
+        for chunk in self.chunks.iter().filter(|c| c.mask & bit(slot) != 0 && c.overlaps(from, to)) {
+            if let Some(mut open) = opened(chunk, number) {
+                read_column(&mut open, number, slot, from, to, &mut out);
+            }
+        }
+        out
     }
 
     fn rows_between(&self, from: i64, to: i64) -> &[Arc<Row>] {
@@ -91,6 +250,37 @@ impl Group {
         let end = self.rows.partition_point(|r| r.time <= to);
         self.rows.get(start..end).unwrap_or(&[])
     }
+}
+
+/// What [`Group::trim`] took away: to be dropped after the head's lock has been let go.
+pub(crate) struct Trimmed {
+    _chunks: Vec<Arc<Chunk>>,
+    _rows: Vec<Arc<Row>>,
+}
+
+/// Late samples and overlapping chunks come out of order; everything else is sorted already.
+pub(crate) fn sort(samples: &mut [Sample]) {
+    if !samples.is_sorted_by_key(|s| s.timestamp) {
+        samples.sort_by_key(|s| s.timestamp);
+    }
+}
+
+/// A chunk in memory was encoded by this process: that it does not open means broken memory or a bug, and its
+/// samples are missing rather than wrong.
+fn opened(chunk: &Chunk, number: u32) -> Option<OpenChunk> {
+    chunk.open(number).map_err(|why| complain(number, why)).ok()
+}
+
+fn read_column(open: &mut OpenChunk, number: u32, slot: u8, from: i64, to: i64, out: &mut Vec<Sample>) {
+    let before = out.len();
+    if let Err(why) = open.read(slot, from, to, out) {
+        out.truncate(before);
+        complain(number, why);
+    }
+}
+
+fn complain(group: u32, why: Corrupt) {
+    tracing::error!(group, %why, "a chunk in memory cannot be read");
 }
 
 /// All groups by number, in pages so that changing one copies little.
@@ -122,6 +312,13 @@ impl Groups {
         Arc::make_mut(&mut self.pages[page])[number as usize % PAGE] = Some(Arc::new(group));
     }
 
+    pub(crate) fn remove(&mut self, number: u32) {
+        if self.get(number).is_some() {
+            let page = Arc::make_mut(&mut self.pages[number as usize / PAGE]);
+            page[number as usize % PAGE] = None;
+        }
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Group)> {
         let groups = self.pages.iter().flat_map(|p| p.iter());
         groups.enumerate().filter_map(|(n, g)| Some((n as u32, g.as_deref()?)))
@@ -131,6 +328,56 @@ impl Groups {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    const RANGE: i64 = 100;
+
+    proptest! {
+        /// However rows come, are folded, trimmed and read: what is read is what was put in first.
+        #[test]
+        fn a_group_is_a_map_from_slot_and_time(
+            puts in proptest::collection::vec((0i64..400, 0u8..3, 0u32..4), 0..900),
+            jump in 0i64..3,
+            until in 0i64..6,
+        ) {
+            let mut g = Group::default();
+            (0..3).for_each(|_| { g.add_member(Labels::empty()); });
+            let mut want = BTreeMap::new();
+            for (i, (t, slot, v)) in puts.iter().enumerate() {
+                let t = t + i as i64 * jump;
+                let refused = g.insert(0, row(t, *slot, f64::from(*v)), RANGE);
+                let held = *want.entry((*slot, t)).or_insert(f64::from(*v));
+                prop_assert_eq!(refused, usize::from(held != f64::from(*v)));
+                prop_assert_eq!(g.value_at(0, *slot, t), Some(Value::Float(held)));
+            }
+            let until = until * RANGE;
+            let sealed: usize = g.rows_before(0, until).iter().map(|r| r.len()).sum();
+            prop_assert_eq!(sealed, want.keys().filter(|(_, t)| *t < until).count());
+            g.trim(until);
+            for slot in 0..3 {
+                let all = want.range((slot, until)..=(slot, i64::MAX)).map(|((_, t), v)| (*t, *v));
+                prop_assert_eq!(values(&g, slot), all.collect::<Vec<_>>());
+                let newest = want.range((slot, until)..=(slot, i64::MAX)).next_back().map(|((_, t), _)| *t);
+                prop_assert_eq!(g.newest_of(0, slot), newest);
+            }
+        }
+    }
+
+    #[test]
+    fn the_dead_are_forgotten_one_round_after_they_were_new() {
+        let mut g = Group::default();
+        let labels = Labels::from_pairs([("a", "b")]);
+        (0..3).for_each(|_| {
+            g.add_member(labels.clone());
+        });
+        g.insert(0, row(5, 1, 1.0), RANGE);
+        assert_eq!(g.forget_dead(), []);
+        assert_eq!(g.forget_dead(), [(0, labels.clone()), (2, labels.clone())]);
+        g.trim(100);
+        assert_eq!(g.forget_dead(), [(1, labels)]);
+        assert!(g.is_empty());
+    }
 
     fn row(time: i64, slot: u8, v: f64) -> Arc<Row> {
         let mut r = Row::new(time);
@@ -139,31 +386,34 @@ mod tests {
     }
 
     fn values(g: &Group, slot: u8) -> Vec<(i64, f64)> {
-        let read = g.read(bit(slot), i64::MIN, i64::MAX);
-        let samples = read.into_iter().flat_map(|(_, s)| s);
-        samples.map(|s| (s.timestamp.as_millis(), s.value.as_float().unwrap())).collect()
+        let mut out = [const { Vec::new() }; SLOTS_MAX];
+        g.read(0, bit(slot), i64::MIN, i64::MAX, &mut out);
+        out[usize::from(slot)]
+            .iter()
+            .map(|s| (s.timestamp.as_millis(), s.value.as_float().unwrap()))
+            .collect()
     }
 
     #[test]
     fn rows_in_any_order_read_in_order_of_time() {
         let mut g = Group::default();
         for (t, slot) in [(10, 0), (30, 0), (20, 0), (20, 1), (5, 1)] {
-            assert_eq!(g.insert(row(t, slot, t as f64)), 0);
+            assert_eq!(g.insert(0, row(t, slot, t as f64), RANGE), 0);
         }
-        assert_eq!(g.insert(row(20, 1, 7.0)), 1, "the first value at a time stays");
+        assert_eq!(g.insert(0, row(20, 1, 7.0), RANGE), 1, "the first value at a time stays");
         assert_eq!(values(&g, 0), [(10, 10.0), (20, 20.0), (30, 30.0)]);
         assert_eq!(values(&g, 1), [(5, 5.0), (20, 20.0)]);
-        assert_eq!((g.newest_of(1), g.newest_of(2)), (Some(20), None));
+        assert_eq!((g.newest_of(0, 1), g.newest_of(0, 2)), (Some(20), None));
     }
 
     #[test]
     fn a_copy_of_the_list_does_not_change() {
         let mut groups = Groups::default();
         groups.insert(70, Group::default());
-        groups.get_mut(70).unwrap().insert(row(1, 0, 1.0));
+        groups.get_mut(70).unwrap().insert(70, row(1, 0, 1.0), RANGE);
         let before = groups.clone();
-        groups.get_mut(70).unwrap().insert(row(1, 1, 1.0));
-        groups.get_mut(70).unwrap().insert(row(2, 0, 1.0));
+        groups.get_mut(70).unwrap().insert(70, row(1, 1, 1.0), RANGE);
+        groups.get_mut(70).unwrap().insert(70, row(2, 0, 1.0), RANGE);
         assert_eq!(before.get(70).unwrap().mask_between(0, 9), bit(0));
         assert_eq!(groups.get(70).unwrap().mask_between(0, 9), bit(0) | bit(1));
         assert_eq!(before.iter().count(), 1);

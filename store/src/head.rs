@@ -6,14 +6,17 @@ use std::sync::Arc;
 
 use davy_model::{Exemplar, Labels, Metadata, Span, name};
 
-use crate::group::{Group, Groups};
+use crate::group::{Group, Groups, Trimmed};
 use crate::index::Index;
-use crate::row::SLOTS_MAX;
+use crate::partition::Partition;
+use crate::row::bit;
 use crate::spans::RecentSpans;
 use crate::{Limits, Refusal, SeriesRef};
 
 /// Exemplars kept, the newest of all series.
 const EXEMPLARS_MAX: usize = 10_000;
+/// Forgotten series whose references still work; beyond, callers must look them up again.
+const RETIRED_MAX: usize = 100_000;
 /// Metric families whose metadata is kept.
 const METADATA_MAX: usize = 100_000;
 
@@ -25,8 +28,17 @@ pub(crate) struct View {
     pub(crate) metadata: Arc<HashMap<Arc<str>, Metadata>>,
     pub(crate) exemplars: Arc<VecDeque<(SeriesRef, Exemplar)>>,
     pub(crate) spans: RecentSpans,
-    /// Samples before this are in partitions, those from it on in the head.
-    pub(crate) sealed_until: i64,
+    /// Chunks of seals up to this one are in partitions and no longer in `groups`.
+    pub(crate) seal: i64,
+    /// Spans of records up to this are in partitions, later ones in `spans`.
+    pub(crate) spans_sealed: u64,
+    pub(crate) partitions: Arc<Vec<Arc<Partition>>>,
+}
+
+impl View {
+    pub(crate) fn is_alive(&self, series: SeriesRef) -> bool {
+        self.groups.get(series.group()).is_some_and(|g| g.alive() & bit(series.slot()) != 0)
+    }
 }
 
 /// One batch as it goes to the log and the head.
@@ -53,7 +65,10 @@ impl Batch {
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) view: View,
+    /// Samples before this are refused: they are sealed, or about to be.
+    pub(crate) floor: i64,
     limits: Limits,
+    range: i64,
     by_labels: HashMap<Labels, SeriesRef>,
     /// Label names and values that series share.
     strings: HashSet<Arc<str>>,
@@ -65,10 +80,23 @@ pub(crate) struct Head {
     /// Series that are not in the catalogue on disk yet.
     undefined: Vec<(SeriesRef, Labels)>,
     next_span_record: u64,
+    /// Series that were forgotten, the oldest first, for callers that still hold their reference.
+    retired: VecDeque<SeriesRef>,
+    retired_labels: HashMap<SeriesRef, Labels>,
+}
+
+/// What the disk says about where the head begins.
+pub(crate) struct Start {
+    pub(crate) next_group: u32,
+    pub(crate) next_span_record: u64,
+    pub(crate) floor: i64,
+    pub(crate) seal: i64,
+    pub(crate) spans_sealed: u64,
+    pub(crate) partitions: Vec<Arc<Partition>>,
 }
 
 impl Head {
-    pub(crate) fn new(limits: Limits, next_group: u32, next_span_record: u64, sealed_until: i64) -> Self {
+    pub(crate) fn new(limits: Limits, range: i64, start: Start) -> Self {
         Self {
             view: View {
                 groups: Groups::default(),
@@ -76,17 +104,23 @@ impl Head {
                 metadata: Arc::default(),
                 exemplars: Arc::default(),
                 spans: RecentSpans::default(),
-                sealed_until,
+                seal: start.seal,
+                spans_sealed: start.spans_sealed,
+                partitions: Arc::new(start.partitions),
             },
+            floor: start.floor,
             limits,
+            range,
             by_labels: HashMap::new(),
             strings: HashSet::new(),
             series_by_service: HashMap::new(),
             open_groups: HashMap::new(),
-            next_group,
+            next_group: start.next_group,
             unindexed: Vec::new(),
             undefined: Vec::new(),
-            next_span_record,
+            next_span_record: start.next_span_record,
+            retired: VecDeque::new(),
+            retired_labels: HashMap::new(),
         }
     }
 
@@ -107,7 +141,7 @@ impl Head {
         let labels = labels.interned(|s| intern(&mut self.strings, s));
         let target = target(&labels);
         let group = match self.open_groups.get(&target) {
-            Some(g) if self.view.groups.get(*g).is_some_and(|g| g.members.len() < SLOTS_MAX) => *g,
+            Some(g) if self.view.groups.get(*g).is_some_and(Group::has_room) => *g,
             _ => {
                 let new = self.next_group;
                 self.next_group += 1;
@@ -116,12 +150,17 @@ impl Head {
                 new
             }
         };
-        let members = &mut self.view.groups.get_mut(group).expect("found or created just above").members;
-        let series = SeriesRef::new(group, members.len() as u8);
-        Arc::make_mut(members).push(Some(labels.clone()));
+        let members = self.view.groups.get_mut(group).expect("found or created just above");
+        let series = SeriesRef::new(group, members.add_member(labels.clone()));
         self.register(series, labels.clone());
         self.undefined.push((series, labels));
         Ok(series)
+    }
+
+    /// The series that now has the labels of one that was forgotten.
+    pub(crate) fn revive(&mut self, forgotten: SeriesRef) -> Result<SeriesRef, Refusal> {
+        let labels = self.retired_labels.get(&forgotten).cloned().ok_or(Refusal::UnknownSeries)?;
+        self.series(&labels)
     }
 
     /// Puts back a series that the catalogue knows.
@@ -131,14 +170,8 @@ impl Head {
             self.view.groups.insert(series.group(), Group::default());
         }
         let group = self.view.groups.get_mut(series.group()).expect("found or created just above");
-        let members = Arc::make_mut(&mut group.members);
-        let slot = usize::from(series.slot());
-        if members.len() <= slot {
-            members.resize(slot + 1, None);
-        }
-        members[slot] = Some(labels.clone());
+        group.restore_member(series.slot(), labels.clone());
         self.register(series, labels);
-        self.next_group = self.next_group.max(series.group() + 1);
     }
 
     /// Makes a batch visible; returns how many of its samples were refused because others are stored already.
@@ -147,7 +180,7 @@ impl Head {
         let mut refused = 0;
         for (group, row) in &batch.rows {
             match self.view.groups.get_mut(*group) {
-                Some(group) => refused += group.insert(row.clone()),
+                Some(g) => refused += g.insert(*group, row.clone(), self.range),
                 None => refused += row.len(),
             }
         }
@@ -162,16 +195,97 @@ impl Head {
     }
 
     pub(crate) fn set_metadata(&mut self, metric: Arc<str>, metadata: Metadata) {
-        let all = Arc::make_mut(&mut self.view.metadata);
-        if all.len() < METADATA_MAX || all.contains_key(&metric) {
-            all.insert(metric, metadata);
+        if self.wants_metadata(&metric, &metadata) {
+            Arc::make_mut(&mut self.view.metadata).insert(metric, metadata);
         }
+    }
+
+    /// Whether this is news, and there is room for it.
+    pub(crate) fn wants_metadata(&self, metric: &str, metadata: &Metadata) -> bool {
+        let all = &self.view.metadata;
+        all.get(metric).map_or(all.len() < METADATA_MAX, |known| known != metadata)
     }
 
     /// Number for the log record of a batch's spans.
     pub(crate) fn take_span_record(&mut self) -> u64 {
         self.next_span_record += 1;
         self.next_span_record - 1
+    }
+
+    /// The newest number given by [`Self::take_span_record`].
+    pub(crate) fn last_span_record(&self) -> u64 {
+        self.next_span_record - 1
+    }
+
+    /// Spans of records up to `until` are in `partitions` now.
+    pub(crate) fn spans_sealed(&mut self, until: u64, partitions: Vec<Arc<Partition>>) {
+        self.view.spans_sealed = until;
+        self.view.spans = self.view.spans.after(until);
+        self.view.partitions = Arc::new(partitions);
+    }
+
+    /// Samples before `until` are in `partitions` now. Returns what may be dropped once the lock is let go.
+    pub(crate) fn samples_sealed(
+        &mut self,
+        seal: i64,
+        until: i64,
+        partitions: Vec<Arc<Partition>>,
+    ) -> Vec<Trimmed> {
+        self.view.seal = seal;
+        self.view.partitions = Arc::new(partitions);
+        let old = |g: &Group| g.oldest_time().is_some_and(|t| t < until);
+        let numbers: Vec<u32> = self.view.groups.iter().filter(|(_, g)| old(g)).map(|(n, _)| n).collect();
+        let trim = |n| self.view.groups.get_mut(n).expect("numbered by its own list").trim(until);
+        numbers.into_iter().map(trim).collect()
+    }
+
+    /// Forgets series without a sample in the head; returns how many. The index still names them.
+    pub(crate) fn forget_dead(&mut self) -> usize {
+        let numbers: Vec<u32> = self.view.groups.iter().map(|(n, _)| n).collect();
+        let mut dead = 0;
+        for number in numbers {
+            let group = self.view.groups.get_mut(number).expect("numbered by its own list");
+            let forgotten = group.forget_dead();
+            if group.is_empty() {
+                self.view.groups.remove(number);
+            }
+            for (slot, labels) in forgotten {
+                let series = SeriesRef::new(number, slot);
+                self.retire(series, labels);
+                dead += 1;
+            }
+        }
+        let groups = &self.view.groups;
+        self.open_groups.retain(|_, n| groups.get(*n).is_some());
+        self.strings.retain(|s| Arc::strong_count(s) > 1);
+        dead
+    }
+
+    /// Every series with its labels, but for those that are not in the catalogue yet.
+    pub(crate) fn defined_series(&self) -> Vec<(SeriesRef, Labels)> {
+        let undefined: HashSet<SeriesRef> = self.undefined.iter().map(|(s, _)| *s).collect();
+        let members = self.view.groups.iter().flat_map(|(number, g)| {
+            let slots = g.members().iter().enumerate();
+            slots.filter_map(move |(slot, m)| Some((SeriesRef::new(number, slot as u8), m.clone()?)))
+        });
+        members.filter(|(s, _)| !undefined.contains(s)).collect()
+    }
+
+    fn retire(&mut self, series: SeriesRef, labels: Labels) {
+        self.by_labels.remove(&labels);
+        if let Some(n) = self.series_by_service.get_mut(service(&labels)) {
+            *n -= 1;
+            if *n == 0 {
+                self.series_by_service.remove(service(&labels));
+            }
+        }
+        self.retired.push_back(series);
+        self.retired_labels.insert(series, labels);
+        if self.retired.len() > RETIRED_MAX
+            && let Some(oldest) = self.retired.pop_front()
+        {
+            self.retired_labels.remove(&oldest);
+        }
     }
 
     pub(crate) fn undefined(&self) -> &[(SeriesRef, Labels)] {

@@ -14,6 +14,8 @@ use crate::SeriesRef;
 
 /// Segments of up to so many series are merged while series are created; larger ones by maintenance.
 const MERGE_INLINE_MAX: usize = 16_384;
+/// More segments than this are worth compacting.
+const SEGMENTS_MAX: usize = 8;
 /// A segment is merged with those behind it once they together are not much smaller.
 const MERGE_RATIO: usize = 3;
 
@@ -26,8 +28,10 @@ pub(crate) struct Index {
 struct Segment {
     series: Vec<(SeriesRef, Labels)>,
     /// By label name, then by value; both ascending.
-    postings: Vec<(Arc<str>, Vec<(Arc<str>, Posting)>)>,
+    postings: Vec<(Arc<str>, Values)>,
 }
+
+type Values = Vec<(Arc<str>, Posting)>;
 
 /// Most values of most labels belong to one series or to many.
 #[derive(Debug)]
@@ -65,8 +69,20 @@ impl Index {
         compacted
     }
 
-    pub(crate) fn segments(&self) -> usize {
-        self.segments.len()
+    /// Whether compacting would make lookups cheaper.
+    pub(crate) fn is_scattered(&self) -> bool {
+        self.segments.len() > SEGMENTS_MAX
+    }
+
+    /// Takes `new` for the part that was `old`, if that part is as it was; otherwise nothing changes.
+    pub(crate) fn replace(&mut self, old: &Self, new: Self) -> bool {
+        let n = old.segments.len();
+        let unchanged = self.segments.len() >= n
+            && self.segments.iter().zip(&old.segments).all(|(a, b)| Arc::ptr_eq(a, b));
+        if unchanged {
+            self.segments.splice(..n, new.segments);
+        }
+        unchanged
     }
 
     /// Series that satisfy every matcher, in no particular order.
@@ -217,12 +233,26 @@ mod tests {
     }
 
     #[test]
+    fn compacting_replaces_only_what_it_read() {
+        let one = |i: u64| vec![(SeriesRef(i), Labels::from_pairs([("i", i.to_string())]))];
+        let mut index = Index::default();
+        index.add((0..10).flat_map(one).collect());
+        let old = index.clone();
+        index.add(one(10));
+        assert!(index.replace(&old, old.compact(|r| r.0 > 5)));
+        assert_eq!(index.find(&[]).len(), 5);
+        index.add(one(11));
+        assert!(!index.replace(&old, old.compact(|_| false)), "its part is no longer as it was");
+        assert_eq!(index.find(&[]).len(), 6);
+    }
+
+    #[test]
     fn one_by_one_leaves_few_segments() {
         let mut index = Index::default();
         for i in 0..2000u64 {
             index.add(vec![(SeriesRef(i), Labels::from_pairs([("i", i.to_string())]))]);
         }
-        assert!(index.segments() < 12, "{}", index.segments());
+        assert!(index.segments.len() < 12, "{}", index.segments.len());
         assert_eq!(index.find(&[Matcher::equal("i", "1234")]).len(), 1);
     }
 }

@@ -7,7 +7,10 @@
 pub mod control;
 
 mod appender;
+mod bitpack;
+mod chunk;
 mod codec;
+mod column;
 mod control_rows;
 mod error;
 mod frame;
@@ -16,8 +19,13 @@ mod head;
 mod histogram;
 mod index;
 mod log;
+mod maintain;
+mod meta;
 mod options;
+mod partition;
+mod partitions;
 mod record;
+mod recovery;
 mod refusal;
 mod row;
 mod snapshot;

@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use davy_model::{Labels, Metadata, MetricType, Span};
+use davy_model::{Exemplar, Labels, Metadata, MetricType, Span};
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use crate::SeriesRef;
-use crate::codec::{Corrupt, put_str, put_uvarint};
+use crate::codec::{Corrupt, put_str};
 use crate::error::{At, Error};
 use crate::frame::{self, Kind};
 use crate::head::Batch;
+use crate::meta;
 use crate::record::{self, GroupRow};
 use crate::span_block;
 use crate::sqlite::{self, Synchronous};
@@ -29,12 +30,17 @@ CREATE TABLE quarantine(number INTEGER PRIMARY KEY, source TEXT NOT NULL, source
 
 /// Samples in one record: bounds what one rotten bit can take.
 const RECORD_SAMPLES_MAX: usize = 65_536;
+/// Series in one block of the catalogue.
+pub(crate) const SERIES_BLOCK: usize = 4096;
 const NEXT_GROUP: &str = "next_group";
+const NEXT_RECORD: &str = "next_record";
 const NEXT_SPANS: &str = "next_spans";
 
 pub(crate) struct Log {
     path: PathBuf,
     conn: Connection,
+    /// Numbers of records are never used twice: partitions remember up to which they took samples.
+    next_record: u64,
 }
 
 /// What the head must know before the first record is replayed.
@@ -43,6 +49,7 @@ pub(crate) struct Catalogue {
     pub(crate) series: Vec<(SeriesRef, Labels)>,
     pub(crate) metadata: Vec<(Arc<str>, Metadata)>,
     pub(crate) next_group: u32,
+    pub(crate) next_record: u64,
     pub(crate) next_span_record: u64,
 }
 
@@ -53,19 +60,40 @@ pub(crate) struct Write<'a> {
     pub(crate) batches: &'a [&'a Batch],
 }
 
+/// What is sealed, and need not be replayed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Trim {
+    /// Samples before this time in records up to `record`.
+    pub(crate) samples_until: i64,
+    pub(crate) record: u64,
+    /// Spans of records up to this.
+    pub(crate) spans_until: u64,
+}
+
 impl Log {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let conn = sqlite::open(path, Synchronous::Full, FORMAT, SCHEMA)?;
-        Ok(Self { path: path.to_owned(), conn })
+        Ok(Self { path: path.to_owned(), conn, next_record: 1 })
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
+    /// Number of the newest record of samples.
+    pub(crate) fn last_record(&self) -> u64 {
+        self.next_record - 1
+    }
+
+    /// To be called with the end of recovery, before the first write.
+    pub(crate) fn set_next_record(&mut self, next: u64) {
+        self.next_record = next;
+    }
+
+    /// A small disk: the file may not grow beyond so many pages.
     #[cfg(test)]
-    pub(crate) fn connection(&self) -> &Connection {
-        &self.conn
+    pub(crate) fn limit_pages(&self, pages: u32) -> Result<(), Error> {
+        self.conn.pragma_update(None, "max_page_count", pages).at(&self.path)
     }
 
     pub(crate) fn catalogue(&mut self) -> Result<Catalogue, Error> {
@@ -75,29 +103,18 @@ impl Log {
             Ok(())
         })?;
         catalogue.metadata = self.read_metadata()?;
-        // A counter that rotted starts again far above anything it can have given out before it was noticed.
-        const FAR: i64 = 1 << 24;
-        let groups = catalogue.series.iter().map(|(r, _)| i64::from(r.group()) + 1).max().unwrap_or(0);
-        catalogue.next_group = match self.read_meta(NEXT_GROUP)? {
-            Some(Ok(n)) => n.max(groups),
-            Some(Err(_)) => groups + FAR,
-            None => groups,
-        } as u32;
-        let newest =
-            self.conn.query_row("SELECT coalesce(max(number), 0) FROM spans", (), |r| r.get::<_, i64>(0));
-        let spans = newest.at(&self.path)? + 1;
-        catalogue.next_span_record = match self.read_meta(NEXT_SPANS)? {
-            Some(Ok(n)) => n.max(spans),
-            Some(Err(_)) => spans + FAR,
-            None => spans,
-        } as u64;
+        let groups = catalogue.series.iter().map(|(r, _)| u64::from(r.group())).max();
+        catalogue.next_group = self.next(NEXT_GROUP, groups)? as u32;
+        let newest = |table| self.newest_number(table);
+        catalogue.next_record = self.next(NEXT_RECORD, newest("samples")?)?;
+        catalogue.next_span_record = self.next(NEXT_SPANS, newest("spans")?)?;
         Ok(catalogue)
     }
 
-    /// Every record of samples, oldest first.
-    pub(crate) fn replay_samples(&mut self, mut each: impl FnMut(record::Samples)) -> Result<(), Error> {
-        self.each("samples", Kind::Samples, |_, body| {
-            each(record::decode_samples(body)?);
+    /// Every record of samples with its number, oldest first.
+    pub(crate) fn replay_samples(&mut self, mut each: impl FnMut(u64, record::Samples)) -> Result<(), Error> {
+        self.each("samples", Kind::Samples, |number, body| {
+            each(number, record::decode_samples(body)?);
             Ok(())
         })
     }
@@ -119,24 +136,59 @@ impl Log {
     pub(crate) fn write(&mut self, write: &Write) -> Result<(), Error> {
         let path = &self.path;
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate).at(path)?;
+        for block in write.series.chunks(SERIES_BLOCK) {
+            insert_series(&tx, block).at(path)?;
+        }
         if !write.series.is_empty() {
-            let body = record::encode_series(write.series);
-            insert_frame(
-                &tx,
-                "INSERT INTO series(number, frame) VALUES (?1, ?2)",
-                "series",
-                Kind::Series,
-                &body,
-            )
-            .at(path)?;
-            put_meta(&tx, NEXT_GROUP, i64::from(write.next_group)).at(path)?;
+            meta::put(&tx, NEXT_GROUP, i64::from(write.next_group)).at(path)?;
         }
         let rows: Vec<GroupRow> = write.batches.iter().flat_map(|b| b.rows.iter().cloned()).collect();
         let exemplars: Vec<_> = write.batches.iter().flat_map(|b| b.exemplars.iter().cloned()).collect();
-        insert_samples(&tx, &rows, &exemplars).at(path)?;
+        let next_record = insert_samples(&tx, self.next_record, &rows, &exemplars).at(path)?;
         insert_spans(&tx, write.batches).at(path)?;
         put_metadata(&tx, write.batches).at(path)?;
+        tx.commit().at(path)?;
+        self.next_record = next_record;
+        Ok(())
+    }
+
+    /// Drops records that hold nothing but what is sealed.
+    pub(crate) fn trim(&mut self, trim: &Trim) -> Result<(), Error> {
+        let path = &self.path;
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate).at(path)?;
+        let samples = "DELETE FROM samples WHERE newest < ?1 AND number <= ?2";
+        tx.execute(samples, params![trim.samples_until, trim.record as i64]).at(path)?;
+        tx.execute("DELETE FROM spans WHERE number <= ?1", [trim.spans_until as i64]).at(path)?;
         tx.commit().at(path)
+    }
+
+    /// Writes the catalogue anew, with these series only.
+    pub(crate) fn rewrite_catalogue(&mut self, series: &[(SeriesRef, Labels)]) -> Result<(), Error> {
+        let path = &self.path;
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate).at(path)?;
+        tx.execute("DELETE FROM series", ()).at(path)?;
+        for block in series.chunks(SERIES_BLOCK) {
+            insert_series(&tx, block).at(path)?;
+        }
+        tx.commit().at(path)
+    }
+
+    fn newest_number(&self, table: &str) -> Result<Option<u64>, Error> {
+        let sql = format!("SELECT max(number) FROM {table}");
+        let newest = self.conn.query_row(&sql, (), |r| r.get::<_, Option<i64>>(0)).at(&self.path)?;
+        Ok(newest.map(|n| n as u64))
+    }
+
+    /// The number after the newest, as the counter says. A counter that rotted starts again far above anything it
+    /// can have given out before that was noticed.
+    fn next(&self, counter: &str, newest: Option<u64>) -> Result<u64, Error> {
+        const FAR: u64 = 1 << 24;
+        let after = newest.map_or(0, |n| n + 1).max(1);
+        Ok(match meta::read(&self.conn, counter).at(&self.path)? {
+            Some(Ok(n)) => after.max(n as u64),
+            Some(Err(_)) => after + FAR,
+            None => after,
+        })
     }
 
     /// Reads every frame of a table; those that fail their checksum or make no sense go to quarantine.
@@ -180,17 +232,6 @@ impl Log {
         tx.commit()
     }
 
-    fn read_meta(&self, name: &str) -> Result<Option<Result<i64, Corrupt>>, Error> {
-        let sql = "SELECT value, crc FROM meta WHERE name = ?1";
-        let found = self.conn.query_row(sql, [name], |r| Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?)));
-        match found {
-            Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
-            Err(e) => Err(e).at(&self.path),
-            Ok((v, crc)) if crc == meta_crc(name, v) => Ok(Some(Ok(v))),
-            Ok(_) => Ok(Some(Err(Corrupt("checksum does not match")))),
-        }
-    }
-
     fn read_metadata(&self) -> Result<Vec<(Arc<str>, Metadata)>, Error> {
         let mut statement =
             self.conn.prepare("SELECT metric, type, help, unit, crc FROM metadata").at(&self.path)?;
@@ -211,28 +252,35 @@ impl Log {
     }
 }
 
+/// Returns the number after those it used.
 fn insert_samples(
     tx: &Connection,
+    mut next_record: u64,
     rows: &[GroupRow],
-    exemplars: &[(SeriesRef, davy_model::Exemplar)],
-) -> rusqlite::Result<()> {
+    exemplars: &[(SeriesRef, Exemplar)],
+) -> rusqlite::Result<u64> {
+    if rows.is_empty() && exemplars.is_empty() {
+        return Ok(next_record);
+    }
     let mut exemplars = exemplars;
     let mut rest = rows;
     while !rest.is_empty() || !exemplars.is_empty() {
         let mut samples = 0;
-        let n = rest.iter().take_while(|(_, r)| {
+        let fitting = rest.iter().take_while(|(_, r)| {
             samples += r.len();
             samples <= RECORD_SAMPLES_MAX
         });
-        let (record, after) = rest.split_at(n.count());
+        let (record, after) = rest.split_at(fitting.count());
         let newest = record.iter().map(|(_, r)| r.time).max().unwrap_or(i64::MIN);
         let body = record::encode_samples(record, std::mem::take(&mut exemplars));
-        let number = next_number(tx, "samples")?;
+        let frame = frame::seal(Kind::Samples, next_record, &body);
         tx.prepare_cached("INSERT INTO samples(number, newest, frame) VALUES (?1, ?2, ?3)")?
-            .execute(params![number, newest, frame::seal(Kind::Samples, number as u64, &body)])?;
+            .execute(params![next_record as i64, newest, frame])?;
         rest = after;
+        next_record += 1;
     }
-    Ok(())
+    meta::put(tx, NEXT_RECORD, next_record as i64)?;
+    Ok(next_record)
 }
 
 fn insert_spans(tx: &Connection, batches: &[&Batch]) -> rusqlite::Result<()> {
@@ -244,7 +292,7 @@ fn insert_spans(tx: &Connection, batches: &[&Batch]) -> rusqlite::Result<()> {
             .execute(params![batch.span_record as i64, frame])?;
         next = next.max(Some(batch.span_record as i64 + 1));
     }
-    next.map_or(Ok(()), |n| put_meta(tx, NEXT_SPANS, n))
+    next.map_or(Ok(()), |n| meta::put(tx, NEXT_SPANS, n))
 }
 
 fn put_metadata(tx: &Connection, batches: &[&Batch]) -> rusqlite::Result<()> {
@@ -263,31 +311,19 @@ fn put_metadata(tx: &Connection, batches: &[&Batch]) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn insert_frame(tx: &Connection, sql: &str, table: &str, kind: Kind, body: &[u8]) -> rusqlite::Result<()> {
-    let number = next_number(tx, table)?;
-    tx.prepare_cached(sql)?.execute(params![number, frame::seal(kind, number as u64, body)])?;
+/// Numbers of the catalogue's blocks may come again: nothing remembers them.
+fn insert_series(tx: &Connection, series: &[(SeriesRef, Labels)]) -> rusqlite::Result<()> {
+    let next = "SELECT coalesce(max(number), 0) + 1 FROM series";
+    let number: i64 = tx.prepare_cached(next)?.query_row((), |r| r.get(0))?;
+    let frame = frame::seal(Kind::Series, number as u64, &record::encode_series(series));
+    tx.prepare_cached("INSERT INTO series(number, frame) VALUES (?1, ?2)")?
+        .execute(params![number, frame])?;
     Ok(())
-}
-
-fn next_number(tx: &Connection, table: &str) -> rusqlite::Result<i64> {
-    tx.prepare_cached(&format!("SELECT coalesce(max(number), 0) + 1 FROM {table}"))?
-        .query_row((), |r| r.get(0))
-}
-
-fn put_meta(tx: &Connection, name: &str, value: i64) -> rusqlite::Result<()> {
-    tx.prepare_cached("INSERT OR REPLACE INTO meta(name, value, crc) VALUES (?1, ?2, ?3)")?
-        .execute(params![name, value, meta_crc(name, value)])?;
-    Ok(())
-}
-
-fn meta_crc(name: &str, value: i64) -> i64 {
-    i64::from(crc32c::crc32c_append(crc32c::crc32c(name.as_bytes()), &value.to_le_bytes()))
 }
 
 fn metadata_crc(metric: &str, m: &Metadata) -> i64 {
     let mut bytes = Vec::new();
     [metric, m.metric_type.as_str(), &m.help, &m.unit].iter().for_each(|s| put_str(&mut bytes, s));
-    put_uvarint(&mut bytes, 1);
     i64::from(crc32c::crc32c(&bytes))
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Error;
+
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Longest time a batch committed with [`Durability::Group`](crate::Durability::Group) waits for its fsync.
@@ -10,13 +12,31 @@ pub struct Options {
     pub retention: Duration,
     /// The oldest partitions are deleted while the telemetry is larger than this; `None` is no such bound.
     pub retention_bytes_max: Option<u64>,
-    /// Span of one sealed chunk; the head holds between a half more and a half less than two of them.
+    /// Span of one sealed chunk, sealed half of it after its end: samples must not come later than that.
     pub head_range: Duration,
     /// Span of one partition file; a multiple of `head_range`.
     pub partition_range: Duration,
     /// How much older than the newest of its series a sample may be.
     pub out_of_order_window: Duration,
     pub limits: Limits,
+}
+
+impl Options {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let (head, partition) = (self.head_range.as_millis(), self.partition_range.as_millis());
+        if head < 1000 || partition < head || partition % head != 0 || i64::try_from(partition).is_err() {
+            return Err(Error::Ranges { head: self.head_range, partition: self.partition_range });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn head_range_millis(&self) -> i64 {
+        self.head_range.as_millis() as i64
+    }
+
+    pub(crate) fn partition_range_millis(&self) -> i64 {
+        self.partition_range.as_millis() as i64
+    }
 }
 
 impl Default for Options {

@@ -72,6 +72,15 @@ impl Row {
         Some(Value::Histogram(h.values[rank(h.mask, slot)].clone()))
     }
 
+    /// Every value with its slot, floats first.
+    pub(crate) fn each(&self, mut f: impl FnMut(u8, Value)) {
+        slots(self.floats)
+            .zip(&self.bits)
+            .for_each(|(slot, bits)| f(slot, Value::Float(f64::from_bits(*bits))));
+        let histograms = slots(self.histogram_mask()).zip(self.histogram_values());
+        histograms.for_each(|(slot, h)| f(slot, Value::Histogram(h.clone())));
+    }
+
     /// Sets a slot that is still empty.
     pub(crate) fn set(&mut self, slot: u8, value: Value) {
         debug_assert!(!self.has(slot), "slot {slot} has a value already");

@@ -1,11 +1,13 @@
 //! `Snapshot`: an immutable view of everything committed before it was taken; what every reader works on.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use davy_model::{Exemplar, Labels, Matcher, Metadata, Sample, Span, Timestamp, TraceId};
 
 use crate::head::View;
-use crate::row::bit;
+use crate::partition::Partition;
+use crate::row::{SLOTS_MAX, bit};
 use crate::spans::SpanQuery;
 use crate::{Error, SeriesRef};
 
@@ -22,8 +24,12 @@ pub struct SeriesSamples {
     pub samples: Vec<Sample>,
 }
 
-/// Series found, by group and slot.
-type Found = HashMap<u32, Vec<(u8, Labels)>>;
+/// The range asked for, in milliseconds, both ends within.
+#[derive(Clone, Copy)]
+struct Range {
+    from: i64,
+    to: i64,
+}
 
 impl Snapshot {
     /// Series that satisfy every matcher and have a sample in `from..=to`, sorted by labels.
@@ -33,33 +39,42 @@ impl Snapshot {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<SeriesSamples>, Error> {
-        let (from, to) = (from.as_millis(), to.as_millis());
-        let mut out = Vec::new();
+        let range = Range { from: from.as_millis(), to: to.as_millis() };
+        let mut all = Selected::default();
+        for partition in self.partitions(range) {
+            for (number, members) in by_group(partition.find(matchers)) {
+                let wanted: Vec<u8> = members.iter().map(|(slot, _)| *slot).collect();
+                partition.read(number, &wanted, (range.from, range.to), self.view.seal, &mut all.columns);
+                all.take(members);
+            }
+        }
         for (number, members) in by_group(self.view.index.find(matchers)) {
             let Some(group) = self.view.groups.get(number) else { continue };
             let wanted = members.iter().fold(0, |m, (slot, _)| m | bit(*slot));
-            let mut labels: HashMap<u8, Labels> = members.into_iter().collect();
-            for (slot, samples) in group.read(wanted, from, to) {
-                let labels = labels.remove(&slot).expect("only the slots asked for are read");
-                out.push(SeriesSamples { labels, samples });
-            }
+            group.read(number, wanted, range.from, range.to, &mut all.columns);
+            all.take(members);
         }
-        out.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-        Ok(out)
+        Ok(all.merge())
     }
 
     /// The same without reading samples; may name series whose samples lie just outside the range.
     pub fn series(&self, matchers: &[Matcher], from: Timestamp, to: Timestamp) -> Result<Vec<Labels>, Error> {
-        let (from, to) = (from.as_millis(), to.as_millis());
+        let range = Range { from: from.as_millis(), to: to.as_millis() };
         let mut out = Vec::new();
+        for partition in self.partitions(range) {
+            let groups = partition.groups_between(range.from, range.to, self.view.seal);
+            let found = partition.find(matchers).into_iter();
+            out.extend(found.filter(|(s, _)| groups.contains(&s.group())).map(|(_, labels)| labels));
+        }
         for (number, members) in by_group(self.view.index.find(matchers)) {
             let Some(group) = self.view.groups.get(number) else { continue };
-            let mask = group.mask_between(from, to);
+            let mask = group.mask_between(range.from, range.to);
             out.extend(
                 members.into_iter().filter(|(slot, _)| mask & bit(*slot) != 0).map(|(_, labels)| labels),
             );
         }
         out.sort_unstable();
+        out.dedup();
         Ok(out)
     }
 
@@ -74,6 +89,18 @@ impl Snapshot {
         let series = self.series(matchers, from, to)?;
         let values: BTreeSet<&str> = series.iter().filter_map(|l| l.get(name)).collect();
         Ok(values.into_iter().map(str::to_owned).collect())
+    }
+
+    /// Names of the labels of the series that satisfy every matcher, sorted.
+    pub fn label_names(
+        &self,
+        matchers: &[Matcher],
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<String>, Error> {
+        let series = self.series(matchers, from, to)?;
+        let names: BTreeSet<&str> = series.iter().flat_map(|l| l.iter().map(|(n, _)| n)).collect();
+        Ok(names.into_iter().map(str::to_owned).collect())
     }
 
     pub fn metadata(&self, metric: &str) -> Option<Metadata> {
@@ -107,22 +134,76 @@ impl Snapshot {
     /// Spans of one trace, by start time.
     pub fn trace(&self, id: TraceId) -> Result<Vec<Span>, Error> {
         let mut spans: Vec<Span> = self.view.spans.trace(id).map(|s| (**s).clone()).collect();
+        spans.extend(self.view.partitions.iter().flat_map(|p| p.trace(id, self.view.spans_sealed)));
         spans.sort_by_key(|s| s.start_nanos);
         Ok(spans)
     }
 
     /// Spans that started in `from..=to`, newest first.
     pub fn spans(&self, query: &SpanQuery, from: Timestamp, to: Timestamp) -> Result<Vec<Span>, Error> {
-        let mut found: Vec<_> =
-            self.view.spans.iter().map(|(_, s)| s).filter(|s| query.matches(s, from, to)).collect();
-        found.sort_by_key(|s| std::cmp::Reverse(s.start_nanos));
-        found.truncate(query.limit());
-        Ok(found.into_iter().map(|s| (**s).clone()).collect())
+        let recent = self.view.spans.iter().map(|(_, s)| s).filter(|s| query.matches(s, from, to));
+        let mut found: Vec<Span> = recent.map(|s| (**s).clone()).collect();
+        query.keep_newest(&mut found);
+        for partition in self.view.partitions.iter().rev() {
+            partition.spans(query, from, to, self.view.spans_sealed, &mut found);
+        }
+        Ok(found)
+    }
+
+    /// Partitions that can hold samples of the range, oldest first.
+    fn partitions(&self, range: Range) -> impl Iterator<Item = &Arc<Partition>> {
+        self.view.partitions.iter().filter(move |p| p.start <= range.to && range.from < p.end)
     }
 }
 
-fn by_group(found: Vec<(SeriesRef, Labels)>) -> Found {
-    let mut groups = Found::new();
+/// Samples as they are found, piece by piece.
+struct Selected {
+    /// By slot, of the group being read.
+    columns: [Vec<Sample>; SLOTS_MAX],
+    found: Vec<SeriesSamples>,
+}
+
+impl Default for Selected {
+    fn default() -> Self {
+        Self { columns: [const { Vec::new() }; SLOTS_MAX], found: Vec::new() }
+    }
+}
+
+impl Selected {
+    /// The group has been read: its columns belong to these.
+    fn take(&mut self, members: Vec<(u8, Labels)>) {
+        for (slot, labels) in members {
+            let samples = std::mem::take(&mut self.columns[usize::from(slot)]);
+            if !samples.is_empty() {
+                self.found.push(SeriesSamples { labels, samples });
+            }
+        }
+    }
+
+    /// Each series once, its samples in order of time, each time once: after a crash the same sample can lie in a
+    /// partition and in the head.
+    fn merge(mut self) -> Vec<SeriesSamples> {
+        self.found.sort_by(|a, b| a.labels.cmp(&b.labels));
+        self.found.dedup_by(|next, kept| {
+            let same = next.labels == kept.labels;
+            if same {
+                kept.samples.append(&mut next.samples);
+            }
+            same
+        });
+        for series in &mut self.found {
+            if !series.samples.is_sorted_by(|a, b| a.timestamp < b.timestamp) {
+                series.samples.sort_by_key(|s| s.timestamp);
+                series.samples.dedup_by_key(|s| s.timestamp);
+            }
+        }
+        self.found
+    }
+}
+
+/// Series found, by group and slot.
+fn by_group(found: Vec<(SeriesRef, Labels)>) -> HashMap<u32, Vec<(u8, Labels)>> {
+    let mut groups: HashMap<u32, Vec<(u8, Labels)>> = HashMap::new();
     for (series, labels) in found {
         groups.entry(series.group()).or_default().push((series.slot(), labels));
     }

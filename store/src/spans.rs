@@ -9,6 +9,8 @@ use davy_model::{Span, SpanStatus, Timestamp, TraceId};
 pub(crate) const SPANS_LIMIT_MAX: usize = 10_000;
 const PAGE: usize = 256;
 
+type Page = Vec<(u64, Arc<Span>)>;
+
 /// Which spans to find; every condition that is set must hold.
 #[derive(Debug, Clone, Default)]
 pub struct SpanQuery {
@@ -24,6 +26,12 @@ pub struct SpanQuery {
 impl SpanQuery {
     pub(crate) fn limit(&self) -> usize {
         if self.limit == 0 { SPANS_LIMIT_MAX } else { self.limit.min(SPANS_LIMIT_MAX) }
+    }
+
+    /// Newest first, no more than the limit.
+    pub(crate) fn keep_newest(&self, found: &mut Vec<Span>) {
+        found.sort_by_key(|s| std::cmp::Reverse(s.start_nanos));
+        found.truncate(self.limit());
     }
 
     /// Whether the span started within the range and satisfies every condition.
@@ -43,7 +51,7 @@ impl SpanQuery {
 /// Spans and the number of the log record that holds each, in pages that snapshots share.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RecentSpans {
-    pages: Vec<Arc<Vec<(u64, Arc<Span>)>>>,
+    pages: Vec<Arc<Page>>,
     len: usize,
 }
 
@@ -55,6 +63,13 @@ impl RecentSpans {
         let page = self.pages.last_mut().expect("pushed just above if there was none");
         Arc::make_mut(page).push((record, span));
         self.len += 1;
+    }
+
+    /// Without those of records up to `record`.
+    pub(crate) fn after(&self, record: u64) -> Self {
+        let mut kept = Self::default();
+        self.iter().filter(|(r, _)| *r > record).for_each(|(r, s)| kept.push(*r, s.clone()));
+        kept
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -33,11 +33,7 @@ pub(crate) fn open(path: &Path, sync: Synchronous, format: i32, schema: &str) ->
     .at(path)?;
     // EXTRA until the schema is there: a new file must not vanish after its first acknowledged commit.
     configure(&conn, path, Synchronous::Extra)?;
-    let found = conn.pragma_query_value(None, "user_version", |r| r.get::<_, i32>(0)).at(path)?;
-    if found > format {
-        return Err(Error::NewerFormat { path: path.to_owned(), got: found, max: format });
-    }
-    if found == 0 {
+    if check_format(&conn, path, format)? == 0 {
         let create = format!("BEGIN IMMEDIATE; {schema} PRAGMA user_version = {format}; COMMIT;");
         conn.execute_batch(&create).at(path)?;
         sync_folder(path)?;
@@ -49,13 +45,14 @@ pub(crate) fn open(path: &Path, sync: Synchronous, format: i32, schema: &str) ->
 }
 
 /// Opens an existing file for reading beside its writer.
-pub(crate) fn open_reader(path: &Path) -> Result<Connection, Error> {
+pub(crate) fn open_reader(path: &Path, format: i32) -> Result<Connection, Error> {
     let conn = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )
     .at(path)?;
     configure(&conn, path, Synchronous::Full)?;
+    check_format(&conn, path, format)?;
     conn.pragma_update(None, "query_only", true).at(path)?;
     Ok(conn)
 }
@@ -84,6 +81,15 @@ fn configure(conn: &Connection, path: &Path, sync: Synchronous) -> Result<(), Er
     conn.pragma_update(None, "cell_size_check", true).at(path)?;
     conn.pragma_update(None, "trusted_schema", false).at(path)?;
     conn.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT).at(path)
+}
+
+/// The file's format, zero for a new one.
+fn check_format(conn: &Connection, path: &Path, format: i32) -> Result<i32, Error> {
+    let got = conn.pragma_query_value(None, "user_version", |r| r.get::<_, i32>(0)).at(path)?;
+    if got > format {
+        return Err(Error::NewerFormat { path: path.to_owned(), got, max: format });
+    }
+    Ok(got)
 }
 
 fn check_version(got: i32) -> Result<(), Error> {

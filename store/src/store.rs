@@ -1,6 +1,7 @@
 //! `Store`: opens the data folder, and holds head, log and writer together.
 
 use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -12,13 +13,18 @@ use crate::appender::Appender;
 use crate::error::{At, Error};
 use crate::head::{Batch, Head};
 use crate::log::Log;
+use crate::maintain::Maintenance;
+use crate::partitions::Folder;
+use crate::record::GroupRow;
+use crate::recovery;
 use crate::refusal::{Refusal, RefusalCounters};
 use crate::snapshot::Snapshot;
 use crate::stats::{Recovery, Stats};
-use crate::writer::{self, Counters, Queue, Writer};
+use crate::writer::{self, Counters, Job, Queue, Writer};
 use crate::{Durability, Options, SeriesRef, row, sqlite};
 
 const TELEMETRY: &str = "telemetry.db";
+const PARTITIONS: &str = "partitions";
 const LOCK: &str = "lock";
 
 /// Handle to the telemetry database; cheap to clone. The last one to go writes what is pending.
@@ -29,10 +35,11 @@ pub(crate) struct Inner {
     pub(crate) options: Options,
     dir: PathBuf,
     head: Arc<RwLock<Head>>,
-    queue: Arc<Queue>,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) folder: Folder,
+    pub(crate) maintenance: Mutex<Maintenance>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) refused: RefusalCounters,
-    quarantined: u64,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Held until the writer has gone.
     _lock: File,
@@ -41,14 +48,20 @@ pub(crate) struct Inner {
 impl Store {
     /// Opens or creates `dir`; replays the log into the head.
     pub fn open(dir: &Path, now: Timestamp, options: Options) -> Result<(Self, Recovery), Error> {
+        options.check()?;
         sqlite::create_folder(dir)?;
         let lock = lock(dir)?;
+        let counters = Arc::new(Counters::default());
+        let folder = Folder {
+            path: dir.join(PARTITIONS),
+            range: options.partition_range_millis(),
+            quarantined: counters.quarantined.clone(),
+        };
         let mut log = Log::open(&dir.join(TELEMETRY))?;
-        let (head, recovery) = recover(&mut log, &options)?;
-        tracing::info!(dir = %dir.display(), %now, ?recovery, "store opened");
-        let head = Arc::new(RwLock::new(head));
-        let (queue, counters) = (Arc::new(Queue::default()), Arc::new(Counters::default()));
-        let quarantined = log.quarantined()?;
+        let (head, recovery) = recovery::recover(&mut log, &folder, now, &options)?;
+        tracing::info!(dir = %dir.display(), ?recovery, "store opened");
+        counters.last_record.store(log.last_record(), Ordering::Relaxed);
+        let (head, queue) = (Arc::new(RwLock::new(head)), Arc::new(Queue::default()));
         let writer = Writer::new(log, head.clone(), queue.clone(), counters.clone(), &options);
         writer.check_disk();
         let writer =
@@ -59,8 +72,9 @@ impl Store {
             head,
             queue,
             counters,
+            folder,
+            maintenance: Mutex::default(),
             refused: RefusalCounters::default(),
-            quarantined,
             writer: Mutex::new(Some(writer)),
             _lock: lock,
         };
@@ -77,8 +91,8 @@ impl Store {
     }
 
     /// Seals full chunks and drops what retention says. The shell calls it about once a minute.
-    pub fn maintain(&self, _now: Timestamp) -> Result<(), Error> {
-        Ok(())
+    pub fn maintain(&self, now: Timestamp) -> Result<(), Error> {
+        self.0.maintain(now)
     }
 
     pub fn stats(&self) -> Stats {
@@ -91,7 +105,7 @@ impl Store {
             spans_appended: counters.spans_appended.load(Ordering::Relaxed),
             samples_refused: refused.total() + counters.conflicts.load(Ordering::Relaxed),
             refused,
-            quarantined_chunks: inner.quarantined,
+            quarantined_chunks: counters.quarantined.load(Ordering::Relaxed),
             write_errors: counters.write_errors.load(Ordering::Relaxed),
             backlog: counters.backlog.load(Ordering::Relaxed),
             disk_low: counters.disk_low.load(Ordering::Relaxed),
@@ -101,7 +115,7 @@ impl Store {
 
     /// Writes and fsyncs everything pending. The store stays usable.
     pub fn flush(&self) -> Result<(), Error> {
-        self.0.queue.push_flush().wait()
+        self.0.queue.run(Job::Flush)
     }
 
     pub(crate) fn inner(&self) -> &Inner {
@@ -118,42 +132,60 @@ impl Inner {
         self.head.write().expect("no holder of this lock panics")
     }
 
-    /// Whether a sample that is not newer than all of its group is to be added.
-    pub(crate) fn check_late(
+    /// Whether a sample that is not newer than all of its group is stored already; `Err` if it comes too late.
+    /// `latest` is the newest time that is believable now.
+    pub(crate) fn is_stored(
         &self,
         series: SeriesRef,
         at: Timestamp,
         value: &Value,
+        latest: Timestamp,
     ) -> Result<bool, Refusal> {
         let head = self.head();
-        let sealed_until = head.view.sealed_until;
-        if at.as_millis() < sealed_until {
-            return Err(Refusal::OutOfOrder { got: at, newest: Timestamp::from_millis(sealed_until) });
+        if at.as_millis() < head.floor {
+            return Err(Refusal::OutOfOrder { got: at, newest: Timestamp::from_millis(head.floor) });
         }
         let Some(group) = head.view.groups.get(series.group()) else { return Err(Refusal::UnknownSeries) };
-        match group.value_at(series.slot(), at.as_millis()) {
-            Some(stored) if row::same(&stored, value) => return Ok(false),
+        match group.value_at(series.group(), series.slot(), at.as_millis()) {
+            Some(stored) if row::same(&stored, value) => return Ok(true),
             Some(_) => return Err(Refusal::Duplicate { at }),
             None => {}
         }
-        let newest = group.newest_of(series.slot()).map(Timestamp::from_millis);
-        match newest {
+        let newest = group.newest_of(series.group(), series.slot()).map(Timestamp::from_millis);
+        // A sample from the future was taken while the clock ran ahead: it must not shut out the present.
+        match newest.filter(|n| *n <= latest) {
             Some(newest) if at < newest - self.options.out_of_order_window => {
                 Err(Refusal::OutOfOrder { got: at, newest })
             }
-            _ => Ok(true),
+            _ => Ok(false),
         }
     }
 
-    pub(crate) fn commit(&self, mut batch: Batch, durability: Durability) -> Result<(), Error> {
+    pub(crate) fn commit(&self, batch: Batch, now: Timestamp, durability: Durability) -> Result<(), Error> {
+        let spans = !batch.spans.is_empty();
+        self.enqueue(batch, durability)?;
+        if spans && let Err(error) = self.bound_spans(now) {
+            // They are in the log, so this is nothing the sender should hear of; the next batch tries again.
+            tracing::error!(%error, "sealing spans failed");
+        }
+        Ok(())
+    }
+
+    fn enqueue(&self, mut batch: Batch, durability: Durability) -> Result<(), Error> {
         if !batch.spans.is_empty() && self.counters.disk_low.load(Ordering::Relaxed) {
             return Err(Error::DiskFull { floor_bytes: self.options.limits.free_disk_bytes_min });
         }
         let mut head = self.head_mut();
-        let sealed_until = head.view.sealed_until;
-        if let Some((_, row)) = batch.rows.iter().find(|(_, r)| r.time < sealed_until) {
-            let [got, sealed_until] = [row.time, sealed_until].map(Timestamp::from_millis);
+        let floor = head.floor;
+        if let Some((_, row)) = batch.rows.iter().find(|(_, r)| r.time < floor) {
+            let [got, sealed_until] = [row.time, floor].map(Timestamp::from_millis);
             return Err(Error::Sealed { got, sealed_until });
+        }
+        let gone = |(group, row): &GroupRow| {
+            head.view.groups.get(*group).is_none_or(|g| row.mask() & !g.alive() != 0)
+        };
+        if batch.rows.iter().any(gone) {
+            return Err(Error::SeriesForgotten);
         }
         if !batch.spans.is_empty() {
             batch.span_record = head.take_span_record();
@@ -185,31 +217,9 @@ impl Drop for Inner {
     }
 }
 
-fn recover(log: &mut Log, options: &Options) -> Result<(Head, Recovery), Error> {
-    let before = log.quarantined()?;
-    let catalogue = log.catalogue()?;
-    let mut head =
-        Head::new(options.limits.clone(), catalogue.next_group, catalogue.next_span_record, i64::MIN);
-    catalogue.series.iter().for_each(|(series, labels)| head.restore(*series, labels));
-    catalogue.metadata.into_iter().for_each(|(metric, m)| head.set_metadata(metric, m));
-    let mut recovery = Recovery { series: catalogue.series.len(), ..Recovery::default() };
-    log.replay_samples(|samples| {
-        let batch = Batch { rows: samples.rows, exemplars: samples.exemplars, ..Batch::default() };
-        let refused = head.apply(&batch);
-        recovery.samples += (batch.samples() - refused) as u64;
-    })?;
-    log.replay_spans(|number, spans| {
-        recovery.spans += spans.len() as u64;
-        let spans = spans.into_iter().map(Arc::new).collect();
-        head.apply(&Batch { spans, span_record: number, ..Batch::default() });
-    })?;
-    recovery.quarantined = log.quarantined()? - before;
-    Ok((head, recovery))
-}
-
 fn lock(dir: &Path) -> Result<File, Error> {
     let path = dir.join(LOCK);
-    let file = File::options().create(true).truncate(false).write(true).open(&path).at(&path)?;
+    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path).at(&path)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::Locked { path: dir.to_owned() }),
@@ -226,4 +236,79 @@ fn folder_bytes(dir: &Path) -> u64 {
         Err(_) => 0,
     };
     entries.filter_map(Result::ok).map(size).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{Control, ControlBatch, VersionRecord};
+    use davy_model::{Labels, Matcher};
+
+    const PAGES: u32 = 40;
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_millis(1_767_225_600_000 + ms)
+    }
+
+    /// Values that no compression makes small.
+    fn put(store: &Store, ms: i64, durability: Durability) -> Result<(), Error> {
+        let mut a = store.appender(at(ms));
+        for n in 0..100u64 {
+            let s = a.series(&Labels::from_pairs([("n", n.to_string())])).unwrap();
+            let noise = f64::from_bits((ms as u64 * 100 + n).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 2);
+            a.append(s, at(ms), Value::Float(noise)).unwrap();
+        }
+        a.commit(durability)
+    }
+
+    fn times(store: &Store) -> Vec<i64> {
+        let found = store.snapshot().select(&[Matcher::equal("n", "7")], at(0), at(600_000)).unwrap();
+        let samples = found.iter().flat_map(|s| &s.samples);
+        samples.map(|s| s.timestamp.as_millis() - at(0).as_millis()).collect()
+    }
+
+    fn open(dir: &Path) -> Store {
+        let mut options =
+            Options { commit_interval: std::time::Duration::from_millis(5), ..Options::default() };
+        options.limits.free_disk_bytes_min = 0;
+        Store::open(dir, at(0), options).unwrap().0
+    }
+
+    #[test]
+    fn a_full_disk_refuses_what_waits_keeps_what_was_taken_and_passes() {
+        let dir = tempfile::tempdir().unwrap();
+        let control = Control::open(&dir.path().join("control.db")).unwrap();
+        let store = open(dir.path());
+        store.0.queue.run(Job::LimitPages(PAGES)).unwrap();
+        let mut taken = Vec::new();
+        let error = loop {
+            let ms = taken.len() as i64 * 1000;
+            match put(&store, ms, Durability::Sync) {
+                Ok(()) => taken.push(ms),
+                Err(e) => break e,
+            }
+            assert!(taken.len() < 1000, "the disk never filled");
+        };
+        assert!(matches!(error, Error::Sqlite { .. }) && error.to_string().contains("full"), "{error}");
+        assert_eq!(times(&store), taken, "nothing of a refused batch is visible");
+        // Scrapes stay visible and wait for room; what is waited for is refused; control goes on.
+        let scraped = taken.len() as i64 * 1000 + 1;
+        put(&store, scraped, Durability::Group).unwrap();
+        assert!(put(&store, scraped + 1, Durability::Sync).is_err());
+        assert!(store.flush().is_err());
+        let version =
+            VersionRecord { service: "s".into(), version: "1".into(), first_seen: at(0), last_seen: at(0) };
+        control.write(&ControlBatch { versions: vec![version], ..ControlBatch::default() }).unwrap();
+        taken.push(scraped);
+        assert_eq!(times(&store), taken);
+        assert!(store.stats().write_errors > 0 && store.stats().backlog >= 100);
+        // There is room again.
+        store.0.queue.run(Job::LimitPages(1 << 30)).unwrap();
+        store.flush().unwrap();
+        put(&store, scraped + 2, Durability::Sync).unwrap();
+        taken.push(scraped + 2);
+        assert_eq!(times(&store), taken);
+        drop(store);
+        assert_eq!(times(&open(dir.path())), taken, "what waited for room is on disk as well");
+    }
 }

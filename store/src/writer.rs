@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::head::{Batch, Head};
-use crate::log::{Log, Write};
+use crate::log::{Log, Trim, Write};
 
 /// Samples and spans that may wait in memory for a disk that does not take them.
 const BACKLOG_MAX: usize = 8_000_000;
+/// The writer does not wait for the commit interval once so many wait for it.
+const BACKLOG_URGENT: usize = 1_000_000;
 
 #[derive(Default)]
 pub(crate) struct Queue {
@@ -24,9 +26,29 @@ struct State {
     /// Visible already; waiting for the next transaction.
     group: Vec<Arc<Batch>>,
     sync: Vec<Waiting<Batch>>,
-    flush: Vec<Arc<Done>>,
+    jobs: Vec<Waiting<Job>>,
+    /// Samples and spans in `group`.
+    fresh: usize,
+    /// Those in the queue and those whose transaction has not succeeded yet.
     backlog: usize,
     stop: bool,
+}
+
+/// What else the writer is asked for; done after everything that was pushed before.
+pub(crate) enum Job {
+    /// Nothing: that it is done means that the rest is on disk.
+    Flush,
+    Trim(Trim),
+    RewriteCatalogue,
+    #[cfg(test)]
+    LimitPages(u32),
+}
+
+impl State {
+    /// Whether nobody waits for a transaction just now.
+    fn is_calm(&self) -> bool {
+        self.sync.is_empty() && self.jobs.is_empty() && self.fresh < BACKLOG_URGENT && !self.stop
+    }
 }
 
 struct Waiting<T> {
@@ -63,6 +85,10 @@ impl Queue {
     pub(crate) fn push_group(&self, batch: &Arc<Batch>) -> Result<(), Error> {
         let mut state = self.admit(batch)?;
         state.group.push(batch.clone());
+        state.fresh += weight(batch);
+        if state.fresh >= BACKLOG_URGENT {
+            self.changed.notify_one();
+        }
         Ok(())
     }
 
@@ -75,12 +101,12 @@ impl Queue {
         Ok(done)
     }
 
-    /// Everything that was pushed before it is on disk when it is done.
-    pub(crate) fn push_flush(&self) -> Arc<Done> {
+    /// Blocks until the job is done.
+    pub(crate) fn run(&self, job: Job) -> Result<(), Error> {
         let done = Arc::new(Done::default());
-        self.lock().flush.push(done.clone());
+        self.lock().jobs.push(Waiting { work: job, done: done.clone() });
         self.changed.notify_one();
-        done
+        done.wait()
     }
 
     pub(crate) fn stop(&self) {
@@ -113,6 +139,10 @@ pub(crate) struct Counters {
     pub(crate) spans_appended: AtomicU64,
     pub(crate) conflicts: AtomicU64,
     pub(crate) write_errors: AtomicU64,
+    /// Number of the newest record of samples in the log.
+    pub(crate) last_record: AtomicU64,
+    /// Log records and sealed blocks that failed their checksum, in this run and before.
+    pub(crate) quarantined: Arc<AtomicU64>,
     pub(crate) backlog: AtomicUsize,
     /// Free disk space is below the floor.
     pub(crate) disk_low: AtomicBool,
@@ -156,18 +186,22 @@ impl Writer {
             self.check_disk();
             let mut state = self.queue.lock();
             if !state.stop {
-                let idle = |s: &mut State| s.sync.is_empty() && s.flush.is_empty() && !s.stop;
+                let idle = |s: &mut State| s.is_calm();
                 let waited = self.queue.changed.wait_timeout_while(state, self.commit_interval, idle);
                 state = waited.expect("no holder of this lock panics").0;
             }
             let stop = state.stop;
             self.pending.append(&mut state.group);
-            let (sync, flush) = (std::mem::take(&mut state.sync), std::mem::take(&mut state.flush));
+            state.fresh = 0;
+            let (sync, jobs) = (std::mem::take(&mut state.sync), std::mem::take(&mut state.jobs));
             drop(state);
             let result = self.commit(&sync);
             let written = result.is_ok();
             self.settle(sync, &result);
-            flush.iter().for_each(|done| done.set(result.clone()));
+            for job in jobs {
+                let result = self.work(&job.work, &result);
+                job.done.set(result);
+            }
             if stop {
                 if !written {
                     tracing::error!(
@@ -187,9 +221,7 @@ impl Writer {
 
     /// One transaction with all that is pending and all that is waited for.
     fn commit(&mut self, sync: &[Waiting<Batch>]) -> Result<(), Error> {
-        if let Some(cause) = &self.failed {
-            return Err(Error::FsyncFailed { cause: cause.clone() });
-        }
+        self.check_fsync()?;
         let (series, next_group) = {
             let head = self.head.read().expect("no holder of this lock panics");
             (head.undefined().to_vec(), head.next_group())
@@ -201,7 +233,10 @@ impl Writer {
         }
         let result = self.log.write(&Write { series: &series, next_group, batches: &batches });
         match &result {
-            Ok(()) => self.head.write().expect("no holder of this lock panics").defined(series.len()),
+            Ok(()) => {
+                self.head.write().expect("no holder of this lock panics").defined(series.len());
+                self.counters.last_record.store(self.log.last_record(), Ordering::Relaxed);
+            }
             Err(e) => {
                 tracing::error!(error = %e, "writing the log failed");
                 self.counters.write_errors.fetch_add(1, Ordering::Relaxed);
@@ -213,6 +248,24 @@ impl Writer {
             }
         }
         result
+    }
+
+    fn check_fsync(&self) -> Result<(), Error> {
+        self.failed.as_ref().map_or(Ok(()), |cause| Err(Error::FsyncFailed { cause: cause.clone() }))
+    }
+
+    fn work(&mut self, job: &Job, committed: &Result<(), Error>) -> Result<(), Error> {
+        self.check_fsync()?;
+        match job {
+            Job::Flush => committed.clone(),
+            Job::Trim(trim) => self.log.trim(trim),
+            Job::RewriteCatalogue => {
+                let series = self.head.read().expect("no holder of this lock panics").defined_series();
+                self.log.rewrite_catalogue(&series)
+            }
+            #[cfg(test)]
+            Job::LimitPages(pages) => self.log.limit_pages(*pages),
+        }
     }
 
     /// Makes what was waited for visible, or says why not; keeps what must be tried again.

@@ -1,13 +1,19 @@
 //! What the store promises to those who append and read.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 mod common;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{at, float, labels, open, options, samples, span};
+use common::{at, float, labels, options, samples, span};
 use davy_model::{Exemplar, Histogram, Labels, Matcher, Metadata, MetricType, STALE_NAN, Timestamp, Value};
 use davy_store::{Durability, Error, Limits, Options, Refusal, SpanQuery, Store};
+
+fn open(dir: &tempfile::TempDir) -> Store {
+    Store::open(dir.path(), at(0), options()).unwrap().0
+}
 
 fn put(
     store: &Store,

@@ -1,39 +1,36 @@
 //! Small words that the store's tests share.
+#![allow(dead_code, reason = "each test file uses some of them")]
 
 use std::time::Duration;
 
 use davy_model::{
     AttributeValue, Labels, Matcher, Resource, Span, SpanId, SpanKind, SpanStatus, Timestamp, TraceId, Value,
 };
-use davy_store::{Limits, Options, Snapshot, Store};
+use davy_store::{Limits, Options, Snapshot};
 
 /// 2026-01-01T00:00:00Z: a multiple of two hours and of a day.
-pub const START: i64 = 1_767_225_600_000;
+pub(crate) const START: i64 = 1_767_225_600_000;
 
-pub fn at(ms: i64) -> Timestamp {
+pub(crate) fn at(ms: i64) -> Timestamp {
     Timestamp::from_millis(START + ms)
 }
 
 /// No floor on the disk, so that the tests do not depend on the machine.
-pub fn options() -> Options {
+pub(crate) fn options() -> Options {
     let limits = Limits { free_disk_bytes_min: 0, ..Limits::default() };
     Options { commit_interval: Duration::from_millis(20), limits, ..Options::default() }
 }
 
-pub fn open(dir: &tempfile::TempDir) -> Store {
-    Store::open(dir.path(), at(0), options()).unwrap().0
-}
-
-pub fn labels(metric: &str, n: usize) -> Labels {
+pub(crate) fn labels(metric: &str, n: usize) -> Labels {
     Labels::from_pairs([("__name__", metric), ("job", "api"), ("instance", "a:1"), ("n", &n.to_string())])
 }
 
-pub fn float(v: f64) -> Value {
+pub(crate) fn float(v: f64) -> Value {
     Value::Float(v)
 }
 
 /// Every sample of the metric as `(n, time, bits)`.
-pub fn samples(snapshot: &Snapshot, metric: &str) -> Vec<(usize, i64, u64)> {
+pub(crate) fn samples(snapshot: &Snapshot, metric: &str) -> Vec<(usize, i64, u64)> {
     let all = snapshot.select(&[Matcher::equal("__name__", metric)], Timestamp::MIN, Timestamp::MAX).unwrap();
     let mut out: Vec<_> = all
         .iter()
@@ -48,7 +45,7 @@ pub fn samples(snapshot: &Snapshot, metric: &str) -> Vec<(usize, i64, u64)> {
     out
 }
 
-pub fn span(trace: u8, service: &str, start_ms: i64, duration_ms: u64) -> Span {
+pub(crate) fn span(trace: u8, service: &str, start_ms: i64, duration_ms: u64) -> Span {
     let start_nanos = (START + start_ms) as u64 * 1_000_000;
     Span {
         trace_id: TraceId([trace; 16]),

@@ -1,0 +1,317 @@
+//! `Column`: the floats of one series in a chunk, in the cheapest form that gives every bit back.
+//!
+//! Most series are counters and gauges of whole numbers or of few decimals: those are packed as integers. What
+//! is left goes to `pco` (Loncaric, Jeppesen and Zinberg, "Pcodec", 2025). Values that are not finite
+//! (staleness markers above all) are kept beside, so that one of them does not spoil a column.
+
+use crate::bitpack;
+use crate::codec::{Corrupt, Reader, put_ivarint, put_uvarint, whole};
+
+const CONSTANT: u8 = 0;
+const INTEGERS: u8 = 1;
+const PCO: u8 = 2;
+const RAW: u8 = 3;
+const KIND: u8 = 0x03;
+/// A list of values that are not finite follows.
+const EXCEPTIONS: u8 = 0x04;
+/// Integers: differences between neighbours instead of the values.
+const DELTAS: u8 = 0x08;
+/// Integers: what is over the column before it, as a histogram's bucket is over the one below.
+const ABOVE: u8 = 0x10;
+/// Integers: times a power of ten, whose exponent follows.
+const DECIMAL: u8 = 0x20;
+
+/// Most decimals looked for.
+const SCALE_MAX: u8 = 6;
+const POWERS: [f64; SCALE_MAX as usize + 1] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6];
+/// Fewer values than this are not worth pco's header.
+const PCO_VALUES_MIN: usize = 16;
+const PCO_LEVEL: usize = 8;
+
+/// A column as integers, for the next one to lean on.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Integers {
+    pub(crate) scale: u8,
+    pub(crate) values: Vec<i64>,
+}
+
+/// Writes the column; returns it as integers if it is. `below` is the column before, if it has the same rows.
+pub(crate) fn put(out: &mut Vec<u8>, bits: &[u64], below: Option<&Integers>) -> Option<Integers> {
+    let (finite, exceptions) = split_exceptions(bits);
+    let flags = if exceptions.is_empty() { 0 } else { EXCEPTIONS };
+    if finite.iter().all(|b| *b == finite[0]) {
+        out.push(CONSTANT | flags);
+        put_exceptions(out, &exceptions);
+        out.extend_from_slice(&finite.first().copied().unwrap_or(0).to_le_bytes());
+        return integers(&finite);
+    }
+    if let Some(ints) = integers(&finite) {
+        put_integers(out, flags, &exceptions, &ints, below);
+        return Some(ints);
+    }
+    let floats: Vec<f64> = finite.iter().map(|b| f64::from_bits(*b)).collect();
+    match compress(&floats) {
+        Some(packed) => {
+            out.push(PCO | flags);
+            put_exceptions(out, &exceptions);
+            out.extend_from_slice(&packed);
+        }
+        None => {
+            out.push(RAW | flags);
+            put_exceptions(out, &exceptions);
+            finite.iter().for_each(|b| out.extend_from_slice(&b.to_le_bytes()));
+        }
+    }
+    None
+}
+
+/// Whether [`read`] needs the column before.
+pub(crate) fn leans_on_the_one_before(column: &[u8]) -> bool {
+    column.first().is_some_and(|head| head & KIND == INTEGERS && head & ABOVE != 0)
+}
+
+/// Reads a column of `n` values to its end.
+pub(crate) fn read(
+    r: &mut Reader,
+    n: usize,
+    below: Option<&Integers>,
+) -> Result<(Vec<u64>, Option<Integers>), Corrupt> {
+    let head = r.u8()?;
+    let exceptions = if head & EXCEPTIONS != 0 { read_exceptions(r, n)? } else { Vec::new() };
+    let (mut bits, ints) = match head & KIND {
+        CONSTANT => {
+            let bits = vec![r.u64()?; n];
+            let ints = integers(&bits);
+            (bits, ints)
+        }
+        INTEGERS => {
+            let ints = read_integers(r, head, n, below)?;
+            let power = *POWERS.get(usize::from(ints.scale)).ok_or(Corrupt("unknown number of decimals"))?;
+            let float = |i: &i64| (*i as f64 / power).to_bits();
+            (ints.values.iter().map(float).collect(), Some(ints))
+        }
+        PCO => {
+            let floats = decompress(r.bytes(r.0.len())?, n)?;
+            (floats.into_iter().map(f64::to_bits).collect(), None)
+        }
+        _ => ((0..n).map(|_| r.u64()).collect::<Result<_, _>>()?, None),
+    };
+    for (at, value) in exceptions {
+        bits[at] = value;
+    }
+    Ok((bits, ints))
+}
+
+/// The column with every value that is not finite replaced by its neighbour, and those values.
+fn split_exceptions(bits: &[u64]) -> (Vec<u64>, Vec<(usize, u64)>) {
+    let is_finite = |b: &u64| f64::from_bits(*b).is_finite();
+    let mut exceptions = Vec::new();
+    let mut last = bits.iter().copied().find(is_finite).unwrap_or(0);
+    let finite = bits.iter().enumerate().map(|(at, b)| {
+        if is_finite(b) {
+            last = *b;
+        } else {
+            exceptions.push((at, *b));
+        }
+        last
+    });
+    (finite.collect(), exceptions)
+}
+
+fn put_exceptions(out: &mut Vec<u8>, exceptions: &[(usize, u64)]) {
+    if exceptions.is_empty() {
+        return;
+    }
+    put_uvarint(out, exceptions.len() as u64);
+    for (at, bits) in exceptions {
+        put_uvarint(out, *at as u64);
+        out.extend_from_slice(&bits.to_le_bytes());
+    }
+}
+
+fn read_exceptions(r: &mut Reader, n: usize) -> Result<Vec<(usize, u64)>, Corrupt> {
+    (0..r.count()?)
+        .map(|_| {
+            let at = usize::try_from(r.uvarint()?).ok().filter(|at| *at < n);
+            Ok((at.ok_or(Corrupt("exception beyond the column"))?, r.u64()?))
+        })
+        .collect()
+}
+
+/// The fewest decimals with which every value is an integer that gives its bits back.
+fn integers(bits: &[u64]) -> Option<Integers> {
+    let mut scale = 0;
+    let mut values = Vec::with_capacity(bits.len());
+    while values.len() < bits.len() {
+        match scaled(bits[values.len()], scale) {
+            Some(v) => values.push(v),
+            None => {
+                // Values so far have fewer decimals: they are taken again with more.
+                scale += 1;
+                if scale > SCALE_MAX {
+                    return None;
+                }
+                values.clear();
+            }
+        }
+    }
+    Some(Integers { scale, values })
+}
+
+fn scaled(bits: u64, scale: u8) -> Option<i64> {
+    if scale == 0 {
+        return whole(bits);
+    }
+    let power = POWERS[usize::from(scale)];
+    let i = whole((f64::from_bits(bits) * power).round().to_bits())?;
+    ((i as f64 / power).to_bits() == bits).then_some(i)
+}
+
+fn put_integers(
+    out: &mut Vec<u8>,
+    flags: u8,
+    exceptions: &[(usize, u64)],
+    ints: &Integers,
+    below: Option<&Integers>,
+) {
+    let above = below
+        .filter(|b| b.scale == ints.scale && b.values.len() == ints.values.len())
+        .map(|b| ints.values.iter().zip(&b.values).map(|(v, b)| v.wrapping_sub(*b)).collect::<Vec<_>>());
+    let mut best: Option<(usize, u8, Vec<i64>)> = None;
+    for (flag, values) in [(0, Some(ints.values.clone())), (ABOVE, above)] {
+        let Some(values) = values else { continue };
+        let deltas = deltas(&values);
+        for (flag, candidate) in [(flag, values), (flag | DELTAS, deltas)] {
+            let size = bitpack::size(&candidate);
+            if best.as_ref().is_none_or(|(s, ..)| size < *s) {
+                best = Some((size, flag, candidate));
+            }
+        }
+    }
+    let (_, chosen, values) = best.expect("the plain values are always a candidate");
+    let decimal = if ints.scale > 0 { DECIMAL } else { 0 };
+    out.push(INTEGERS | flags | chosen | decimal);
+    put_exceptions(out, exceptions);
+    if ints.scale > 0 {
+        out.push(ints.scale);
+    }
+    if chosen & DELTAS != 0 {
+        put_ivarint(out, values[0]);
+        bitpack::put(out, &values[1..]);
+    } else {
+        bitpack::put(out, &values);
+    }
+}
+
+fn read_integers(r: &mut Reader, head: u8, n: usize, below: Option<&Integers>) -> Result<Integers, Corrupt> {
+    let scale = if head & DECIMAL != 0 { r.u8()? } else { 0 };
+    let mut values = if head & DELTAS != 0 && n > 0 {
+        let mut values = vec![r.ivarint()?];
+        values.extend(bitpack::read(r, n - 1)?);
+        let mut sum = 0i64;
+        values.iter_mut().for_each(|v| {
+            sum = sum.wrapping_add(*v);
+            *v = sum;
+        });
+        values
+    } else {
+        bitpack::read(r, n)?
+    };
+    if head & ABOVE != 0 {
+        let below = below.filter(|b| b.values.len() == n).ok_or(Corrupt("column before is missing"))?;
+        values.iter_mut().zip(&below.values).for_each(|(v, b)| *v = v.wrapping_add(*b));
+    }
+    Ok(Integers { scale, values })
+}
+
+fn deltas(values: &[i64]) -> Vec<i64> {
+    let first = values.first().copied();
+    first.into_iter().chain(values.windows(2).map(|w| w[1].wrapping_sub(w[0]))).collect()
+}
+
+fn compress(floats: &[f64]) -> Option<Vec<u8>> {
+    if floats.len() < PCO_VALUES_MIN {
+        return None;
+    }
+    let config = pco::ChunkConfig::default().with_compression_level(PCO_LEVEL);
+    let packed = pco::standalone::simple_compress(floats, &config).ok()?;
+    (packed.len() < 8 * floats.len()).then_some(packed)
+}
+
+fn decompress(bytes: &[u8], n: usize) -> Result<Vec<f64>, Corrupt> {
+    let mut floats = vec![0.0; n];
+    let progress = pco::standalone::simple_decompress_into(bytes, &mut floats);
+    match progress {
+        Ok(p) if p.n_processed == n && p.finished => Ok(floats),
+        Ok(_) => Err(Corrupt("floats are fewer or more than the rows")),
+        Err(_) => Err(Corrupt("floats do not decompress")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Columns as they come: counters, gauges, decimals, noise, with gaps and markers.
+    pub(crate) fn any_column() -> impl Strategy<Value = Vec<u64>> {
+        let value = |kind: u8| match kind {
+            0 => any::<u64>().boxed(),
+            1 => (0i64..1000).prop_map(|v| (v as f64).to_bits()).boxed(),
+            2 => (0i64..1_000_000).prop_map(|v| (v as f64 / 1000.0).to_bits()).boxed(),
+            3 => Just(3.25f64.to_bits()).boxed(),
+            4 => (-1e9..1e9).prop_map(f64::to_bits).boxed(),
+            _ => prop_oneof![
+                8 => (0i64..50).prop_map(|v| (v as f64).to_bits()),
+                1 => Just(davy_model::STALE_NAN.to_bits()),
+                1 => Just((-0.0f64).to_bits()),
+                1 => Just(f64::INFINITY.to_bits()),
+            ]
+            .boxed(),
+        };
+        (0u8..6).prop_flat_map(move |kind| proptest::collection::vec(value(kind), 1..150))
+    }
+
+    fn round_trip(bits: &[u64], below: Option<&Integers>) -> Option<Integers> {
+        let mut out = Vec::new();
+        let written = put(&mut out, bits, below);
+        let mut r = Reader(&out);
+        let (back, read) = read(&mut r, bits.len(), below).unwrap();
+        assert_eq!(back, bits);
+        assert!(r.end().is_ok());
+        assert_eq!(read, written, "what the next column leans on");
+        written
+    }
+
+    proptest! {
+        #[test]
+        fn columns_come_back_bit_for_bit(a in any_column(), b in any_column()) {
+            let below = round_trip(&a, None);
+            let n = a.len().min(b.len());
+            let cut = below.map(|i| Integers { values: i.values[..n].to_vec(), ..i });
+            round_trip(&b[..n], cut.as_ref());
+        }
+
+        #[test]
+        fn broken_columns_never_panic(bits in any_column(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+            let mut out = Vec::new();
+            put(&mut out, &bits, None);
+            let i = at.index(out.len());
+            out[i] = byte;
+            let _ = read(&mut Reader(&out), bits.len(), None);
+            let _ = read(&mut Reader(&out[..i]), bits.len(), None);
+        }
+    }
+
+    #[test]
+    fn a_bucket_costs_little_over_the_one_below() {
+        let below: Vec<u64> =
+            (0..120u32).map(|i| f64::from(i * i * 7 % 1000 + i * 500)).map(f64::to_bits).collect();
+        let bucket: Vec<u64> = below.iter().map(|b| (f64::from_bits(*b) + 1.0).to_bits()).collect();
+        let ints = round_trip(&below, None).unwrap();
+        let mut out = Vec::new();
+        put(&mut out, &bucket, Some(&ints));
+        assert!(leans_on_the_one_before(&out));
+        assert!(out.len() < 10, "{}", out.len());
+    }
+}

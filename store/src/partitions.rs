@@ -1,0 +1,251 @@
+//! The folder of partitions: opens them, and writes into one what is sealed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use davy_model::{Labels, Span, Timestamp};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
+
+use crate::chunk::{self, Chunk};
+use crate::error::{At, Error};
+use crate::frame::{self, Kind};
+use crate::group::Groups;
+use crate::log::SERIES_BLOCK;
+use crate::partition::{self, Bad, FORMAT, Partition, SCHEMA, SPANS_UNTIL, Seal};
+use crate::row::slots;
+use crate::sqlite::{self, Synchronous};
+use crate::{SeriesRef, meta, record, span_block};
+
+/// Groups whose chunks are written in one transaction.
+const GROUPS_IN_TRANSACTION: usize = 256;
+/// Spans in one block.
+const SPAN_BLOCK: usize = 4096;
+
+/// Where partitions lie and how long each is.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    pub(crate) path: PathBuf,
+    pub(crate) range: i64,
+    pub(crate) quarantined: Arc<AtomicU64>,
+}
+
+#[derive(Default)]
+pub(crate) struct Opened {
+    pub(crate) partitions: Vec<Arc<Partition>>,
+    /// Files that were no databases any more.
+    pub(crate) set_aside: u64,
+}
+
+impl Folder {
+    /// Every partition, oldest first. A file that is no database any more is set aside under another name.
+    pub(crate) fn open_all(&self) -> Result<Opened, Error> {
+        sqlite::create_folder(&self.path)?;
+        let mut starts: Vec<i64> = fs::read_dir(&self.path)
+            .at(&self.path)?
+            .filter_map(Result::ok)
+            .filter_map(|e| e.file_name().to_str()?.strip_suffix(".db")?.parse::<i64>().ok())
+            .collect();
+        starts.sort_unstable();
+        let mut opened = Opened::default();
+        for start in starts {
+            match self.open(start.saturating_mul(1000)) {
+                Ok(partition) => opened.partitions.push(Arc::new(partition)),
+                Err(Error::Sqlite { path, cause }) if is_damage(&cause) => {
+                    tracing::error!(path = %path.display(), %cause, "damaged partition set aside");
+                    fs::rename(&path, path.with_extension("db.quarantined")).at(&path)?;
+                    self.quarantined.fetch_add(1, Ordering::Relaxed);
+                    opened.set_aside += 1;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(opened)
+    }
+
+    /// The partition that holds `time`, created if need be.
+    pub(crate) fn open(&self, time: i64) -> Result<Partition, Error> {
+        let start = time.div_euclid(self.range) * self.range;
+        let path = self.path.join(format!("{}.db", start.div_euclid(1000)));
+        // A crash may have left the file without its tables.
+        drop(self.connect(&path)?);
+        Partition::open(&path, start, start + self.range, self.quarantined.clone())
+    }
+
+    fn connect(&self, path: &Path) -> Result<Connection, Error> {
+        sqlite::open(path, Synchronous::Full, FORMAT, SCHEMA)
+    }
+
+    /// Writes everything that the groups hold before `seal.until`, which all belongs to this partition.
+    pub(crate) fn seal_samples(&self, into: &Partition, groups: &Groups, seal: &Seal) -> Result<(), Error> {
+        let path = &into.path;
+        let mut conn = self.connect(path)?;
+        let complete: i64 =
+            conn.query_row("SELECT coalesce(max(number), 0) FROM seals", (), |r| r.get(0)).at(path)?;
+        conn.execute("DELETE FROM chunks WHERE seal > ?1", [complete]).at(path)?;
+        let known = into.find(&[]).into_iter().map(|(s, _)| s).collect();
+        let old = groups.iter().filter(|(_, g)| g.oldest_time().is_some_and(|t| t < seal.until));
+        let old: Vec<_> = old.collect();
+        for some in old.chunks(GROUPS_IN_TRANSACTION) {
+            let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).at(path)?;
+            let mut series = Vec::new();
+            for (number, group) in some {
+                let rows = group.rows_before(*number, seal.until);
+                let mut mask = 0;
+                for rows in rows.chunks(chunk::ROWS_MAX) {
+                    let chunk = Chunk::encode(*number, rows);
+                    insert_chunk(&tx, seal.number, *number, &chunk).at(path)?;
+                    mask |= chunk.mask;
+                }
+                series.extend(new_members(&known, *number, mask, group.members()));
+            }
+            insert_series(&tx, &series).at(path)?;
+            tx.commit().at(path)?;
+        }
+        conn.execute(
+            "INSERT INTO seals(number, until, record) VALUES (?1, ?2, ?3)",
+            params![seal.number, seal.until, seal.record],
+        )
+        .at(path)?;
+        checkpoint(&conn).at(path)
+    }
+
+    /// Writes spans of log records up to `until`.
+    pub(crate) fn seal_spans(
+        &self,
+        into: &Partition,
+        mut spans: Vec<Arc<Span>>,
+        until: u64,
+    ) -> Result<(), Error> {
+        let path = &into.path;
+        let mut conn = self.connect(path)?;
+        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).at(path)?;
+        // Blocks by time, so that a search by time opens few; within one by trace, which packs better.
+        spans.sort_by_key(|s| s.start_nanos);
+        for block in spans.chunks_mut(SPAN_BLOCK) {
+            block.sort_by_key(|s| (s.trace_id, s.start_nanos));
+            insert_spans(&tx, block, until).at(path)?;
+        }
+        meta::put(&tx, SPANS_UNTIL, until as i64).at(path)?;
+        tx.commit().at(path)?;
+        checkpoint(&conn).at(path)
+    }
+
+    /// Moves rows that failed their checksum to where nobody reads them.
+    pub(crate) fn set_aside(&self, partition: &Partition, bad: &[Bad]) -> Result<(), Error> {
+        let path = &partition.path;
+        let mut conn = self.connect(path)?;
+        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).at(path)?;
+        for Bad { table, number, reason } in bad {
+            let copy = format!(
+                "INSERT INTO quarantine(source, source_number, reason, frame)
+                 SELECT ?1, number, ?2, frame FROM {table} WHERE number = ?3"
+            );
+            tx.execute(&copy, params![table, reason, number]).at(path)?;
+            tx.execute(&format!("DELETE FROM {table} WHERE number = ?1"), [number]).at(path)?;
+        }
+        tx.commit().at(path)
+    }
+}
+
+/// The partitions to delete: ended longer ago than `retention`, or the oldest above `bytes_max`.
+pub(crate) fn expired(
+    partitions: &[Arc<Partition>],
+    now: Timestamp,
+    retention: Duration,
+    bytes_max: Option<u64>,
+) -> usize {
+    let oldest = (now - retention).as_millis();
+    let by_age = partitions.iter().take_while(|p| p.end <= oldest).count();
+    let Some(max) = bytes_max else { return by_age };
+    let mut total: u64 = partitions.iter().map(|p| size(&p.path)).sum();
+    // The newest stays: it is still written to.
+    let by_size = partitions.iter().rev().skip(1).rev().take_while(|p| {
+        let over = total > max;
+        total -= size(&p.path);
+        over
+    });
+    by_age.max(by_size.count())
+}
+
+/// Deletes a partition's files. Snapshots that still hold it keep reading.
+pub(crate) fn delete(partition: &Partition) -> Result<(), Error> {
+    let path = &partition.path;
+    tracing::info!(path = %path.display(), "partition deleted by retention");
+    fs::remove_file(path).at(path)?;
+    for suffix in ["-wal", "-shm"] {
+        let mut beside = path.clone().into_os_string();
+        beside.push(suffix);
+        // Not there unless something reads or writes just now.
+        let _ = fs::remove_file(beside);
+    }
+    Ok(())
+}
+
+fn size(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |m| m.len())
+}
+
+fn new_members(
+    known: &std::collections::HashSet<SeriesRef>,
+    group: u32,
+    mask: u128,
+    members: &[Option<Labels>],
+) -> Vec<(SeriesRef, Labels)> {
+    let member = |slot: u8| {
+        let series = SeriesRef::new(group, slot);
+        let labels = members.get(usize::from(slot))?.clone()?;
+        (!known.contains(&series)).then_some((series, labels))
+    };
+    slots(mask).filter_map(member).collect()
+}
+
+fn insert_chunk(tx: &Connection, seal: i64, group: u32, chunk: &Chunk) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "INSERT INTO chunks(seal, group_number, oldest, newest, frame) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![seal, group, chunk.oldest, chunk.newest, chunk.frame])?;
+    Ok(())
+}
+
+fn insert_series(tx: &Connection, series: &[(SeriesRef, Labels)]) -> rusqlite::Result<()> {
+    for block in series.chunks(SERIES_BLOCK) {
+        let number = next_number(tx, "series")?;
+        let frame = frame::seal(Kind::Series, number as u64, &record::encode_series(block));
+        tx.prepare_cached("INSERT INTO series(number, frame) VALUES (?1, ?2)")?
+            .execute(params![number, frame])?;
+    }
+    Ok(())
+}
+
+fn insert_spans(tx: &Connection, block: &[Arc<Span>], until: u64) -> rusqlite::Result<()> {
+    let number = next_number(tx, "spans")?;
+    let frame = frame::seal(Kind::Spans, number as u64, &span_block::encode(block));
+    let starts = block.iter().map(|s| Timestamp::from_nanos(s.start_nanos).as_millis());
+    let (oldest, newest) = (starts.clone().min(), starts.max());
+    tx.prepare_cached(
+        "INSERT INTO spans(number, oldest, newest, record, frame) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![number, oldest, newest, until as i64, frame])?;
+    let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO traces(hash, block) VALUES (?1, ?2)")?;
+    for traces in block.chunk_by(|a, b| a.trace_id == b.trace_id) {
+        insert.execute(params![partition::trace_hash(traces[0].trace_id), number])?;
+    }
+    Ok(())
+}
+
+fn next_number(tx: &Connection, table: &str) -> rusqlite::Result<i64> {
+    tx.prepare_cached(&format!("SELECT coalesce(max(number), 0) + 1 FROM {table}"))?
+        .query_row((), |r| r.get(0))
+}
+
+/// What was sealed moves from the write-ahead log into the file, as far as readers let it.
+fn checkpoint(conn: &Connection) -> rusqlite::Result<()> {
+    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
+}
+
+fn is_damage(e: &rusqlite::Error) -> bool {
+    matches!(e.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
+}
