@@ -1,1 +1,105 @@
-fn main() {}
+//! Hop 2: what a line costs, on the first scrape of a target and on every other.
+//!
+//! `cargo bench --bench parse`. Throughput is shown in bytes; the lines of each body are printed first, so that
+//! nanoseconds a line follow from the time.
+
+use std::hint::black_box;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use davy_collector::config::{HttpConfig, Scheme, ScrapeConfig, ScrapeLimits};
+use davy_collector::expfmt::{self, Format};
+use davy_collector::scrape::BodyReader;
+use davy_model::{Labels, Timestamp};
+
+fn config() -> Arc<ScrapeConfig> {
+    Arc::new(ScrapeConfig {
+        job_name: "bench".to_owned(),
+        scrape_interval: Duration::from_secs(1),
+        scrape_timeout: Duration::from_secs(1),
+        metrics_path: "/metrics".to_owned(),
+        scheme: Scheme::Http,
+        params: Default::default(),
+        honor_labels: false,
+        honor_timestamps: true,
+        http: HttpConfig::default(),
+        discovery: vec![],
+        relabel: vec![],
+        metric_relabel: vec![],
+        limits: ScrapeLimits::default(),
+    })
+}
+
+fn reader() -> BodyReader {
+    BodyReader::new(config(), Labels::from_pairs([("job", "bench"), ("instance", "127.0.0.1:9100")]))
+}
+
+fn node_exporter() -> Vec<u8> {
+    let file = "fixtures/expositions/node_exporter.txt";
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(file);
+    std::fs::read(path).expect("the recording is part of the repository")
+}
+
+/// 1,000 series of a service: counters by method, path and status, and a histogram.
+fn synthetic() -> Vec<u8> {
+    let mut body = String::from("# TYPE http_requests_total counter\n");
+    for i in 0..400 {
+        body += &format!(
+            "http_requests_total{{method=\"GET\",path=\"/api/v1/item/{}\",code=\"{}\",version=\"v1.2.3\"}} {}\n",
+            i / 4,
+            200 + i % 4,
+            i * 137_911
+        );
+    }
+    body += "# TYPE http_request_duration_seconds histogram\n";
+    for path in 0..50 {
+        for bucket in 0..12 {
+            body += &format!(
+                "http_request_duration_seconds_bucket{{path=\"/api/v1/{path}\",le=\"{}\",version=\"v1.2.3\"}} {}\n",
+                0.005 * f64::from(1 << bucket),
+                bucket * path * 31
+            );
+        }
+    }
+    body.into_bytes()
+}
+
+fn parse(c: &mut Criterion) {
+    for (name, body) in [("node_exporter", node_exporter()), ("synthetic_1000", synthetic())] {
+        let lines = body.iter().filter(|b| **b == b'\n').count();
+        println!("{name}: {lines} lines, {} bytes", body.len());
+        let mut group = c.benchmark_group(name);
+        group.throughput(Throughput::Bytes(body.len() as u64));
+        group
+            .sample_size(20)
+            .warm_up_time(Duration::from_millis(300))
+            .measurement_time(Duration::from_secs(1));
+        group.bench_function("events", |b| {
+            b.iter(|| {
+                let mut events = 0;
+                let result = expfmt::parse(&body, Format::Text, |e| {
+                    black_box(&e);
+                    events += 1;
+                });
+                result.map(|()| events)
+            });
+        });
+        let at = |scrape: i64| Timestamp::from_millis(1_800_000_000_000 + scrape * 1_000);
+        group.bench_function("first_scrape", |b| {
+            b.iter_batched_ref(reader, |r| r.read(&body, Format::Text, at(0)), BatchSize::LargeInput);
+        });
+        group.bench_function("repeated_scrape", |b| {
+            let (mut reader, mut scrape) = (reader(), 0);
+            b.iter(|| {
+                scrape += 1;
+                reader.read(black_box(&body), Format::Text, at(scrape))
+            });
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, parse);
+criterion_main!(benches);

@@ -63,7 +63,7 @@ pub struct HttpClient {
 impl HttpClient {
     /// A client for any host.
     pub fn new(config: &HttpConfig) -> Result<Self, ClientError> {
-        Self::build(config, EgressResolver::default(), None)
+        Self::build(config, &EgressResolver::default(), None)
     }
 
     /// A client for this URL: the same as `shared`, unless the file names the server that the certificate is for.
@@ -75,7 +75,7 @@ impl HttpClient {
             }
             Some(name) if url.scheme() == "https" => {
                 let instead = url.host_str().map(str::to_owned);
-                Self::build(config, EgressResolver { instead }, Some(name.clone()))
+                Self::build(config, &EgressResolver { instead }, Some(name.clone()))
             }
             _ => Ok(shared.clone()),
         }
@@ -83,7 +83,7 @@ impl HttpClient {
 
     fn build(
         config: &HttpConfig,
-        resolver: EgressResolver,
+        resolver: &EgressResolver,
         server_name: Option<String>,
     ) -> Result<Self, ClientError> {
         install_crypto();

@@ -42,7 +42,7 @@ const ALIGN_TOLERANCE: Duration = Duration::from_millis(2);
 const BODY_KEPT_BYTES: usize = 4 << 20;
 
 /// What a loop shares with the manager.
-pub(crate) struct ScrapeLoop {
+struct ScrapeLoop {
     target: Arc<ScrapeTarget>,
     config: Arc<ScrapeConfig>,
     client: HttpClient,
@@ -61,7 +61,7 @@ struct Work {
 
 impl ScrapeLoop {
     /// Scrapes at every tick until it is stopped; returns what it knows, for a successor or for the markers of an end.
-    pub(crate) async fn run(self, state: TargetState) -> TargetState {
+    async fn run(self, state: TargetState) -> TargetState {
         let mut work = Work { state, rows: Rows::default(), body: Vec::new() };
         while let Some(at) = self.next_tick().await {
             let started = Instant::now();

@@ -86,19 +86,29 @@ fn connection_error(error: &reqwest::Error) -> ScrapeError {
                 EgressError::Forbidden { .. } => Reason::Config,
                 EgressError::Resolve { .. } | EgressError::NoAddress { .. } => Reason::Dns,
             };
-        } else if cause.is::<rustls::Error>() {
+        } else if cause.is::<rustls::Error>() || is_tls_inside(cause) {
             reason = Reason::Tls;
-        } else if let Some(io) = cause.downcast_ref::<io::Error>() {
-            // An error may be wrapped in an I/O error, which does not count it among its sources.
-            if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
-                reason = Reason::Tls;
-            } else if io.kind() == io::ErrorKind::ConnectionRefused {
-                reason = Reason::Refused;
-            }
+        } else if cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
+        {
+            reason = Reason::Refused;
         }
         next = cause.source();
     }
     ScrapeError::Connection { reason, message: describe(error) }
+}
+
+/// An I/O error does not count what it wraps among its sources, and may wrap another one.
+fn is_tls_inside(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    while let Some(inner) = next {
+        if inner.downcast_ref::<rustls::Error>().is_some() {
+            return true;
+        }
+        next = inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    }
+    false
 }
 
 /// Takes bytes up to a limit. What is compressed is counted as it unfolds, so that a bomb goes off small.

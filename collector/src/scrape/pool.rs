@@ -182,12 +182,8 @@ impl ScrapePool {
             let done = tokio::task::spawn_blocking(move || append::append_end(&store, now, &mut state)).await;
             match done {
                 Ok(Ok(_)) => {}
-                Ok(Err(error)) => {
-                    tracing::error!(%url, %error, "cannot mark the series of a target as ended")
-                }
-                Err(error) => {
-                    tracing::error!(%url, %error, "marking the series of a target as ended panicked")
-                }
+                Ok(Err(error)) => tracing::error!(%url, %error, "the end of a target's series is not stored"),
+                Err(error) => tracing::error!(%url, %error, "marking the end of a target's series panicked"),
             }
         });
     }

@@ -10,6 +10,10 @@ use davy_model::Timestamp;
 /// How old a start may be, in intervals, for the first scrape of a target to count from it.
 const FIRST_SCRAPE_INTERVALS: u32 = 2;
 
+/// Seconds of work that a process may do in a second: threads on as many cores. A counter of seconds that says more
+/// counts what the process did not do, as a node exporter's does.
+const SECONDS_PER_SECOND_MAX: f64 = 256.0;
+
 /// What is known about the target when a series is first seen.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Circumstances {
@@ -50,6 +54,17 @@ pub(super) fn zero_of_new(point: Point, known: &Circumstances) -> Option<Timesta
             start.filter(|t| *t >= recent).or(process_start.filter(|t| *t >= recent))
         }
     }
+}
+
+/// Whether the counter can have come to this value since then. Only counters of seconds can tell.
+pub(super) fn is_plausible(metric: &str, point: Point, since: Timestamp) -> bool {
+    let worked = SECONDS_PER_SECOND_MAX * point.at.since(since).as_secs_f64();
+    !metric.ends_with("_seconds_total") || point.value <= worked
+}
+
+/// Whether the metric says that its target is an exporter, whose counters are older than its process.
+pub(super) fn is_of_exporter(metric: &str) -> bool {
+    metric.ends_with("exporter_build_info")
 }
 
 /// Where to put a zero when a known series began anew without its value showing it.
@@ -104,6 +119,15 @@ mod tests {
         assert_eq!(new(100, None, None, Some(69)), None);
         assert_eq!(new(100, Some(10), None, None), None);
         assert_eq!(new(100, None, None, None), None);
+    }
+
+    #[test]
+    fn a_counter_of_seconds_is_not_older_than_it_can_be() {
+        let check = |metric, value| is_plausible(metric, Point { at: at(100), value, start: None }, at(98));
+        assert!(check("app_cpu_seconds_total", 500.0) && !check("node_cpu_seconds_total", 4556.0));
+        assert!(check("bytes_total", 1e12));
+        assert!(is_of_exporter("node_exporter_build_info") && is_of_exporter("nginxexporter_build_info"));
+        assert!(!is_of_exporter("checkout_build_info"));
     }
 
     #[test]

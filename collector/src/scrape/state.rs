@@ -305,7 +305,7 @@ impl TargetState {
         let known = Circumstances {
             previous: self.previous,
             interval: self.interval,
-            process_start: self.process_start,
+            process_start: self.process_start.filter(|start| !self.counts_for_others(*start, at, rows)),
         };
         self.live_next.clear();
         for row in &rows.samples {
@@ -324,6 +324,18 @@ impl TargetState {
         self.starts.iter_mut().for_each(|s| s.before = s.now);
         rows.first = self.previous.is_none();
         self.previous = Some(at);
+    }
+
+    /// Whether the counters of a first scrape are older than the process that shows them.
+    fn counts_for_others(&self, process_start: Timestamp, at: Timestamp, rows: &Rows) -> bool {
+        let is_foreign = |row: &Row| {
+            let series = &self.series.all[row.series as usize];
+            let metric = series.labels.metric_name();
+            let point = Point { at, value: row.value, start: None };
+            start::is_of_exporter(metric)
+                || (series.cumulative && !start::is_plausible(metric, point, process_start))
+        };
+        self.previous.is_none() && rows.samples.iter().any(is_foreign)
     }
 
     /// Bounds what is remembered of series that went. Not while rows wait to be appended: it renumbers.
@@ -354,7 +366,8 @@ fn zero(row: &Row, series: &Series, starts: &[Start], known: &Circumstances) -> 
     match series.last {
         // With a timestamp of its own it is somebody's copy, and may be old.
         None if row.explicit && start.now.is_none() => None,
-        None => start::zero_of_new(point, known),
+        None => start::zero_of_new(point, known)
+            .filter(|zero| start::is_plausible(series.labels.metric_name(), point, *zero)),
         Some((at, value)) => start::zero_of_restarted(point, Point { at, value, start: start.before }),
     }
 }

@@ -122,11 +122,7 @@ fn of_duplicates_the_first_wins_and_the_rest_is_counted() {
         assert_eq!(t.text("a{x=\"1\"} 1\na{x=\"2\"} 2\na{y=\"\",x=\"1\"} 3\n"), ["a 1"]);
         assert_eq!((t.rows.counts.kept, t.rows.counts.duplicates), (3, 2));
     }
-    assert_eq!(
-        t.text("a 1 5000\na 2 6000\na 3 6000\n").len(),
-        3,
-        "two times, and the marker of the series without"
-    );
+    assert_eq!(t.text("a 1 5000\na 2 6000\na 3 6000\n").len(), 2, "two times are two samples");
 }
 
 #[test]
@@ -197,6 +193,15 @@ fn a_target_that_has_just_started_counts_from_its_start() {
     assert_eq!(t.text(&body)[..2], zeros);
     let mut t = Target::new(scrape_config("j"));
     assert_eq!(t.text("r_total 2\nprocess_start_time_seconds 5\n").len(), 2, "an old process gets none");
+}
+
+#[test]
+fn an_exporter_that_has_just_started_counts_for_others() {
+    for foreign in ["node_exporter_build_info 1", "node_cpu_seconds_total 4556"] {
+        let mut t = Target::new(scrape_config("j"));
+        let body = format!("process_start_time_seconds {}\nr_total 2\n{foreign}\n", t.now + 13);
+        assert_eq!(t.text(&body).len(), 3, "{foreign}");
+    }
 }
 
 #[test]
