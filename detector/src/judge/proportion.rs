@@ -235,7 +235,7 @@ impl Share {
         self.events / self.trials
     }
 
-    /// Variance of the log rate, by sampling and dispersion.
+    /// Variance of the log rate, by sampling and dispersion. One event more keeps it finite without any.
     fn log_variance(&self) -> f64 {
         let p = self.rate();
         let model = self.trials * p * (1.0 - p);
@@ -245,7 +245,7 @@ impl Share {
         } else {
             1.0
         };
-        dispersion / (self.events + 0.5)
+        dispersion / (self.events + 1.0)
     }
 }
 
