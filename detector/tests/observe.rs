@@ -33,6 +33,9 @@ fn arms() -> Arms {
     Arms::of(&spec(), "shop", "1", "2")
 }
 
+/// Metric, labels beside the target's, value.
+type Line<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
+
 /// A tiny scraper: what it is given is in the store when it returns.
 struct Scraper {
     store: Store,
@@ -41,29 +44,29 @@ struct Scraper {
 
 impl Scraper {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().expect("a folder for the test");
         let limits = Limits { free_disk_bytes_min: 0, ..Limits::default() };
         let options = Options { limits, ..Options::default() };
-        let (store, _) = Store::open(dir.path(), at(0.0), options).unwrap();
+        let (store, _) = Store::open(dir.path(), at(0.0), options).expect("a fresh store opens");
         Self { store, _dir: dir }
     }
 
-    fn scrape(&self, s: f64, instance: &str, version: &str, samples: &[(&str, &[(&str, &str)], f64)]) {
+    fn scrape(&self, s: f64, instance: &str, version: &str, samples: &[Line<'_>]) {
         let mut appender = self.store.appender(at(s));
         for (metric, labels, value) in samples {
             let target =
                 [("job", "shop"), ("instance", instance), ("version", version), ("__name__", metric)];
             let labels = Labels::from_pairs(target.iter().chain(labels.iter()).copied());
-            let series = appender.series(&labels).unwrap();
-            appender.append(series, at(s), Value::Float(*value)).unwrap();
+            let series = appender.series(&labels).expect("no limit is reached");
+            appender.append(series, at(s), Value::Float(*value)).expect("scrapes are in order");
         }
-        appender.commit(Durability::Group).unwrap();
+        appender.commit(Durability::Group).expect("the disk takes it");
     }
 
     /// What a service with `prometheus_client` shows after `n` requests, `e` of them failed.
     fn scrape_http(&self, s: f64, instance: &str, version: &str, (n, e): (f64, f64)) {
         let fast = ((n - e) * 0.7).floor();
-        let mut samples: Vec<(&str, &[(&str, &str)], f64)> = vec![
+        let mut samples: Vec<Line<'_>> = vec![
             ("up", &[], 1.0),
             ("http_requests_total", &[("code", "200")], n - e),
             ("http_request_duration_seconds_bucket", &[("le", "0.1")], fast),

@@ -121,10 +121,10 @@ fn errors_beyond_the_margin() {
             fail 1400.00 [661.83 to 2853.41 %] errors 5 % against 0.33 % of the baseline (9,600 and 9,600 requests): worse beyond the margin of 10 %
             pass 0.00 [NaN to NaN %] latency p50 50 ms against 50 ms of the baseline (9,600 and 9,600 requests): no worse than 15 %
             pass 0.00 [-10.82 to 12.13 %] latency p90 100 ms against 100 ms of the baseline (9,600 and 9,600 requests): no worse than 15 %
-            insufficient 0.00 [-28.68 to 40.22 %] latency p99 356 ms against 356 ms of the baseline (9,600 and 9,600 requests): not decided; 41,963 more requests to the canary (9 min) if the versions are equal
+            insufficient 0.00 [-28.68 to 40.22 %] latency p99 356 ms against 356 ms of the baseline (9,600 and 9,600 requests): not decided; 42,244 more requests to the canary (9 min) if the versions are equal
             insufficient 0.00 [-16.94 to 20.39 %] CPU 10 ms a request against 10 ms a request of the baseline (4 and 4 instances): not decided; 15 s more if the versions are equal
             insufficient 0.00 [-16.94 to 20.39 %] memory 512 MiB against 512 MiB of the baseline (4 and 4 instances): not decided; 2 min more if the versions are equal
-            insufficient 0.00 [-37.54 to 37.54 %] queue lag 10 against 10 of the baseline: not decided; 1 s more if the versions are equal"#]],
+            insufficient 0.00 [-37.54 to 37.54 %] queue lag 10 against 10 of the baseline: not decided; 2 s more if the versions are equal"#]],
     );
 }
 
@@ -134,7 +134,7 @@ fn slow_requests_and_a_lagging_queue_that_is_not_critical() {
         &run(60, 20, |_| both(HEALTHY, Shows { slow: 18.0, lag: 30.0, ..HEALTHY })),
         &expect![[r#"
             fail (ok): latency p99 686 ms against 356 ms of the baseline (4,800 and 4,800 requests): worse beyond the margin of 5 %
-            insufficient 0.00 [-47.54 to 90.61 %] errors 0.33 % against 0.33 % of the baseline (19,200 and 19,200 requests): not decided; 112,863 more requests to the canary (24 min) if the versions are equal
+            insufficient 0.00 [-47.54 to 90.61 %] errors 0.33 % against 0.33 % of the baseline (19,200 and 19,200 requests): not decided; 112,988 more requests to the canary (24 min) if the versions are equal
             pass 0.00 [NaN to NaN %] latency p50 50 ms against 50 ms of the baseline (19,200 and 19,200 requests): no worse than 15 %
             pass 0.00 [-9.06 to 9.96 %] latency p90 100 ms against 100 ms of the baseline (19,200 and 19,200 requests): no worse than 15 %
             fail 92.44 [57.27 to 135.49 %] latency p99 686 ms against 356 ms of the baseline (19,200 and 19,200 requests): worse beyond the margin of 5 %
@@ -183,8 +183,8 @@ fn little_traffic_says_what_is_missing() {
     check(
         &run(0, 10, |_| both(few, few)),
         &expect![[r#"
-            insufficient (ok): errors 0 % against 0 % of the baseline (400 and 400 requests): not decided; 16,620 more requests to the canary (2 h) if the versions are equal
-            insufficient NaN [NaN to NaN %] errors 0 % against 0 % of the baseline (400 and 400 requests): not decided; 16,620 more requests to the canary (2 h) if the versions are equal
+            insufficient (ok): errors 0 % against 0 % of the baseline (400 and 400 requests): not decided; 16,621 more requests to the canary (2 h) if the versions are equal
+            insufficient NaN [NaN to NaN %] errors 0 % against 0 % of the baseline (400 and 400 requests): not decided; 16,621 more requests to the canary (2 h) if the versions are equal
             pass 0.00 [NaN to NaN %] latency p50 50 ms against 50 ms of the baseline (400 and 400 requests): no worse than 15 %
             insufficient 0.00 [-28.44 to 39.74 %] latency p90 100 ms against 100 ms of the baseline (400 and 400 requests): not decided; 1,488 more requests to the canary (9 min) if the versions are equal
             insufficient 0.00 [NaN to NaN %] latency p99 356 ms against 356 ms of the baseline (400 and 400 requests): not decided; 100 more requests to the canary (38 s) if the versions are equal
@@ -200,11 +200,11 @@ fn one_instance_an_arm_at_unequal_load() {
     check(
         &run(0, 100, |_| vec![(Arm::Baseline, busy), (Arm::Canary, HEALTHY)]),
         &expect![[r#"
-            insufficient (ok): errors 0.33 % against 0.33 % of the baseline (30,000 and 90,000 requests): not decided; 143,958 more requests to the canary (2 h) if the versions are equal
-            insufficient 0.00 [-40.92 to 69.26 %] errors 0.33 % against 0.33 % of the baseline (30,000 and 90,000 requests): not decided; 143,958 more requests to the canary (2 h) if the versions are equal
+            insufficient (ok): errors 0.33 % against 0.33 % of the baseline (30,000 and 90,000 requests): not decided; 145,671 more requests to the canary (2 h) if the versions are equal
+            insufficient 0.00 [-40.92 to 69.26 %] errors 0.33 % against 0.33 % of the baseline (30,000 and 90,000 requests): not decided; 145,671 more requests to the canary (2 h) if the versions are equal
             pass 0.00 [NaN to NaN %] latency p50 50 ms against 50 ms of the baseline (30,000 and 90,000 requests): no worse than 15 %
             pass 0.00 [-11.61 to 13.14 %] latency p90 100 ms against 100 ms of the baseline (30,000 and 90,000 requests): no worse than 15 %
-            insufficient -0.00 [-17.42 to 21.09 %] latency p99 356 ms against 356 ms of the baseline (30,000 and 90,000 requests): not decided; 15,063 more requests to the canary (13 min) if the versions are equal
+            insufficient -0.00 [-17.42 to 21.09 %] latency p99 356 ms against 356 ms of the baseline (30,000 and 90,000 requests): not decided; 15,579 more requests to the canary (13 min) if the versions are equal
             insufficient 20.00 [-70.81 to 64.44 %] CPU 10 ms a request against 8.3 ms a request of the baseline (1 and 1 instance): an instance of the baseline carries 3 times the load, so only a gross difference would show
             insufficient 0.00 [-27.02 to 37.03 %] memory 512 MiB against 512 MiB of the baseline (1 and 1 instance): 1 and 1 instance are too few to show it no worse: luck alone could hide the difference
             pass 0.00 [-76.90 to 76.90 %] queue lag 10 against 10 of the baseline: no worse than 40 %"#]],
