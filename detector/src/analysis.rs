@@ -87,30 +87,19 @@ impl AnalysisRun {
         }
         let slots: Vec<usize> =
             interval.instances.iter().map(|i| self.slots.slot(i.arm, &i.instance)).collect();
+        let arms = self.slots.arms();
         let view = |metric| View {
             interval,
             metric,
-            arms: self.slots.arms(),
+            arms,
             slots: &slots,
             at_h: interval.end.since(began).as_secs_f64() / 3600.0,
         };
-        let traffic = (0..self.metrics.len())
-            .find(|i| matches!(self.metrics[*i].judged, Judged::Proportion(_)))
-            .map(|i| view(i).counts());
-        self.watch.see(
-            interval,
-            traffic
-                .map(|c| [c.of(self.slots.arms(), Arm::Baseline).0, c.of(self.slots.arms(), Arm::Canary).0]),
-        );
+        let counted = self.metrics.iter().position(|m| matches!(m.judged, Judged::Proportion(_)));
+        let traffic = counted.map(|i| view(i).counts());
+        self.watch.see(interval, traffic.map(|c| [c.of(arms, Arm::Baseline).0, c.of(arms, Arm::Canary).0]));
         for (i, m) in self.metrics.iter_mut().enumerate() {
-            let view = View {
-                interval,
-                metric: i,
-                arms: self.slots.arms(),
-                slots: &slots,
-                at_h: interval.end.since(began).as_secs_f64() / 3600.0,
-            };
-            m.judged.take(&view, judged);
+            m.judged.take(&view(i), judged);
         }
         if judged {
             self.intervals += 1;
@@ -188,7 +177,7 @@ impl AnalysisRun {
                 str::to_owned,
             ),
             Outcome::Pass => format!("no worse than {}", words::percent(m.margins.no_worse.relative)),
-            Outcome::Insufficient => undecided(row, needed.as_ref(), contract),
+            Outcome::Insufficient => undecided(row, m.class, needed.as_ref(), contract),
         };
         MetricVerdict {
             name: row.name.clone(),
@@ -205,7 +194,11 @@ impl AnalysisRun {
             canary_n: row.levels.canary_n,
             needed,
             source: m.source.clone(),
-            reason: format!("{}: {tail}", row.text),
+            reason: if row.levels.baseline.is_nan() && row.levels.canary.is_nan() {
+                format!("{}: nothing to compare yet", row.name.replace('_', " "))
+            } else {
+                format!("{}: {tail}", row.text)
+            },
         }
     }
 
@@ -231,9 +224,13 @@ impl AnalysisRun {
         match (contract, outcome) {
             (Contract::Ok, Outcome::Fail) => self.failed.clone().expect("a release fails with a sentence"),
             (Contract::Ok, Outcome::Pass) => {
-                let shown: Vec<&str> =
-                    metrics.iter().filter(|m| m.outcome == Outcome::Pass).map(|m| &*m.name).collect();
-                format!("no worse than the margins in {}", shown.join(", ").replace('_', " "))
+                let named = |passed: bool| {
+                    let of = metrics.iter().filter(|m| (m.outcome == Outcome::Pass) == passed);
+                    of.map(|m| m.name.replace('_', " ")).collect::<Vec<_>>().join(", ")
+                };
+                let open = named(false);
+                let open = if open.is_empty() { open } else { format!("; not shown for {open}") };
+                format!("no worse than the margins in {}{open}", named(true))
             }
             (Contract::Ok, Outcome::Insufficient) => longest_wait(metrics),
             (Contract::WarmingUp, _) => {
@@ -253,18 +250,23 @@ fn shown_evidence(log_share: f64) -> f64 {
     log_share.exp().min(EVIDENCE_MAX)
 }
 
-fn undecided(row: &Row, needed: Option<&Needed>, contract: Contract) -> String {
+fn undecided(row: &Row, class: MetricClass, needed: Option<&Needed>, contract: Contract) -> String {
     match (contract, &row.set_aside, row.forecast, needed) {
         (Contract::WarmingUp, ..) => "warming up, shown but not judged".to_owned(),
         (_, Some(why), ..) => why.clone(),
         (.., Forecast::Never, _) => {
             "at this number of instances luck alone could hide a difference of the margin's size".to_owned()
         }
-        (.., Some(Needed { requests, seconds: Some(s) })) => format!(
-            "not decided; {} more from the canary ({}) if the versions are equal",
-            words::counted(*requests as f64, "request"),
-            words::duration(*s as f64)
-        ),
+        (.., Some(Needed { requests, seconds: Some(s) })) => {
+            let time = words::duration(*s as f64);
+            let more = match class {
+                MetricClass::Cpu | MetricClass::Memory | MetricClass::Gauge => format!("{time} more"),
+                MetricClass::Errors | MetricClass::Latency | MetricClass::Proportion => {
+                    format!("{} to the canary ({time})", words::counted(*requests as f64, "more request"))
+                }
+            };
+            format!("not decided; {more} if the versions are equal")
+        }
         (.., Forecast::Unknown, _) => "nothing to compare yet".to_owned(),
         _ => "not decided; the difference may be chance".to_owned(),
     }

@@ -71,7 +71,8 @@ impl Observer {
         let metrics = self.plan.metrics.len();
         let mut read = Read { arms: &self.arms, source, start, end, counted: &mut self.counted };
         let mut instances: ByInstance<Seen> = BTreeMap::new();
-        let mut edges: Vec<Arc<[f64]>> = vec![Arc::new([]); metrics];
+        let none: Arc<[f64]> = Arc::new([]);
+        let mut edges = vec![none; metrics];
         for (i, metric) in self.plan.metrics.iter().enumerate() {
             for (instance, found) in read.metric(i, &metric.reading, &mut edges[i])? {
                 let seen = instances.entry(instance).or_default();
@@ -100,6 +101,9 @@ impl Observer {
         Ok(Interval { start, end, edges, instances: instances.collect(), down })
     }
 }
+
+/// What one series gained, with its instance and its labels.
+type Gained = ((Arm, Arc<str>), Labels, Increase);
 
 /// A measurement and the time that it covers.
 struct Found {
@@ -183,11 +187,7 @@ impl<S: Source> Read<'_, S> {
     }
 
     /// Increments of each series since what was counted of it.
-    fn counters(
-        &mut self,
-        counter: Counter,
-        matchers: &[Matcher],
-    ) -> Result<Vec<((Arm, Arc<str>), Labels, Increase)>, Error> {
+    fn counters(&mut self, counter: Counter, matchers: &[Matcher]) -> Result<Vec<Gained>, Error> {
         let mut found = self.select(matchers, LOOKBACK)?;
         let begins = |s: &SeriesSamples| s.samples.first().is_some_and(|x| x.timestamp > self.start);
         if found.iter().any(|(_, s)| begins(s)) {

@@ -15,7 +15,7 @@ use super::long_run::LongRun;
 
 /// Weight of the priors: of instance luck in instances, of "no dispersion" in intervals.
 pub(crate) const LUCK_PRIOR_INSTANCES: f64 = 6.0;
-const DISPERSION_PRIOR_INTERVALS: f64 = 8.0;
+pub(crate) const DISPERSION_PRIOR_INTERVALS: f64 = 8.0;
 /// Intervals that must agree before residuals are taken about the slope they show.
 const CENTRING_INTERVALS: f64 = 4.0;
 /// Prior of noise shared by an arm: it averages out over some ten intervals, and fades as the long-run variance
@@ -140,10 +140,6 @@ impl CountProcess {
 
     pub(crate) fn effect(&self) -> Option<Effect> {
         self.effect
-    }
-
-    pub(crate) fn dispersion(&self) -> f64 {
-        self.dispersion
     }
 
     /// Log evidence of being beyond the tolerance.

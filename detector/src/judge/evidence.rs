@@ -20,8 +20,9 @@ pub(crate) type Scales = [f64; 2];
 pub(crate) const EFFECTS: Scales = [0.15, 0.6];
 /// Of slopes per hour.
 pub(crate) const SLOPES: Scales = [0.2, 1.0];
-/// The single scale of the interval that is shown.
-const INTERVAL_SCALE: f64 = 0.3;
+/// The single scale of the interval that is shown: wide enough for a handful of events, and a tenth wider than
+/// the best where there are many.
+const INTERVAL_SCALE: f64 = 1.0;
 /// Tail of Student's t at which few instances are made to count like a normal.
 const INFLATION_TAIL: f64 = 0.001;
 /// Beyond this many degrees of freedom an expansion is exact to five digits.

@@ -36,8 +36,8 @@ impl Forecast {
 
 /// More than this many times the present information is as good as never.
 const FACTOR_MAX: f64 = 1e6;
-/// Each halves the uncertainty of the factor's logarithm.
-const BISECTIONS: usize = 18;
+/// Each halves the uncertainty of the factor's logarithm; ten leave about a per cent.
+const BISECTIONS: usize = 10;
 
 /// Factor at which evidence for being `m` inside the margin crosses `boundary`, a log.
 pub(crate) fn forecast(m: f64, effect: &Effect, boundary: f64) -> Forecast {

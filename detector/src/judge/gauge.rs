@@ -140,7 +140,8 @@ impl Paired {
     }
 
     fn observations(&self, arms: &[Arm]) -> (f64, f64) {
-        let of = |arm| arms.iter().zip(&self.slots).filter(|(a, _)| **a == arm).map(|(_, s)| s.1).sum();
+        let of =
+            |arm| arms.iter().zip(&self.slots).filter(|(a, _)| **a == arm).fold(0.0, |n, (_, s)| n + s.1);
         (of(Arm::Baseline), of(Arm::Canary))
     }
 

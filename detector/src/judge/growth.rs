@@ -114,6 +114,11 @@ impl Growth {
         }
     }
 
+    /// Factor on the intervals so far from which there can be evidence.
+    pub(crate) fn ripe_after(&self) -> f64 {
+        (2 * WINDOW + 1) as f64 / self.intervals.max(1) as f64
+    }
+
     fn grown(&self) -> bool {
         self.intervals > 2 * WINDOW as u64
     }

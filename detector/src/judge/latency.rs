@@ -202,8 +202,8 @@ impl Latency {
             baseline,
             canary,
             estimate: canary / baseline - 1.0,
-            baseline_n: self.shown[0].iter().sum(),
-            canary_n: self.shown[1].iter().sum(),
+            baseline_n: self.shown[0].iter().fold(0.0, |n, c| n + c),
+            canary_n: self.shown[1].iter().fold(0.0, |n, c| n + c),
             ..Levels::NONE
         };
         match threshold {

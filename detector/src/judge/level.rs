@@ -180,6 +180,11 @@ impl Standing {
         self.settled_variance + slope * (young(t * factor) - 1.0)
     }
 
+    /// Factor on the intervals so far from which there can be evidence.
+    pub(crate) fn ripe_after(&self) -> f64 {
+        (INTERVALS_MIN + 1) as f64 / self.intervals.max(1) as f64
+    }
+
     fn ripe(&self, log_e: f64) -> f64 {
         if self.intervals <= INTERVALS_MIN { log_e.min(0.0) } else { log_e }
     }

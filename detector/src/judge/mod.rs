@@ -59,19 +59,21 @@ pub(crate) struct Frame<'a> {
 /// The state of one metric.
 #[derive(Debug, Clone)]
 pub(crate) enum Judged {
-    Proportion(Proportion),
+    Proportion(Box<Proportion>),
     Latency(Latency),
     Resource(Resource),
-    Gauge(Gauge),
+    Gauge(Box<Gauge>),
 }
 
 impl Judged {
     pub(crate) fn new(metric: &Metric) -> Self {
         match metric.class {
-            MetricClass::Errors | MetricClass::Proportion => Self::Proportion(Proportion::new(metric)),
+            MetricClass::Errors | MetricClass::Proportion => {
+                Self::Proportion(Box::new(Proportion::new(metric)))
+            }
             MetricClass::Latency => Self::Latency(Latency::new(metric)),
             MetricClass::Cpu | MetricClass::Memory => Self::Resource(Resource::new(metric)),
-            MetricClass::Gauge => Self::Gauge(Gauge::new(metric)),
+            MetricClass::Gauge => Self::Gauge(Box::new(Gauge::new(metric))),
         }
     }
 

@@ -6,10 +6,11 @@ use crate::plan::{Arm, Metric};
 use crate::verdict::MetricClass;
 
 use super::Frame;
-use super::counts::{CountParams, CountProcess, Counts, Tolerance};
+use super::counts::{CountParams, CountProcess, Counts, DISPERSION_PRIOR_INTERVALS, Tolerance};
 use super::epochs::Epochs;
 use super::evidence::{log_add, radius};
 use super::forecast::{Forecast, forecast};
+use super::long_run::LongRun;
 use super::row::{Levels, Row};
 use super::words;
 use super::{CONFIDENCE_ALPHA, PASS_BOUNDARY};
@@ -204,17 +205,59 @@ fn mean_log(logs: impl ExactSizeIterator<Item = f64>) -> f64 {
 /// What is shown: sums of the arms, and the ratio of their rates stratified by interval (Mantel and Haenszel).
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Totals {
-    canary: (f64, f64),
-    baseline: (f64, f64),
+    canary: Share,
+    baseline: Share,
     canary_paired: f64,
     baseline_paired: f64,
+}
+
+/// One arm's events, and how they scatter over time about their own rate. Unlike the test's dispersion it does not
+/// mistake a gross difference between the arms for noise.
+#[derive(Debug, Clone, Default)]
+struct Share {
+    trials: f64,
+    events: f64,
+    intervals: f64,
+    over_time: LongRun,
+}
+
+impl Share {
+    fn add(&mut self, (trials, events): (f64, f64)) {
+        if trials > 0.0 {
+            self.trials += trials;
+            self.events += events;
+            self.intervals += 1.0;
+            self.over_time.push(events, trials);
+        }
+    }
+
+    fn rate(&self) -> f64 {
+        self.events / self.trials
+    }
+
+    /// How many times a binomial's variance its events show.
+    fn dispersion(&self) -> f64 {
+        let p = self.rate();
+        let model = self.trials * p * (1.0 - p);
+        let prior = DISPERSION_PRIOR_INTERVALS / self.intervals.max(1.0);
+        if model > 0.0 {
+            ((self.over_time.variance(p) / model + prior) / (1.0 + prior)).max(1.0)
+        } else {
+            1.0
+        }
+    }
+
+    /// Variance of the log rate, by sampling and dispersion. One event more keeps it finite without any.
+    fn log_variance(&self) -> f64 {
+        self.dispersion() / (self.events + 1.0)
+    }
 }
 
 impl Totals {
     pub(crate) fn add(&mut self, arms: &[Arm], counts: &Counts) {
         let ((nc, xc), (nb, xb)) = (counts.of(arms, Arm::Canary), counts.of(arms, Arm::Baseline));
-        self.canary = (self.canary.0 + nc, self.canary.1 + xc);
-        self.baseline = (self.baseline.0 + nb, self.baseline.1 + xb);
+        self.canary.add((nc, xc));
+        self.baseline.add((nb, xb));
         let n = nc + nb;
         if n > 0.0 {
             self.canary_paired += xc * nb / n;
@@ -224,29 +267,28 @@ impl Totals {
 
     /// Log of the rate ratio; half an event stands in where an arm has none. `None` without events.
     pub(crate) fn log_ratio(&self) -> Option<f64> {
-        let ((nc, xc), (nb, xb)) = (self.canary, self.baseline);
-        if xc + xb == 0.0 || nc == 0.0 || nb == 0.0 {
+        let (c, b) = (&self.canary, &self.baseline);
+        if c.events + b.events == 0.0 || c.trials == 0.0 || b.trials == 0.0 {
             return None;
         }
-        if xc == 0.0 || xb == 0.0 || self.canary_paired == 0.0 || self.baseline_paired == 0.0 {
-            return Some(((xc + 0.5) / nc / ((xb + 0.5) / nb)).ln());
+        if self.canary_paired == 0.0 || self.baseline_paired == 0.0 {
+            return Some(((c.events + 0.5) / c.trials / ((b.events + 0.5) / b.trials)).ln());
         }
         Some((self.canary_paired / self.baseline_paired).ln())
     }
 
-    /// Variance of [`Self::log_ratio`], dispersion and luck included. (Greenland and Robins, for rare events.)
+    /// Variance of [`Self::log_ratio`], luck included.
     pub(crate) fn variance(&self, process: Option<&CountProcess>) -> f64 {
-        let dispersion = process.map_or(1.0, CountProcess::dispersion);
         let luck = process.and_then(CountProcess::effect).map_or(0.0, |e| e.w2);
-        dispersion * (1.0 / (self.canary.1 + 0.5) + 1.0 / (self.baseline.1 + 0.5)) + luck
+        self.canary.log_variance() + self.baseline.log_variance() + luck
     }
 
     fn levels(&self, process: Option<&CountProcess>, frame: &Frame<'_>) -> Levels {
         let shown = Levels {
-            baseline: self.baseline.1 / self.baseline.0,
-            canary: self.canary.1 / self.canary.0,
-            baseline_n: self.baseline.0,
-            canary_n: self.canary.0,
+            baseline: self.baseline.rate(),
+            canary: self.canary.rate(),
+            baseline_n: self.baseline.trials,
+            canary_n: self.canary.trials,
             ..Levels::NONE
         };
         match self.log_ratio() {
@@ -263,9 +305,10 @@ impl Totals {
     /// looking all the time asks for, and widened by instance luck. It holds at zero events, where a normal
     /// interval about the log ratio says nothing: without events in the baseline there is no upper bound.
     fn bounds(&self, log_ratio: f64, process: Option<&CountProcess>) -> (f64, f64) {
-        let ((nc, xc), (nb, xb)) = (self.canary, self.baseline);
+        let (nc, xc) = (self.canary.trials, self.canary.events);
+        let (nb, xb) = (self.baseline.trials, self.baseline.events);
         let events = xc + xb;
-        let dispersion = process.map_or(1.0, CountProcess::dispersion);
+        let dispersion = self.canary.dispersion().max(self.baseline.dispersion());
         let luck = process.and_then(CountProcess::effect).map_or(0.0, |e| e.w2);
         // Standard errors of the interval at this much information, were the events shared equally.
         let even = 4.0 * dispersion / events;

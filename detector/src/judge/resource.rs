@@ -151,7 +151,8 @@ impl Resource {
                 && growth.is_none_or(|v| shown(GROWTH_NO_WORSE.ln_1p(), v))
         };
         let factors = std::iter::successors(Some(1.0), |f| Some(f * 1.5)).take_while(|f| *f < FACTOR_MAX);
-        factors.into_iter().find(|f| at(*f)).map_or(Forecast::Never, Forecast::Factor)
+        let ripe = standing.ripe_after().max(p.growth.as_ref().map_or(1.0, Growth::ripe_after));
+        factors.into_iter().find(|f| at(*f)).map_or(Forecast::Never, |f| Forecast::Factor(f.max(ripe)))
     }
 
     fn set_aside(&self, standing: &Standing, forecast: Forecast) -> Option<String> {

@@ -2,7 +2,7 @@
 
 /// `4,210`.
 pub(crate) fn count(n: f64) -> String {
-    let digits = format!("{:.0}", n.clamp(0.0, 1e15));
+    let digits = format!("{:.0}", n.clamp(0.0, 1e15).abs());
     let mut out = String::new();
     for (i, d) in digits.chars().enumerate() {
         if i > 0 && (digits.len() - i) % 3 == 0 {

@@ -12,7 +12,7 @@ use davy_detector::{
 use davy_fixtures::scenario::{Scenario, ScenarioInterval, latency_edges};
 use davy_model::Timestamp;
 
-pub fn metric(name: &str, class: MetricClass, direction: Direction, margins: Margins) -> Metric {
+pub(crate) fn metric(name: &str, class: MetricClass, direction: Direction, margins: Margins) -> Metric {
     Metric {
         name: name.to_owned(),
         class,
@@ -25,7 +25,7 @@ pub fn metric(name: &str, class: MetricClass, direction: Direction, margins: Mar
 }
 
 /// Errors, latency, CPU, memory and conversions, with the defaults.
-pub fn plan() -> Plan {
+pub(crate) fn plan() -> Plan {
     let up = Direction::Increase;
     let conversion = Margins::custom(MetricClass::Proportion, Margin { relative: 0.02, absolute: 0.0 });
     Plan {
@@ -41,7 +41,7 @@ pub fn plan() -> Plan {
 }
 
 /// As `Observer` would read it.
-pub fn intervals(scenario: &Scenario, seed: u64) -> Vec<Interval> {
+pub(crate) fn intervals(scenario: &Scenario, seed: u64) -> Vec<Interval> {
     let edges: Arc<[f64]> = latency_edges().into();
     let none: Arc<[f64]> = Arc::new([]);
     let edges: Vec<Arc<[f64]>> =
@@ -77,24 +77,24 @@ fn instances(scenario: &Scenario, t: &ScenarioInterval) -> Vec<InstanceInterval>
     t.instances.iter().enumerate().filter_map(row).collect()
 }
 
-pub fn at(s: f64) -> Timestamp {
+pub(crate) fn at(s: f64) -> Timestamp {
     Timestamp::from_millis((s * 1000.0).round() as i64)
 }
 
 /// Judged from the first interval on, at the level of the study's tables unless said.
-pub fn spec(alpha: f64) -> JudgeSpec {
+pub(crate) fn spec(alpha: f64) -> JudgeSpec {
     JudgeSpec { alpha, interval: Duration::from_secs(15), warm_up: Duration::ZERO }
 }
 
 /// What a run ended with.
 #[derive(Debug)]
-pub struct Judged {
-    pub failed_at: Option<usize>,
-    pub passed_at: Option<usize>,
-    pub last: Verdict,
+pub(crate) struct Judged {
+    pub(crate) failed_at: Option<usize>,
+    pub(crate) passed_at: Option<usize>,
+    pub(crate) last: Verdict,
 }
 
-pub fn judge(scenario: &Scenario, seed: u64, spec: &JudgeSpec) -> Judged {
+pub(crate) fn judge(scenario: &Scenario, seed: u64, spec: &JudgeSpec) -> Judged {
     let mut run = AnalysisRun::new(spec, &plan(), at(0.0));
     let (mut failed_at, mut passed_at, mut last) = (None, None, None);
     for (t, interval) in intervals(scenario, seed).iter().enumerate() {
@@ -113,7 +113,7 @@ pub fn judge(scenario: &Scenario, seed: u64, spec: &JudgeSpec) -> Judged {
 }
 
 /// Share found, median and 90 % quantile of the interval in which it was, over `seeds` runs.
-pub fn detection(scenario: &Scenario, seeds: u64, spec: &JudgeSpec) -> (f64, usize, usize) {
+pub(crate) fn detection(scenario: &Scenario, seeds: u64, spec: &JudgeSpec) -> (f64, usize, usize) {
     let mut found: Vec<usize> = (0..seeds).filter_map(|s| judge(scenario, s, spec).failed_at).collect();
     let share = found.len() as f64 / seeds as f64;
     found.resize(seeds as usize, usize::MAX);
