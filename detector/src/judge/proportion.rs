@@ -308,8 +308,9 @@ impl Totals {
         let (nc, xc) = (self.canary.trials, self.canary.events);
         let (nb, xb) = (self.baseline.trials, self.baseline.events);
         let events = xc + xb;
-        let dispersion = self.canary.dispersion().max(self.baseline.dispersion());
+        // Instance luck counts as further dispersion: the variance of the log ratio is about four over the events.
         let luck = process.and_then(CountProcess::effect).map_or(0.0, |e| e.w2);
+        let dispersion = self.canary.dispersion().max(self.baseline.dispersion()) + luck * events / 4.0;
         // Standard errors of the interval at this much information, were the events shared equally.
         let even = 4.0 * dispersion / events;
         let z = radius(even, CONFIDENCE_ALPHA) / even.sqrt();
@@ -320,8 +321,7 @@ impl Totals {
         // Pairing by interval moves the estimate away from the plain ratio, and the bounds with it.
         let paired = if xc > 0.0 && xb > 0.0 { log_ratio.exp() / ((xc / nc) / (xb / nb)) } else { 1.0 };
         let ratio = |p: f64| p / (1.0 - p) * nb / nc * paired;
-        let by_luck = (z * luck.sqrt()).exp();
-        (ratio(share(middle - half)) / by_luck - 1.0, ratio(share(middle + half)) * by_luck - 1.0)
+        (ratio(share(middle - half)) - 1.0, ratio(share(middle + half)) - 1.0)
     }
 }
 
