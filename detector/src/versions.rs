@@ -118,7 +118,7 @@ pub fn live_versions(
     version_label: impl Fn(&str) -> String,
 ) -> Result<Vec<LiveVersion>, davy_store::Error> {
     let mut found: BTreeMap<(String, String), LiveVersion> = BTreeMap::new();
-    let mut labelled = |labels: &Labels| -> Option<(String, String)> {
+    let labelled = |labels: &Labels| -> Option<(String, String)> {
         let service = service_of(labels)?;
         let version = version_of(labels, &version_label(service))?;
         Some((service.to_owned(), version.to_owned()))

@@ -6,14 +6,14 @@ use crate::plan::{Arm, Metric};
 use crate::verdict::MetricClass;
 
 use super::Frame;
-use super::counts::{CountParams, CountProcess, Counts, DISPERSION_PRIOR_INTERVALS, Tolerance};
+use super::PASS_BOUNDARY;
+use super::counts::{CountParams, CountProcess, Counts, Tolerance};
 use super::epochs::Epochs;
-use super::evidence::{log_add, radius};
+use super::evidence::log_add;
 use super::forecast::{Forecast, forecast};
-use super::long_run::LongRun;
-use super::row::{Levels, Row};
+use super::row::Row;
+use super::totals::Totals;
 use super::words;
-use super::{CONFIDENCE_ALPHA, PASS_BOUNDARY};
 
 /// Intervals without requests in one arm are pooled with their successors, so that sparse traffic pairs as well;
 /// a pool older than this no longer compares like with like and is dropped.
@@ -200,99 +200,4 @@ fn all_agree(processes: &[CountProcess]) -> f64 {
 fn mean_log(logs: impl ExactSizeIterator<Item = f64>) -> f64 {
     let n = logs.len() as f64;
     logs.fold(f64::NEG_INFINITY, log_add) - n.ln()
-}
-
-/// What is shown: sums of the arms, and the ratio of their rates stratified by interval (Mantel and Haenszel).
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Totals {
-    canary: Share,
-    baseline: Share,
-    canary_paired: f64,
-    baseline_paired: f64,
-}
-
-/// One arm's events, and how they scatter over time about their own rate. Unlike the test's dispersion it does not
-/// mistake a gross difference between the arms for noise.
-#[derive(Debug, Clone, Default)]
-struct Share {
-    trials: f64,
-    events: f64,
-    intervals: f64,
-    over_time: LongRun,
-}
-
-impl Share {
-    fn add(&mut self, (trials, events): (f64, f64)) {
-        if trials > 0.0 {
-            self.trials += trials;
-            self.events += events;
-            self.intervals += 1.0;
-            self.over_time.push(events, trials);
-        }
-    }
-
-    fn rate(&self) -> f64 {
-        self.events / self.trials
-    }
-
-    /// Variance of the log rate, by sampling and dispersion. One event more keeps it finite without any.
-    fn log_variance(&self) -> f64 {
-        let p = self.rate();
-        let model = self.trials * p * (1.0 - p);
-        let prior = DISPERSION_PRIOR_INTERVALS / self.intervals.max(1.0);
-        let dispersion = if model > 0.0 {
-            ((self.over_time.variance(p) / model + prior) / (1.0 + prior)).max(1.0)
-        } else {
-            1.0
-        };
-        dispersion / (self.events + 1.0)
-    }
-}
-
-impl Totals {
-    pub(crate) fn add(&mut self, arms: &[Arm], counts: &Counts) {
-        let ((nc, xc), (nb, xb)) = (counts.of(arms, Arm::Canary), counts.of(arms, Arm::Baseline));
-        self.canary.add((nc, xc));
-        self.baseline.add((nb, xb));
-        let n = nc + nb;
-        if n > 0.0 {
-            self.canary_paired += xc * nb / n;
-            self.baseline_paired += xb * nc / n;
-        }
-    }
-
-    /// Log of the rate ratio; half an event stands in where an arm has none. `None` without events.
-    pub(crate) fn log_ratio(&self) -> Option<f64> {
-        let (c, b) = (&self.canary, &self.baseline);
-        if c.events + b.events == 0.0 || c.trials == 0.0 || b.trials == 0.0 {
-            return None;
-        }
-        if self.canary_paired == 0.0 || self.baseline_paired == 0.0 {
-            return Some(((c.events + 0.5) / c.trials / ((b.events + 0.5) / b.trials)).ln());
-        }
-        Some((self.canary_paired / self.baseline_paired).ln())
-    }
-
-    /// Variance of [`Self::log_ratio`], luck included.
-    pub(crate) fn variance(&self, process: Option<&CountProcess>) -> f64 {
-        let luck = process.and_then(CountProcess::effect).map_or(0.0, |e| e.w2);
-        self.canary.log_variance() + self.baseline.log_variance() + luck
-    }
-
-    fn levels(&self, process: Option<&CountProcess>, frame: &Frame<'_>) -> Levels {
-        let shown = Levels {
-            baseline: self.baseline.rate(),
-            canary: self.canary.rate(),
-            baseline_n: self.baseline.trials,
-            canary_n: self.canary.trials,
-            ..Levels::NONE
-        };
-        match self.log_ratio() {
-            Some(l) if frame.judged => {
-                shown.with_log_ratio(l, radius(self.variance(process), CONFIDENCE_ALPHA))
-            }
-            Some(l) => Levels { estimate: l.exp_m1(), ..shown },
-            None => shown,
-        }
-    }
 }
