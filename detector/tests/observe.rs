@@ -102,8 +102,7 @@ fn a_failing_canary_is_read_from_the_store_and_judged_worse() {
             // The canary's error series is born with its first error, from a zero that the scraper writes.
             let errors = if t < 2 { 0.0 } else { ((served - 300.0) * 0.05).floor() };
             if t == 2 {
-                let zero: [(&str, &[(&str, &str)], f64); 1] =
-                    [("http_requests_total", &[("code", "503")], 0.0)];
+                let zero: [Line<'_>; 1] = [("http_requests_total", &[("code", "503")], 0.0)];
                 scraper.scrape(now + 2.9, &format!("c{i}:1"), "2", &zero);
             }
             scraper.scrape_http(now + 3.0 + i as f64, &format!("c{i}:1"), "2", (served, errors));

@@ -118,7 +118,7 @@ fn errors_beyond_the_margin() {
         &run(0, 8, |_| both(HEALTHY, Shows { errors: 15.0, ..HEALTHY })),
         &expect![[r#"
             fail (ok): errors 5 % against 0.33 % of the baseline (3,600 and 3,600 requests): worse beyond the margin of 10 %
-            fail 1400.00 [470.30 to 3845.29 %] errors 5 % against 0.33 % of the baseline (9,600 and 9,600 requests): worse beyond the margin of 10 %
+            fail 1400.00 [638.53 to 2946.58 %] errors 5 % against 0.33 % of the baseline (9,600 and 9,600 requests): worse beyond the margin of 10 %
             pass 0.00 [NaN to NaN %] latency p50 50 ms against 50 ms of the baseline (9,600 and 9,600 requests): no worse than 15 %
             pass 0.00 [-10.82 to 12.13 %] latency p90 100 ms against 100 ms of the baseline (9,600 and 9,600 requests): no worse than 15 %
             insufficient 0.00 [-28.68 to 40.22 %] latency p99 356 ms against 356 ms of the baseline (9,600 and 9,600 requests): not decided; 42,244 more requests to the canary (9 min) if the versions are equal
@@ -134,7 +134,7 @@ fn slow_requests_and_a_lagging_queue_that_is_not_critical() {
         &run(60, 20, |_| both(HEALTHY, Shows { slow: 18.0, lag: 30.0, ..HEALTHY })),
         &expect![[r#"
             fail (ok): latency p99 686 ms against 356 ms of the baseline (4,800 and 4,800 requests): worse beyond the margin of 5 %
-            insufficient 0.00 [-47.14 to 89.19 %] errors 0.33 % against 0.33 % of the baseline (19,200 and 19,200 requests): not decided; 112,988 more requests to the canary (24 min) if the versions are equal
+            insufficient 0.00 [-47.18 to 89.31 %] errors 0.33 % against 0.33 % of the baseline (19,200 and 19,200 requests): not decided; 112,988 more requests to the canary (24 min) if the versions are equal
             pass 0.00 [NaN to NaN %] latency p50 50 ms against 50 ms of the baseline (19,200 and 19,200 requests): no worse than 15 %
             pass 0.00 [-9.06 to 9.96 %] latency p90 100 ms against 100 ms of the baseline (19,200 and 19,200 requests): no worse than 15 %
             fail 92.44 [57.27 to 135.49 %] latency p99 686 ms against 356 ms of the baseline (19,200 and 19,200 requests): worse beyond the margin of 5 %
@@ -151,7 +151,7 @@ fn a_leak() {
         &run(0, 60, |t| both(HEALTHY, leaking(t))),
         &expect![[r#"
             fail (ok): memory 570 MiB against 512 MiB of the baseline (4 and 4 instances): it grows faster than the baseline's
-            pass 0.00 [-29.44 to 41.73 %] errors 0.33 % against 0.33 % of the baseline (72,000 and 72,000 requests): no worse than 50 %
+            pass 0.00 [-29.45 to 41.74 %] errors 0.33 % against 0.33 % of the baseline (72,000 and 72,000 requests): no worse than 50 %
             pass 0.00 [NaN to NaN %] latency p50 50 ms against 50 ms of the baseline (72,000 and 72,000 requests): no worse than 15 %
             pass 0.00 [-5.62 to 5.95 %] latency p90 100 ms against 100 ms of the baseline (72,000 and 72,000 requests): no worse than 15 %
             pass 0.00 [-12.44 to 14.21 %] latency p99 356 ms against 356 ms of the baseline (72,000 and 72,000 requests): no worse than 15 %
@@ -167,7 +167,7 @@ fn a_healthy_canary_is_passed_with_what_was_shown() {
         &run(0, 200, |_| both(HEALTHY, HEALTHY)),
         &expect![[r#"
             pass (ok): no worse than the margins in errors, latency p50, latency p90, latency p99, cpu, memory, queue lag
-            pass 0.00 [-19.88 to 24.82 %] errors 0.33 % against 0.33 % of the baseline (240,000 and 240,000 requests): no worse than 50 %
+            pass 0.00 [-19.89 to 24.82 %] errors 0.33 % against 0.33 % of the baseline (240,000 and 240,000 requests): no worse than 50 %
             pass 0.00 [NaN to NaN %] latency p50 50 ms against 50 ms of the baseline (240,000 and 240,000 requests): no worse than 15 %
             pass 0.00 [-4.57 to 4.78 %] latency p90 100 ms against 100 ms of the baseline (240,000 and 240,000 requests): no worse than 15 %
             pass 0.00 [-7.92 to 8.60 %] latency p99 356 ms against 356 ms of the baseline (240,000 and 240,000 requests): no worse than 15 %
@@ -201,7 +201,7 @@ fn one_instance_an_arm_at_unequal_load() {
         &run(0, 100, |_| vec![(Arm::Baseline, busy), (Arm::Canary, HEALTHY)]),
         &expect![[r#"
             insufficient (ok): errors 0.33 % against 0.33 % of the baseline (30,000 and 90,000 requests): not decided; 145,671 more requests to the canary (2 h) if the versions are equal
-            insufficient 0.00 [-43.27 to 76.26 %] errors 0.33 % against 0.33 % of the baseline (30,000 and 90,000 requests): not decided; 145,671 more requests to the canary (2 h) if the versions are equal
+            insufficient 0.00 [-40.99 to 69.47 %] errors 0.33 % against 0.33 % of the baseline (30,000 and 90,000 requests): not decided; 145,671 more requests to the canary (2 h) if the versions are equal
             pass 0.00 [NaN to NaN %] latency p50 50 ms against 50 ms of the baseline (30,000 and 90,000 requests): no worse than 15 %
             pass 0.00 [-11.61 to 13.14 %] latency p90 100 ms against 100 ms of the baseline (30,000 and 90,000 requests): no worse than 15 %
             insufficient -0.00 [-17.42 to 21.09 %] latency p99 356 ms against 356 ms of the baseline (30,000 and 90,000 requests): not decided; 15,579 more requests to the canary (13 min) if the versions are equal

@@ -16,9 +16,9 @@ use super::counts::{CountParams, CountProcess, Counts, Tolerance};
 use super::epochs::Epochs;
 use super::evidence::radius;
 use super::forecast::{Forecast, forecast};
-use super::proportion::Totals;
 use super::row::{Levels, Row};
 use super::survival::Survival;
+use super::totals::Totals;
 use super::{CONFIDENCE_ALPHA, Frame, PASS_BOUNDARY, words};
 
 const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];

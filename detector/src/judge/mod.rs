@@ -21,6 +21,7 @@ mod resource;
 mod row;
 mod slots;
 mod survival;
+mod totals;
 pub(crate) mod words;
 
 use std::sync::Arc;
