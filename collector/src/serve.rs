@@ -161,8 +161,6 @@ fn builder(limits: &ServeLimits) -> Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(limits.idle / 2)
-        .keep_alive_timeout(limits.header_read)
         .max_concurrent_streams(limits.http2_streams_max)
         .max_header_list_size(limits.http2_header_bytes_max);
     builder

@@ -212,8 +212,13 @@ async fn unreachable_targets_say_how() {
     let davy = Davy::new();
     let mut https = fast("tls", &[&plain]);
     https.scheme = davy_collector::config::Scheme::Https;
-    davy.apply(vec![fast("refused", &[&closed]), fast("config", &["169.254.169.254:80"]), https]).await;
-    for (job, reason) in [("refused", Reason::Refused), ("config", Reason::Config), ("tls", Reason::Tls)] {
+    let mut dns = fast("dns", &["davy.invalid:80"]);
+    // Some resolvers take their time to say no.
+    (dns.scrape_interval, dns.scrape_timeout) = (Duration::from_secs(3), Duration::from_secs(3));
+    davy.apply(vec![dns, fast("refused", &[&closed]), fast("config", &["169.254.169.254:80"]), https]).await;
+    for (job, reason) in
+        [("dns", Reason::Dns), ("refused", Reason::Refused), ("config", Reason::Config), ("tls", Reason::Tls)]
+    {
         let t = davy.until(job, |t| t.job == job && is_down(t)).await;
         assert_eq!(t.reason, Some(reason), "{t:?}");
     }

@@ -97,22 +97,28 @@ impl LineCache {
         if self.order == self.next {
             return;
         }
-        if self.lines.len() > 2 * self.order.len() + SPARE_LINES {
-            self.rebuild();
-        }
-        for (position, id) in self.order.iter().enumerate() {
-            self.lines[*id as usize].position = position as u32;
-        }
+        self.place();
     }
 
-    /// Forgets every line that the last scrape did not have.
-    fn rebuild(&mut self) {
+    /// Forgets the lines that the last good scrape did not have, once they are many: after a failed scrape too, or a
+    /// target that fails with new lines each time would fill the memory.
+    pub(super) fn shrink(&mut self) {
+        if self.lines.len() <= 2 * self.order.len() + SPARE_LINES {
+            return;
+        }
         let old = std::mem::take(self);
         for id in &old.order {
             let line = old.lines[*id as usize];
             self.insert(old.text(&line), line.what);
         }
         self.order = std::mem::take(&mut self.next);
+        self.place();
+    }
+
+    fn place(&mut self) {
+        for (position, id) in self.order.iter().enumerate() {
+            self.lines[*id as usize].position = position as u32;
+        }
     }
 
     pub(super) fn clear(&mut self) {
@@ -180,8 +186,16 @@ mod tests {
         let mut cache = LineCache::default();
         for scrape in 0..1_000u32 {
             let lines: Vec<String> = (0..20).map(|i| (scrape * 20 + i).to_string()).collect();
-            read(&mut cache, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            if scrape % 2 == 0 {
+                read(&mut cache, &lines);
+            } else {
+                // A scrape that fails after its last line.
+                cache.begin();
+                lines.iter().for_each(|line| cache.insert(line.as_bytes(), What::Dropped));
+            }
+            cache.shrink();
+            assert!(cache.lines.len() <= 2 * 20 + SPARE_LINES, "{}", cache.lines.len());
         }
-        assert!(cache.lines.len() <= 2 * 20 + SPARE_LINES + 20, "{}", cache.lines.len());
     }
 }

@@ -23,7 +23,8 @@ impl BodyReader {
 
     /// Samples to append, after relabelling and without duplicates.
     pub fn read(&mut self, body: &[u8], format: Format, at: Timestamp) -> Result<usize, ScrapeError> {
-        self.state.read(body, format, at, &mut self.rows)?;
-        Ok(self.rows.samples.len())
+        let result = self.state.read(body, format, at, &mut self.rows);
+        self.state.forget();
+        result.map(|()| self.rows.samples.len())
     }
 }

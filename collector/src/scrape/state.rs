@@ -338,8 +338,9 @@ impl TargetState {
         self.previous.is_none() && rows.samples.iter().any(is_foreign)
     }
 
-    /// Bounds what is remembered of series that went. Not while rows wait to be appended: it renumbers.
+    /// Bounds what is remembered of lines and series that went. Not while rows wait to be appended: it renumbers.
     pub(super) fn forget(&mut self) {
+        self.lines.shrink();
         let most = 2 * self.live.len() + SPARE_SERIES;
         if self.series.all.len() <= most && self.starts.len() <= most {
             return;

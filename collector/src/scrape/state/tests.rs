@@ -269,6 +269,19 @@ fn a_new_configuration_keeps_the_series_and_forgets_what_lines_mean() {
 }
 
 #[test]
+fn a_target_that_fails_with_ever_new_series_is_bounded() {
+    let mut t = Target::new(scrape_config("j"));
+    t.text("a 1\n");
+    for scrape in 0..30 {
+        let body: String = (0..1_000).map(|i| format!("a{{i=\"{scrape}-{i}\"}} 1\n")).collect();
+        assert!(t.read(Format::Text, &(body + "half")).is_err());
+        t.state.forget();
+        assert!(t.state.series.all.len() <= SPARE_SERIES + 1_000);
+    }
+    assert_eq!(t.text("a 2\n"), ["a 2"]);
+}
+
+#[test]
 fn a_target_with_ever_new_series_is_bounded() {
     let mut config = scrape_config("j");
     config.limits.samples_max = 1_000;
@@ -281,5 +294,44 @@ fn a_target_with_ever_new_series_is_bounded() {
         assert_eq!(got.len(), if scrape == 0 { 1_000 } else { 2_000 }, "scrape {scrape}");
         t.state.forget();
         assert!(t.state.series.all.len() <= SPARE_SERIES + 3_000);
+    }
+}
+
+/// What a body says on its own: the first value of each series.
+fn fresh(body: &str) -> std::collections::BTreeMap<String, String> {
+    let mut all = std::collections::BTreeMap::new();
+    let read = expfmt::parse(body.as_bytes(), Format::Text, |event| {
+        if let expfmt::Event::Sample { labels, point } = event {
+            let labels = Labels::from_pairs(labels.iter().map(|(n, v)| (&**n, &**v)));
+            all.entry(labels.to_string()).or_insert(point.value.to_string());
+        }
+    });
+    read.unwrap();
+    all
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_scrape_reads_the_same_whatever_came_before(
+        scrapes in proptest::collection::vec(
+            proptest::collection::vec(
+                ("(# TYPE [ab] gauge|# x|[ab] ?|[ab][{](x=\"[ab }]\")?[}] ?|[{]\"[ab]\"[}]|)", 0..4u8), 0..8),
+            1..6)
+    ) {
+        let mut t = Target::new(scrape_config("j"));
+        for lines in scrapes {
+            let line = |(text, value): &(String, u8)| match text.as_bytes().first() {
+                None | Some(b'#') => format!("{text}\n"),
+                Some(_) => format!("{text} {value}\n"),
+            };
+            let body: String = lines.iter().map(line).collect();
+            t.read(Format::Text, &body).unwrap();
+            let all = &t.state.series.all;
+            let got: std::collections::BTreeMap<String, String> = t.rows.samples.iter().map(|row| {
+                let labels = all[row.series as usize].labels.without(&["job", "instance"]);
+                (labels.to_string(), row.value.to_string())
+            }).collect();
+            proptest::prop_assert_eq!(got, fresh(&body));
+        }
     }
 }
