@@ -19,7 +19,15 @@ const DRAWING: [(&str, &[&str]); 9] = [
     ),
     (
         "davy",
-        &["davy-model", "davy-store", "davy-query", "davy-detector", "davy-alerting", "davy-collector", "davy-api"],
+        &[
+            "davy-model",
+            "davy-store",
+            "davy-query",
+            "davy-detector",
+            "davy-alerting",
+            "davy-collector",
+            "davy-api",
+        ],
     ),
     ("davy-fixtures", &["davy-model"]),
 ];
@@ -110,7 +118,8 @@ fn no_file_outgrows_a_readers_patience() {
 fn every_manifest_shares_the_workspace_lints() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for name in DRAWING.iter().map(|(n, _)| n.strip_prefix("davy-").unwrap_or(".")) {
-        let manifest = std::fs::read_to_string(root.join(name).join("Cargo.toml")).expect("every crate has a manifest");
+        let manifest =
+            std::fs::read_to_string(root.join(name).join("Cargo.toml")).expect("every crate has a manifest");
         assert!(manifest.contains("[lints]\nworkspace = true"), "{name}/Cargo.toml lacks the shared lints");
     }
 }

@@ -32,7 +32,8 @@ fn target(answer: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> u16 {
 }
 
 fn respond(stream: &mut TcpStream, headers: &str, body: &[u8]) {
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n", body.len());
+    let head =
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n", body.len());
     let _ = stream.write_all(head.as_bytes());
     let _ = stream.write_all(body);
 }
@@ -68,7 +69,9 @@ fn misbehaving_targets_are_down_with_a_reason_and_hurt_nobody_else() {
     };
     let refused = free_port();
     let job = |name: &str, port: u16| {
-        format!("- {{job_name: {name}, scrape_timeout: 900ms, static_configs: [{{targets: [\"127.0.0.1:{port}\"]}}]}}\n")
+        format!(
+            "- {{job_name: {name}, scrape_timeout: 900ms, static_configs: [{{targets: [\"127.0.0.1:{port}\"]}}]}}\n"
+        )
     };
     let jobs: String = [
         ("healthy", healthy),
@@ -83,7 +86,10 @@ fn misbehaving_targets_are_down_with_a_reason_and_hurt_nobody_else() {
     .iter()
     .map(|(n, p)| job(n, *p))
     .collect();
-    let davy = Davy::start(dir.path(), &format!("global: {{scrape_interval: 1s}}\n{{otlp}}\nscrape_configs:\n{jobs}"));
+    let davy = Davy::start(
+        dir.path(),
+        &format!("global: {{scrape_interval: 1s}}\n{{otlp}}\nscrape_configs:\n{jobs}"),
+    );
 
     wait_for("every target to have been scraped", 30, || (davy.query("up").len() == 8).then_some(()));
     let up = |job: &str| davy.query(&format!("up{{job=\"{job}\"}}"))[0].1;
@@ -105,19 +111,27 @@ fn misbehaving_targets_are_down_with_a_reason_and_hurt_nobody_else() {
         let t = all.iter().find(|t| t["scrapePool"] == job).expect("the job has a target");
         (t["reason"].as_str().unwrap_or("").to_owned(), t["lastError"].as_str().unwrap_or("").to_owned())
     };
-    for (job, class) in
-        [("hanging", "timeout"), ("half_line", "parse"), ("not_utf8", "parse"), ("bomb", "limit"), ("refused", "refused")]
-    {
+    for (job, class) in [
+        ("hanging", "timeout"),
+        ("half_line", "parse"),
+        ("not_utf8", "parse"),
+        ("bomb", "limit"),
+        ("refused", "refused"),
+    ] {
         let (got, error) = reason(job);
         assert_eq!(got, class, "{job}: {error}");
         assert!(!error.is_empty(), "{job} says what is wrong");
     }
     assert!(reason("half_line").1.contains("line 2"), "{}", reason("half_line").1);
-    assert!(davy.query("far_future").is_empty() && davy.query("near").len() == 1, "only the impossible time is refused");
+    assert!(
+        davy.query("far_future").is_empty() && davy.query("near").len() == 1,
+        "only the impossible time is refused"
+    );
     assert_eq!(davy.query("twice")[0].1, 1.0, "the first of a duplicate is kept");
     assert_eq!(davy.query("served_total")[0].1, 7.0);
 
-    let status = std::fs::read_to_string(format!("/proc/{}/status", davy.process.child.id())).expect("procfs");
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", davy.process.child.id())).expect("procfs");
     let peak: u64 = status
         .lines()
         .find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse().ok())
@@ -147,7 +161,15 @@ fn a_bad_file_is_refused_with_line_field_and_remedy() {
     let output = run_once(dir.path(), config, free_port());
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr);
-    for part in ["davy.yaml:3:", "scrape_intervall", "scrape_interval", "davy.yaml:5:", "regex", "davy.yaml:9:", "team"] {
+    for part in [
+        "davy.yaml:3:",
+        "scrape_intervall",
+        "scrape_interval",
+        "davy.yaml:5:",
+        "regex",
+        "davy.yaml:9:",
+        "team",
+    ] {
         assert!(said.contains(part), "{part:?} is missing in:\n{said}");
     }
     assert!(!dir.path().join("data").exists(), "nothing is created before the file is right");
@@ -158,7 +180,8 @@ fn a_port_in_use_and_a_folder_in_use_are_named() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let davy = Davy::start(dir.path(), "{otlp}\n");
     let other = tempfile::tempdir().expect("a temporary folder");
-    let otlp = format!("otlp: {{grpc: \"127.0.0.1:{}\", http: \"127.0.0.1:{}\"}}\n", free_port(), free_port());
+    let otlp =
+        format!("otlp: {{grpc: \"127.0.0.1:{}\", http: \"127.0.0.1:{}\"}}\n", free_port(), free_port());
 
     let taken = run_once(other.path(), &otlp, davy.port);
     let said = String::from_utf8_lossy(&taken.stderr);
@@ -234,7 +257,8 @@ fn a_receiver_that_fails_then_works_gets_its_alert_and_a_dead_one_blocks_nobody(
     });
     assert!(inbox.received("/alerts").is_empty(), "a steady gauge is no anomaly");
     jump.store(true, Ordering::SeqCst);
-    let alert = wait_for("the alert of the gauge that jumped", 60, || inbox.received("/alerts").into_iter().next());
+    let alert =
+        wait_for("the alert of the gauge that jumped", 60, || inbox.received("/alerts").into_iter().next());
     assert_eq!(alert.body["alerts"][0]["labels"]["alertname"], "DynamicThreshold", "{:#}", alert.body);
     wait_for("the flaky receiver to have been tried until it worked", 60, || {
         (attempts.load(Ordering::SeqCst) >= 3).then_some(())
@@ -282,7 +306,10 @@ fn losing_sight_of_the_canary_rolls_nothing_back() {
     let contract = wait_for("blindness to be said", 60, || {
         davy.releases().into_iter().find(|r| r["contract"] != "ok").map(|r| r["contract"].clone())
     });
-    assert!(["blind", "canary_missing", "baseline_missing"].contains(&contract.as_str().unwrap_or("")), "{contract}");
+    assert!(
+        ["blind", "canary_missing", "baseline_missing"].contains(&contract.as_str().unwrap_or("")),
+        "{contract}"
+    );
     std::thread::sleep(Duration::from_secs(10));
     let release = &davy.releases()[0];
     assert_eq!(release["verdict"], "insufficient", "{release:#}");

@@ -12,7 +12,8 @@ fn play(scenario: &str, seed: u32) -> Value {
         .arg(&out)
         .output()
         .expect("davy starts");
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{scenario}, seed {seed}:\n{said}");
     let text = std::fs::read_to_string(&out).expect("--json writes the summary");
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))

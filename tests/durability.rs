@@ -53,7 +53,10 @@ fn acknowledged_points_survive_kill_nine() {
                 let (http, mut acked) = (Http::new(), BTreeSet::new());
                 while !stop.load(Ordering::SeqCst) {
                     let seq = next.fetch_add(1, Ordering::SeqCst);
-                    if http.send("POST", &url, &point(seq, now_nanos(), 8)).is_some_and(|(status, _)| status == 200) {
+                    if http
+                        .send("POST", &url, &point(seq, now_nanos(), 8))
+                        .is_some_and(|(status, _)| status == 200)
+                    {
                         acked.insert(seq);
                     }
                 }
@@ -67,12 +70,18 @@ fn acknowledged_points_survive_kill_nine() {
         davy.restart();
     }
     stop.store(true, Ordering::SeqCst);
-    let acked: BTreeSet<u64> = senders.into_iter().flat_map(|s| s.join().expect("senders do not panic")).collect();
+    let acked: BTreeSet<u64> =
+        senders.into_iter().flat_map(|s| s.join().expect("senders do not panic")).collect();
     davy.restart();
     let stored: BTreeSet<u64> = davy.query("acked").iter().map(|(_, v)| *v as u64).collect();
     let missing: Vec<_> = acked.difference(&stored).collect();
     assert!(acked.len() > 50, "the senders got through: {}", acked.len());
-    assert!(missing.is_empty(), "{} of {} acknowledged points are missing: {missing:?}", missing.len(), acked.len());
+    assert!(
+        missing.is_empty(),
+        "{} of {} acknowledged points are missing: {missing:?}",
+        missing.len(),
+        acked.len()
+    );
     eprintln!("{} acknowledged over {KILLS} kills, none missing", acked.len());
 }
 
@@ -136,7 +145,8 @@ fn a_full_disk_refuses_telemetry_and_loses_nothing() {
         rows.iter().map(|r| r["value"][1].as_str().expect("a string").parse().expect("a number")).collect();
     let missing: Vec<_> = acked.difference(&stored).collect();
     assert!(missing.is_empty(), "{missing:?} of {} are missing", acked.len());
-    let releases = http.get(&format!("http://127.0.0.1:{port}/api/davy/v1/releases")).expect("the API goes on");
+    let releases =
+        http.get(&format!("http://127.0.0.1:{port}/api/davy/v1/releases")).expect("the API goes on");
     assert_eq!(releases.0, 200);
     eprintln!("{} points acknowledged until the disk was full, none missing", acked.len());
 }

@@ -25,7 +25,8 @@ impl Split {
             let servers: String = ports.iter().map(|p| format!("    server 127.0.0.1:{p};\n")).collect();
             format!("  upstream {name} {{\n{servers}    keepalive 32;\n  }}\n")
         };
-        let share = if canary_percent > 0 { format!("    {canary_percent}% canary;\n") } else { String::new() };
+        let share =
+            if canary_percent > 0 { format!("    {canary_percent}% canary;\n") } else { String::new() };
         let dir = self.dir.display();
         let config = format!(
             "worker_processes 1;\npid {dir}/nginx.pid;\nerror_log {dir}/nginx-error.log;\n\
@@ -49,7 +50,11 @@ impl Split {
     }
 
     fn reload(&self) {
-        let status = Command::new(&self.nginx).arg("-c").arg(self.dir.join("nginx.conf")).args(["-s", "reload"]).status();
+        let status = Command::new(&self.nginx)
+            .arg("-c")
+            .arg(self.dir.join("nginx.conf"))
+            .args(["-s", "reload"])
+            .status();
         assert!(status.expect("nginx runs").success(), "nginx reloads");
     }
 }
@@ -57,7 +62,14 @@ impl Split {
 fn checkout(python: &Path, dir: &Path, version: &str, port: u16, otlp: u16) -> Process {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/python/checkout.py");
     let mut command = Command::new(python);
-    command.arg(script).args(["--version", version, "--port", &port.to_string(), "--seed", &port.to_string()]);
+    command.arg(script).args([
+        "--version",
+        version,
+        "--port",
+        &port.to_string(),
+        "--seed",
+        &port.to_string(),
+    ]);
     command.args(["--otlp", &format!("http://127.0.0.1:{otlp}")]);
     let process = Process::start(&format!("{version}-{port}"), dir, &mut command);
     wait_for_port(port);
@@ -79,16 +91,21 @@ fn a_bad_canary_behind_nginx_is_rolled_back_and_people_are_told() {
     split.write(50);
 
     let on_rollback = split.clone();
-    let inbox = Inbox::start(&http, Arc::new(move |request| {
-        if request.path == "/rollback" {
-            on_rollback.write(0);
-            on_rollback.reload();
-        }
-    }));
+    let inbox = Inbox::start(
+        &http,
+        Arc::new(move |request| {
+            if request.path == "/rollback" {
+                on_rollback.write(0);
+                on_rollback.reload();
+            }
+        }),
+    );
     let smtp = Smtp::start(&python, dir.path());
 
-    let targets = |ports: &[u16]| ports.iter().map(|p| format!("\"127.0.0.1:{p}\"")).collect::<Vec<_>>().join(", ");
-    let (stable, canary, inbox_port, smtp_port) = (targets(&split.stable), targets(&split.canary), inbox.port, smtp.port);
+    let targets =
+        |ports: &[u16]| ports.iter().map(|p| format!("\"127.0.0.1:{p}\"")).collect::<Vec<_>>().join(", ");
+    let (stable, canary, inbox_port, smtp_port) =
+        (targets(&split.stable), targets(&split.canary), inbox.port, smtp.port);
     let config = format!(
         "global: {{scrape_interval: 1s, smtp_smarthost: \"127.0.0.1:{smtp_port}\", smtp_from: davy@example.org, smtp_require_tls: false}}\n\
          {{otlp}}\n\
@@ -109,17 +126,22 @@ fn a_bad_canary_behind_nginx_is_rolled_back_and_people_are_told() {
     services.extend(split.canary.iter().map(|p| checkout(&python, dir.path(), "v2", *p, davy.otlp_http)));
     let _nginx = Process::start("nginx", dir.path(), &mut split.command());
     wait_for_port(split.port);
-    let _load = http.load(&format!("http://127.0.0.1:{}/checkout", split.port), 12, Duration::from_millis(40));
+    let _load =
+        http.load(&format!("http://127.0.0.1:{}/checkout", split.port), 12, Duration::from_millis(40));
 
     let release = wait_for("the release to be seen", 60, || {
         davy.releases().into_iter().find(|r| r["intervals"].as_u64().unwrap_or(0) >= 8)
     });
-    assert_eq!((&release["service"], &release["baseline"], &release["canary"]), (&"checkout".into(), &"v1".into(), &"v2".into()));
+    assert_eq!(
+        (&release["service"], &release["baseline"], &release["canary"]),
+        (&"checkout".into(), &"v1".into(), &"v2".into())
+    );
     assert_ne!(release["verdict"], "fail", "a healthy canary does not fail: {release:#}");
     assert!(inbox.received("/rollback").is_empty(), "nothing is rolled back before there is a regression");
 
     for port in &split.canary {
-        http.send("PUT", &format!("http://127.0.0.1:{port}/error-rate/0.05"), "").expect("the fault is injected");
+        http.send("PUT", &format!("http://127.0.0.1:{port}/error-rate/0.05"), "")
+            .expect("the fault is injected");
     }
     let done = wait_for("the rollback to be verified", 120, || {
         davy.releases().into_iter().find(|r| r["phase"] == "rolled_back" || r["phase"] == "needs_human")
@@ -134,15 +156,21 @@ fn a_bad_canary_behind_nginx_is_rolled_back_and_people_are_told() {
     assert_eq!(call.body["expect"]["generation"], done["generation"]);
     assert!(call.headers.contains_key("idempotency-key"));
 
-    let errors = done["metrics"].as_array().expect("metrics").iter().find(|m| m["name"] == "errors").expect("errors");
+    let errors =
+        done["metrics"].as_array().expect("metrics").iter().find(|m| m["name"] == "errors").expect("errors");
     assert!(errors["canary"].as_f64() > errors["baseline"].as_f64(), "{errors:#}");
 
     let firing = |r: &common::Received| r.body["status"] == "firing" && r.body["version"] == "4";
     wait_for("the webhook's alert", 20, || inbox.received("/alerts").iter().find(|r| firing(r)).cloned());
     wait_for("Slack's shape of body", 20, || {
-        inbox.received("/slack").into_iter().find(|r| r.body["text"].as_str().is_some_and(|t| t.contains("checkout")))
+        inbox
+            .received("/slack")
+            .into_iter()
+            .find(|r| r.body["text"].as_str().is_some_and(|t| t.contains("checkout")))
     });
-    wait_for("the mail", 20, || smtp.mails().into_iter().find(|m| m.contains("To: team@example.org") && m.contains("checkout")));
+    wait_for("the mail", 20, || {
+        smtp.mails().into_iter().find(|m| m.contains("To: team@example.org") && m.contains("checkout"))
+    });
 
     // Spans of both versions arrived by the OpenTelemetry SDK and are on disk.
     let spans = davy.query("count by (version) (traces_spanmetrics_calls_total{service=\"checkout\"})");

@@ -17,7 +17,9 @@ fn series(answer: &Value) -> BTreeSet<String> {
 
 #[test]
 fn davy_and_prometheus_hold_the_same_series_of_real_targets() {
-    let (Some(prometheus), Some(exporter)) = (peer("prometheus"), peer("prometheus-node-exporter")) else { return };
+    let (Some(prometheus), Some(exporter)) = (peer("prometheus"), peer("prometheus-node-exporter")) else {
+        return;
+    };
     let dir = tempfile::tempdir().expect("a temporary folder");
     let http = Http::new();
     let (exporter_port, prometheus_port) = (free_port(), free_port());
@@ -47,7 +49,8 @@ fn davy_and_prometheus_hold_the_same_series_of_real_targets() {
     wait_for("both targets to be up", 30, || (davy.query("sum(up)").first()?.1 == 2.0).then_some(()));
     let theirs = |query: &str| -> Option<Value> {
         let escaped: String = query.bytes().map(|b| format!("%{b:02X}")).collect();
-        let (_, body) = http.get(&format!("http://127.0.0.1:{prometheus_port}/api/v1/query?query={escaped}"))?;
+        let (_, body) =
+            http.get(&format!("http://127.0.0.1:{prometheus_port}/api/v1/query?query={escaped}"))?;
         serde_json::from_str(&body).ok()
     };
     wait_for("Prometheus to have scraped both", 30, || {
@@ -63,7 +66,8 @@ fn davy_and_prometheus_hold_the_same_series_of_real_targets() {
         "up",
     ] {
         let same = || {
-            let ours: BTreeSet<String> = davy.query(selector).into_iter().map(|(m, _)| m.to_string()).collect();
+            let ours: BTreeSet<String> =
+                davy.query(selector).into_iter().map(|(m, _)| m.to_string()).collect();
             let theirs = series(&theirs(selector)?);
             (!ours.is_empty() && ours == theirs).then_some(ours.len())
         };
@@ -81,8 +85,12 @@ fn davy_and_prometheus_hold_the_same_series_of_real_targets() {
     });
     assert!(davy.query("node_load1").is_empty(), "staleness markers end the series of a dead target");
     let targets = davy.json("/api/v1/targets");
-    let down: Vec<&Value> =
-        targets["data"]["activeTargets"].as_array().expect("a list").iter().filter(|t| t["health"] == "down").collect();
+    let down: Vec<&Value> = targets["data"]["activeTargets"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter(|t| t["health"] == "down")
+        .collect();
     assert_eq!(down.len(), 1, "{targets:#}");
     assert_eq!(down[0]["reason"], "refused", "{:#}", down[0]);
 
@@ -92,5 +100,9 @@ fn davy_and_prometheus_hold_the_same_series_of_real_targets() {
     assert_eq!(before, 0, "the node's series have ended");
     let at = davy.query("max_over_time(node_memory_MemTotal_bytes[5m])");
     davy.restart();
-    assert_eq!(davy.query("max_over_time(node_memory_MemTotal_bytes[5m])"), at, "the day's data survives a kill");
+    assert_eq!(
+        davy.query("max_over_time(node_memory_MemTotal_bytes[5m])"),
+        at,
+        "the day's data survives a kill"
+    );
 }

@@ -9,7 +9,9 @@ use crate::config::ConfigErrors;
 pub enum AppError {
     #[error("the configuration is refused:\n{0}")]
     Config(#[from] ConfigErrors),
-    #[error("cannot listen on {address} for {what}: {source}; is another davy running? change it with {remedy}")]
+    #[error(
+        "cannot listen on {address} for {what}: {source}; is another davy running? change it with {remedy}"
+    )]
     Bind { what: &'static str, address: SocketAddr, remedy: &'static str, source: std::io::Error },
     #[error("cannot open the data folder {path}: {source}")]
     Store { path: PathBuf, source: davy_store::Error },

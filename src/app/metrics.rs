@@ -93,11 +93,23 @@ impl Metrics {
         r.register("release_info", "Releases that Davy knows", self.release_info.clone());
         r.register("release_phase", "1 for the phase that a release is in", self.release_phase.clone());
         r.register("release_verdict", "1 for the verdict that a release has", self.release_verdict.clone());
-        r.register("release_traffic_share", "Canary's share of both arms' requests", self.traffic_share.clone());
-        r.register("canary_estimate", "Relative difference, canary over baseline less one", self.estimate.clone());
+        r.register(
+            "release_traffic_share",
+            "Canary's share of both arms' requests",
+            self.traffic_share.clone(),
+        );
+        r.register(
+            "canary_estimate",
+            "Relative difference, canary over baseline less one",
+            self.estimate.clone(),
+        );
         r.register("canary_lower", "Lower bound of the relative difference", self.lower.clone());
         r.register("canary_upper", "Upper bound of the relative difference", self.upper.clone());
-        r.register("canary_evidence", "Evidence that the canary is worse; 1 suffices alone", self.evidence.clone());
+        r.register(
+            "canary_evidence",
+            "Evidence that the canary is worse; 1 suffices alone",
+            self.evidence.clone(),
+        );
         r.register("threshold_lower", "Lower end of a series' band", self.threshold_lower.clone());
         r.register("threshold_upper", "Upper end of a series' band", self.threshold_upper.clone());
         r.register("threshold_score", "How far outside its band a series is", self.threshold_score.clone());
@@ -105,19 +117,43 @@ impl Metrics {
         r.register("alerts_firing", "Alerts that fire", self.alerts_firing.clone());
         r.register("storage_series", "Series in the head", self.series.clone());
         r.register("storage_samples_appended", "Samples appended since the start", self.samples.clone());
-        r.register("storage_samples_refused", "Samples refused since the start", self.samples_refused.clone());
+        r.register(
+            "storage_samples_refused",
+            "Samples refused since the start",
+            self.samples_refused.clone(),
+        );
         r.register("storage_spans_appended", "Spans appended since the start", self.spans.clone());
-        r.register("storage_quarantined_chunks", "Chunks that failed their checksum", self.quarantined.clone());
+        r.register(
+            "storage_quarantined_chunks",
+            "Chunks that failed their checksum",
+            self.quarantined.clone(),
+        );
         r.register("storage_bytes", "Bytes on disk", self.storage_bytes.clone());
         r.register("otlp_spans", "Spans received since the start, by outcome", self.otlp_spans.clone());
-        r.register("otlp_points", "Metric points received since the start, by outcome", self.otlp_points.clone());
-        r.register("otlp_requests", "OTLP requests since the start, by how they ended", self.otlp_requests.clone());
+        r.register(
+            "otlp_points",
+            "Metric points received since the start, by outcome",
+            self.otlp_points.clone(),
+        );
+        r.register(
+            "otlp_requests",
+            "OTLP requests since the start, by how they ended",
+            self.otlp_requests.clone(),
+        );
         r.register("ticks", "Evaluations", self.ticks.clone());
-        r.register("control_rows_unwritten", "Decisions that wait for their database", self.unwritten.clone());
+        r.register(
+            "control_rows_unwritten",
+            "Decisions that wait for their database",
+            self.unwritten.clone(),
+        );
         r.register("tick_seconds", "Time that the last evaluation took", self.tick_seconds.clone());
         r.register("messages_delivered", "Messages that a receiver took", self.messages_delivered.clone());
         r.register("messages_failed", "Attempts that a receiver did not take", self.messages_failed.clone());
-        r.register("config_reloads_failed", "Reloads refused; the old rules stayed", self.config_reloads_failed.clone());
+        r.register(
+            "config_reloads_failed",
+            "Reloads refused; the old rules stayed",
+            self.config_reloads_failed.clone(),
+        );
         Arc::new(r)
     }
 

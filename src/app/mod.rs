@@ -35,6 +35,7 @@ pub fn run(options: Options) -> Result<(), AppError> {
     let config = Config::load(&options.config_file)?;
     // The one TLS provider; a second call finds it installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(AppError::Runtime)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(AppError::Runtime)?;
     runtime.block_on(tasks::run(options, config))
 }

@@ -61,7 +61,10 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
             error!(%error, "OTLP over gRPC ended");
         }
     });
-    spawn(&mut tasks, serve(http, otlp::http_router(receiver.clone()), ServeLimits::default(), shutdown.clone()));
+    spawn(
+        &mut tasks,
+        serve(http, otlp::http_router(receiver.clone()), ServeLimits::default(), shutdown.clone()),
+    );
 
     let state = ApiState {
         view: view.clone(),
@@ -88,7 +91,8 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
     spawn(&mut tasks, delivery.run(shutdown.clone()));
     spawn(&mut tasks, maintain(store.clone(), clock.clone(), shutdown.clone()));
     if options.terminal {
-        let screen = draw(view.clone(), scrapes.clone(), store.clone(), clock.clone(), url.clone(), shutdown.clone());
+        let screen =
+            draw(view.clone(), scrapes.clone(), store.clone(), clock.clone(), url.clone(), shutdown.clone());
         spawn(&mut tasks, screen);
     }
 
@@ -125,7 +129,11 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
     ended
 }
 
-async fn bind(what: &'static str, address: SocketAddr, remedy: &'static str) -> Result<TcpListener, AppError> {
+async fn bind(
+    what: &'static str,
+    address: SocketAddr,
+    remedy: &'static str,
+) -> Result<TcpListener, AppError> {
     TcpListener::bind(address).await.map_err(|source| AppError::Bind { what, address, remedy, source })
 }
 
@@ -312,7 +320,9 @@ impl Brain {
                 info!(release = call.release_id, actuator = name, "calling the rollback actuator");
                 let outcome = match actuators.actuators.get(name) {
                     Some(actuator) => actuator.call(&call).await,
-                    None => CallOutcome::NotSent { detail: format!("no actuator is called {name:?} any more") },
+                    None => {
+                        CallOutcome::NotSent { detail: format!("no actuator is called {name:?} any more") }
+                    }
                 };
                 info!(release = call.release_id, ?outcome, "the rollback actuator was called");
                 let _ = done.send((generation, outcome)).await;
@@ -354,6 +364,10 @@ impl Messaging {
             let actuator = Actuator::new(spec, external_url, clock.clone()).map_err(refused)?;
             Ok((spec.name.clone(), actuator))
         });
-        Ok(Self { notifier, dispatcher: dispatcher(config), actuators: actuators.collect::<Result<_, AppError>>()? })
+        Ok(Self {
+            notifier,
+            dispatcher: dispatcher(config),
+            actuators: actuators.collect::<Result<_, AppError>>()?,
+        })
     }
 }

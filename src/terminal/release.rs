@@ -14,15 +14,19 @@ const BAR_WIDTH: usize = 8;
 pub fn release_lines(release: &Release, width: usize) -> Vec<String> {
     let mut lines = vec![headline(release)];
     if !release.metrics.is_empty() {
-        lines.push(style(columns(&[
-            ("metric", NAME_WIDTH),
-            ("baseline", LEVEL_WIDTH),
-            ("canary", LEVEL_WIDTH),
-            ("difference", LEVEL_WIDTH),
-            ("bounds", BOUNDS_WIDTH),
-            ("evidence", BAR_WIDTH),
-            ("verdict", 12),
-        ])).dim().to_string());
+        lines.push(
+            style(columns(&[
+                ("metric", NAME_WIDTH),
+                ("baseline", LEVEL_WIDTH),
+                ("canary", LEVEL_WIDTH),
+                ("difference", LEVEL_WIDTH),
+                ("bounds", BOUNDS_WIDTH),
+                ("evidence", BAR_WIDTH),
+                ("verdict", 12),
+            ]))
+            .dim()
+            .to_string(),
+        );
         lines.extend(release.metrics.iter().map(metric_line));
     }
     lines.push(format!("  {}", style(&release.reason).dim()));
@@ -30,7 +34,8 @@ pub fn release_lines(release: &Release, width: usize) -> Vec<String> {
 }
 
 fn headline(r: &Release) -> String {
-    let traffic = r.traffic_share.map_or_else(String::new, |s| format!("  canary {} of traffic", share(Some(s))));
+    let traffic =
+        r.traffic_share.map_or_else(String::new, |s| format!("  canary {} of traffic", share(Some(s))));
     format!(
         "{} {} → {}  {}  {}{}",
         style(&r.service).bold(),

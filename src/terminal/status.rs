@@ -29,12 +29,8 @@ pub struct Status<'a> {
 /// The screen's lines, at most `width` columns wide and, as far as possible, `height` rows high.
 pub fn status_lines(status: &Status<'_>, width: usize, height: usize) -> Vec<String> {
     let Status { view, targets: scraped, url, now, up, series } = status;
-    let title = format!(
-        "{}  {url}  up {}  {} series",
-        style("davy").bold(),
-        duration(*up),
-        count(*series as f64)
-    );
+    let title =
+        format!("{}  {url}  up {}  {} series", style("davy").bold(), duration(*up), count(*series as f64));
     let mut lines = vec![title, String::new()];
     lines.extend(releases(view, width));
     lines.push(String::new());
@@ -78,7 +74,11 @@ fn alerts(view: &View) -> Vec<String> {
     for alert in view.alerts.iter().take(EVENTS_MAX) {
         let named = |k: &str| alert.labels.get(k).map_or("", String::as_str);
         let summary = alert.annotations.get("summary").map_or("", String::as_str);
-        lines.push(format!("  {} {} {summary}", style(named("alertname")).red().bold(), named(name::SERVICE)));
+        lines.push(format!(
+            "  {} {} {summary}",
+            style(named("alertname")).red().bold(),
+            named(name::SERVICE)
+        ));
     }
     lines.push(String::new());
     lines

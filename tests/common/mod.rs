@@ -31,13 +31,18 @@ pub fn peer(program: &str) -> Option<PathBuf> {
 pub fn python() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let candidates = std::env::var("DAVY_TEST_PYTHON").ok().map(PathBuf::from);
-    let candidates = candidates.into_iter().chain([root.join("target/peers/venv/bin/python"), "python3".into()]);
+    let candidates =
+        candidates.into_iter().chain([root.join("target/peers/venv/bin/python"), "python3".into()]);
     let probe = "import prometheus_client, opentelemetry.sdk, aiosmtpd";
     let usable = |p: &PathBuf| {
         let run = Command::new(p).args(["-c", probe]).stderr(Stdio::null()).status();
         run.is_ok_and(|s| s.success())
     };
-    missing(candidates.into_iter().find(usable), "python with fixtures/python/requirements.txt", "run .ci/peers")
+    missing(
+        candidates.into_iter().find(usable),
+        "python with fixtures/python/requirements.txt",
+        "run .ci/peers",
+    )
 }
 
 fn missing(found: Option<PathBuf>, what: &str, how: &str) -> Option<PathBuf> {
@@ -64,7 +69,8 @@ impl Process {
     /// Starts `command` with its output in `dir/name.log`.
     pub fn start(name: &str, dir: &Path, command: &mut Command) -> Self {
         let log = dir.join(format!("{name}.log"));
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("the log can be created");
+        let file =
+            std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("the log can be created");
         let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a file handle can be cloned"))
@@ -123,9 +129,16 @@ impl Davy {
     pub fn start(dir: &Path, config: &str) -> Self {
         let (port, otlp_grpc, otlp_http) = (free_port(), free_port(), free_port());
         let otlp = format!("otlp: {{grpc: \"127.0.0.1:{otlp_grpc}\", http: \"127.0.0.1:{otlp_http}\"}}");
-        std::fs::write(dir.join("davy.yaml"), config.replace("{otlp}", &otlp)).expect("the file can be written");
-        let mut davy =
-            Self { process: spawn(dir, port), port, otlp_http, otlp_grpc, dir: dir.to_owned(), http: Http::new() };
+        std::fs::write(dir.join("davy.yaml"), config.replace("{otlp}", &otlp))
+            .expect("the file can be written");
+        let mut davy = Self {
+            process: spawn(dir, port),
+            port,
+            otlp_http,
+            otlp_grpc,
+            dir: dir.to_owned(),
+            http: Http::new(),
+        };
         davy.wait_ready();
         davy
     }
@@ -152,7 +165,8 @@ impl Davy {
     }
 
     pub fn json(&self, path: &str) -> Value {
-        let (status, body) = self.http.get(&self.url(path)).unwrap_or_else(|| panic!("{path} gives no answer"));
+        let (status, body) =
+            self.http.get(&self.url(path)).unwrap_or_else(|| panic!("{path} gives no answer"));
         assert_eq!(status, 200, "{path}: {body}");
         serde_json::from_str(&body).unwrap_or_else(|e| panic!("{path}: {e}: {body}"))
     }
@@ -165,7 +179,9 @@ impl Davy {
     pub fn query(&self, query: &str) -> Vec<(Value, f64)> {
         let answer = self.json(&format!("/api/v1/query?query={}", escape(query)));
         let rows = answer["data"]["result"].as_array().expect("a vector is a list").clone();
-        let value = |r: &Value| r["value"][1].as_str().expect("values are strings").parse().expect("values are numbers");
+        let value = |r: &Value| {
+            r["value"][1].as_str().expect("values are strings").parse().expect("values are numbers")
+        };
         rows.iter().map(|r| (r["metric"].clone(), value(r))).collect()
     }
 
@@ -186,7 +202,9 @@ fn spawn(dir: &Path, port: u16) -> Process {
 }
 
 fn escape(text: &str) -> String {
-    text.bytes().map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    text.bytes()
+        .map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") })
+        .collect()
 }
 
 /// A blocking client with short time-outs.

@@ -189,7 +189,13 @@ impl Watch {
     }
 
     /// Judges the intervals that ended and looks at the live versions.
-    fn step(&mut self, now: Timestamp, generation: i64, snapshot: &Snapshot, blind: bool) -> Vec<RollbackRequest> {
+    fn step(
+        &mut self,
+        now: Timestamp,
+        generation: i64,
+        snapshot: &Snapshot,
+        blind: bool,
+    ) -> Vec<RollbackRequest> {
         let Some(running) = self.running.get_mut(&generation) else { return Vec::new() };
         let stepped = running.step(now, snapshot, blind);
         self.thresholds.watch_service(running.service(), running.plan());
@@ -278,7 +284,12 @@ impl Watch {
     /// Rows that wait for the control database.
     pub fn unwritten(&self) -> usize {
         let b = &self.unwritten;
-        b.versions.len() + b.releases.len() + b.verdicts.len() + b.actions.len() + b.alerts.len() + b.outbox.len()
+        b.versions.len()
+            + b.releases.len()
+            + b.verdicts.len()
+            + b.actions.len()
+            + b.alerts.len()
+            + b.outbox.len()
             + b.audit.len()
     }
 

@@ -194,7 +194,9 @@ impl Running {
     /// Judges the intervals that have ended and tells the machine what was judged and seen.
     pub(super) fn step(&mut self, now: Timestamp, snapshot: &Snapshot, blind: bool) -> Stepped {
         let mut out = Stepped::default();
-        if now >= self.next_end && (self.stepped < PLAN_EVERY_INTERVAL || self.stepped.is_multiple_of(PLAN_EVERY)) {
+        if now >= self.next_end
+            && (self.stepped < PLAN_EVERY_INTERVAL || self.stepped.is_multiple_of(PLAN_EVERY))
+        {
             self.replan(snapshot, now);
         }
         while let Some(interval) = self.next_interval(snapshot, now) {
@@ -321,7 +323,8 @@ fn liveness(interval: &Interval, blind: bool) -> Liveness {
 pub(super) fn is_blind(targets: &[TargetStatus]) -> bool {
     use davy_collector::scrape::Reason;
     let silent = |t: &&TargetStatus| {
-        t.health == Health::Down && matches!(t.reason, Some(Reason::Timeout | Reason::Dns | Reason::Connection | Reason::Config))
+        t.health == Health::Down
+            && matches!(t.reason, Some(Reason::Timeout | Reason::Dns | Reason::Connection | Reason::Config))
     };
     let tried = targets.iter().filter(|t| t.health != Health::Unknown).count();
     tried > 0 && targets.iter().filter(silent).count() * 2 > tried
