@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// The drawing: a crate may use what stands in its row, and no other crate of ours.
-const DRAWING: [(&str, &[&str]); 9] = [
+const DRAWING: [(&str, &[&str]); 10] = [
     ("davy-model", &[]),
     ("davy-store", &["davy-model"]),
     ("davy-query", &["davy-model", "davy-store"]),
@@ -22,6 +22,7 @@ const DRAWING: [(&str, &[&str]); 9] = [
         &["davy-model", "davy-store", "davy-query", "davy-detector", "davy-alerting", "davy-collector", "davy-api"],
     ),
     ("davy-fixtures", &["davy-model"]),
+    ("davy-torture", &["davy-model", "davy-store"]),
 ];
 
 /// Crates that wait, and so have no place in the core.
