@@ -135,8 +135,10 @@ impl Control {
     ) -> Result<ReleaseRecord, Error> {
         let audit = [audit];
         self.transaction(|tx| {
-            // A row of its own, so that numbers of deleted releases are not used again.
-            let next = "UPDATE generation SET last = last + 1 RETURNING last";
+            // A row of its own, so that numbers of deleted releases are not used again; and a rotten one must not
+            // write over a release that is there.
+            let next = "UPDATE generation SET
+                last = max(last, (SELECT coalesce(max(generation), 0) FROM release)) + 1 RETURNING last";
             release.generation = tx.query_row(next, (), |r| r.get(0))?;
             release.id = release_id(&release);
             put(tx, std::slice::from_ref(&release))?;
@@ -376,7 +378,9 @@ mod tests {
         drop(c);
         let c = Control::open(&path).unwrap();
         assert_eq!(c.create_release(release("a"), audit("create")).unwrap().generation, 2);
-        assert_eq!(c.audit(10).unwrap().len(), 2);
+        c.lock().execute("UPDATE generation SET last = 0", ()).unwrap();
+        assert_eq!(c.create_release(release("a"), audit("create")).unwrap().generation, 3);
+        assert_eq!(c.audit(10).unwrap().len(), 3);
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(crate) fn seal(kind: Kind, number: u64, body: &[u8]) -> Vec<u8> {
 pub(crate) fn open(kind: Kind, number: u64, blob: &[u8]) -> Result<Vec<u8>, Corrupt> {
     let mut r = Reader(blob);
     let crc = u32::from_le_bytes(r.array()?);
-    if crc32c::crc32c(r.0) != crc {
+    if crc32c::crc32c(r.0) != crc && verifies() {
         return Err(Corrupt("checksum does not match"));
     }
     if r.u8()? != kind as u8 {
@@ -70,6 +70,14 @@ pub(crate) fn open(kind: Kind, number: u64, blob: &[u8]) -> Result<Vec<u8>, Corr
         return Err(Corrupt("has another length than it says"));
     }
     Ok(body)
+}
+
+/// Always, but where a test shows what would happen otherwise.
+#[cfg(test)]
+pub(crate) use crate::rot::verifies;
+#[cfg(not(test))]
+pub(crate) const fn verifies() -> bool {
+    true
 }
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ mod partitions;
 mod record;
 mod recovery;
 mod refusal;
+#[cfg(test)]
+mod rot;
 mod row;
 mod snapshot;
 mod span_block;
