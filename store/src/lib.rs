@@ -7,6 +7,7 @@
 pub mod control;
 
 mod appender;
+mod backup;
 mod bitpack;
 mod chunk;
 mod codec;
