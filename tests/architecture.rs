@@ -112,13 +112,18 @@ fn every_manifest_shares_the_workspace_lints() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for name in DRAWING.iter().map(|(n, _)| n.strip_prefix("davy-").unwrap_or(".")) {
         let manifest = std::fs::read_to_string(root.join(name).join("Cargo.toml")).expect("every crate has a manifest");
+        // One of its files speaks to SQLite's C interface, which the workspace forbids; it is no part of the binary.
+        if name == "torture" {
+            assert!(manifest.contains("unsafe_code = \"deny\""), "unsafe code is allowed by the file, not the crate");
+            continue;
+        }
         assert!(manifest.contains("[lints]\nworkspace = true"), "{name}/Cargo.toml lacks the shared lints");
     }
 }
 
 fn all_sources() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    ["src", "model", "store", "query", "detector", "alerting", "collector", "api", "fixtures"]
+    ["src", "model", "store", "query", "detector", "alerting", "collector", "api", "fixtures", "torture"]
         .iter()
         .flat_map(|d| sources(&root.join(d)))
         .collect()
