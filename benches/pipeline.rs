@@ -51,7 +51,9 @@ fn main() {
         (0..WARM_UP).for_each(|_| drop(world.round()));
     }
     let releases = world.watch.view().releases.len();
-    println!("{services} services x 2 versions x {INSTANCES} instances, {releases} releases, {rounds} intervals");
+    println!(
+        "{services} services x 2 versions x {INSTANCES} instances, {releases} releases, {rounds} intervals"
+    );
     assert_eq!(releases, services, "every service is a release");
 
     let costs: Vec<(f64, f64)> = (0..rounds).map(|_| world.round()).collect();
@@ -87,7 +89,9 @@ impl World {
                     find("process_cpu_seconds_total", &[]),
                     find("process_resident_memory_bytes", &[]),
                 ];
-                series.extend(EDGES.iter().map(|le| find("http_request_duration_seconds_bucket", &[("le", le)])));
+                series.extend(
+                    EDGES.iter().map(|le| find("http_request_duration_seconds_bucket", &[("le", le)])),
+                );
                 appender.commit(Durability::Group).unwrap();
                 self.instances.push(Instance { series, began: self.interval });
             }

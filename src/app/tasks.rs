@@ -89,7 +89,9 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         metrics: metrics.clone(),
     };
     spawn(&mut tasks, delivery.run(shutdown.clone()));
-    spawn(&mut tasks, maintain(store.clone(), clock.clone(), shutdown.clone()));
+    let retention = config.storage.retention;
+    let upkeep = maintain(store.clone(), control.clone(), retention, clock.clone(), shutdown.clone());
+    spawn(&mut tasks, upkeep);
     if options.terminal {
         let screen =
             draw(view.clone(), scrapes.clone(), store.clone(), clock.clone(), url.clone(), shutdown.clone());
@@ -159,14 +161,26 @@ fn spawn(tasks: &mut JoinSet<()>, part: impl Future<Output = ()> + Send + 'stati
     tasks.spawn(part);
 }
 
-async fn maintain(store: Store, clock: Arc<dyn Clock>, shutdown: CancellationToken) {
+/// Seals, drops what retention says, and prunes old verdicts and messages.
+async fn maintain(
+    store: Store,
+    control: Control,
+    retention: Duration,
+    clock: Arc<dyn Clock>,
+    shutdown: CancellationToken,
+) {
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(MAINTENANCE_INTERVAL) => {}
         }
-        let (store, now) = (store.clone(), clock.now());
-        match tokio::task::spawn_blocking(move || store.maintain(now)).await {
+        let (store, control, now) = (store.clone(), control.clone(), clock.now());
+        let work = move || {
+            store.maintain(now)?;
+            // A thousand rows a call: what is left waits for the next minute.
+            control.prune(now - retention).map(drop)
+        };
+        match tokio::task::spawn_blocking(work).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => error!(%error, "maintenance of the store failed; it will be tried again"),
             Err(error) => error!(%error, "maintenance of the store ended early"),

@@ -61,7 +61,7 @@ fn metric_line(m: &Metric) -> String {
     ]);
     let evidence = m.evidence.unwrap_or(0.0);
     let filled = verdict_style(&m.verdict).apply_to(bar(evidence, BAR_WIDTH));
-    let verdict = verdict_style(&m.verdict).apply_to(format!("{:12}", m.verdict));
+    let verdict = verdict_style(&m.verdict).apply_to(&m.verdict);
     let needed = match m.needed {
         Some(n) if m.verdict == "insufficient" => format!(" {} more requests", count(n.requests as f64)),
         Some(_) | None => String::new(),

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use davy_model::{Histogram, Sample, Timestamp, Value};
 
 use crate::codec::{Corrupt, Reader, put_ivarint, put_uvarint};
-use crate::column::{self, Integers};
+use crate::column::{self, Effort, Integers};
 use crate::frame::{self, Kind};
 use crate::histogram;
 use crate::row::{Row, bit, slots};
 
 /// Most rows in a chunk.
 pub(crate) const ROWS_MAX: usize = 1024;
+/// How hard zstd works on what is kept for weeks.
+const LEVEL_SMALL: i32 = 3;
 /// How many columns in a row may lean on the one before: bounds the work to read one series.
 const LEANING_MAX: usize = 32;
 
@@ -33,14 +35,15 @@ pub(crate) struct Chunk {
 
 impl Chunk {
     /// From rows in ascending order of time, at least one.
-    pub(crate) fn encode(group: u32, rows: &[Arc<Row>]) -> Self {
+    pub(crate) fn encode(group: u32, rows: &[Arc<Row>], effort: Effort) -> Self {
         let (first, last) = (&rows[0], &rows[rows.len() - 1]);
-        let body = encode_body(rows);
+        let level = if effort == Effort::Small { LEVEL_SMALL } else { frame::LEVEL };
+        let body = encode_body(rows, effort);
         Self {
             oldest: first.time,
             newest: last.time,
             mask: rows.iter().fold(0, |m, r| m | r.mask()),
-            frame: frame::seal(Kind::Chunk, u64::from(group), &body),
+            frame: frame::seal_at(level, Kind::Chunk, u64::from(group), &body),
         }
     }
 
@@ -194,7 +197,7 @@ impl OpenChunk {
     }
 }
 
-fn encode_body(rows: &[Arc<Row>]) -> Vec<u8> {
+fn encode_body(rows: &[Arc<Row>], effort: Effort) -> Vec<u8> {
     assert!((1..=ROWS_MAX).contains(&rows.len()), "callers cut runs of rows to size");
     let mask = rows.iter().fold(0, |m, r| m | r.mask());
     let mut lengths = Vec::new();
@@ -207,7 +210,7 @@ fn encode_body(rows: &[Arc<Row>]) -> Vec<u8> {
         if leaning >= LEANING_MAX {
             below = None;
         }
-        below = put_column(&mut columns, rows, slot, column, below.as_ref());
+        below = put_column(&mut columns, rows, slot, column, below.as_ref(), effort);
         let leans = columns[start] == 0 && column::leans_on_the_one_before(&columns[start + 1..]);
         leaning = if leans { leaning + 1 } else { 0 };
         put_uvarint(&mut lengths, (columns.len() - start) as u64);
@@ -238,6 +241,7 @@ fn put_column(
     slot: u8,
     floats: &[u64],
     below: Option<&Integers>,
+    effort: Effort,
 ) -> Option<Integers> {
     let some = if floats.len() < rows.len() { SOME_FLOATS } else { 0 };
     let has_histogram = |r: &Row| r.histogram_mask() & bit(slot) != 0;
@@ -257,7 +261,7 @@ fn put_column(
     if floats.is_empty() {
         return None;
     }
-    column::put(out, floats, below.filter(|_| some == 0)).filter(|_| some == 0)
+    column::put(out, floats, below.filter(|_| some == 0), effort).filter(|_| some == 0)
 }
 
 fn put_times(out: &mut Vec<u8>, rows: &[Arc<Row>]) {
@@ -340,7 +344,7 @@ mod tests {
     proptest! {
         #[test]
         fn chunks_come_back_bit_for_bit(rows in any_rows(), order in any::<u64>()) {
-            let chunk = Chunk::encode(9, &rows);
+            let chunk = Chunk::encode(9, &rows, Effort::Small);
             let back: Vec<_> = chunk.open(9).unwrap().rows().unwrap().into_iter().map(Arc::new).collect();
             prop_assert_eq!(written(&back), written(&rows));
             // Series read one by one, in any order.
@@ -357,7 +361,7 @@ mod tests {
 
         #[test]
         fn broken_bodies_never_panic(rows in any_rows(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
-            let mut body = encode_body(&rows);
+            let mut body = encode_body(&rows, Effort::Small);
             let i = at.index(body.len());
             body[i] = byte;
             // A right checksum around wrong bytes: what a bug, not a rotten bit, would write.
@@ -380,7 +384,7 @@ mod tests {
                 Arc::new(r)
             })
             .collect();
-        let chunk = Chunk::encode(1, &rows);
+        let chunk = Chunk::encode(1, &rows, Effort::Quick);
         assert!(chunk.overlaps(990, 2000) && !chunk.overlaps(991, 2000));
         let times = |slot| {
             let mut out = Vec::new();

@@ -21,12 +21,26 @@ const ABOVE: u8 = 0x10;
 /// Integers: times a power of ten, whose exponent follows.
 const DECIMAL: u8 = 0x20;
 
+/// Integers: as a pco file instead of packed blocks.
+const PCO_INTEGERS: u8 = 0x40;
+
+/// How hard to look for the smallest form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// For what stays in memory an hour or two.
+    Quick,
+    /// For what is written once and kept for weeks.
+    Small,
+}
+
 /// Most decimals looked for.
 const SCALE_MAX: u8 = 6;
 const POWERS: [f64; SCALE_MAX as usize + 1] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6];
 /// Fewer values than this are not worth pco's header.
 const PCO_VALUES_MIN: usize = 16;
 const PCO_LEVEL: usize = 8;
+/// Integers packed into fewer bytes than this cannot gain by it either.
+const PCO_INTEGERS_BYTES_MIN: usize = 64;
 
 /// A column as integers, for the next one to lean on.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,7 +50,12 @@ pub(crate) struct Integers {
 }
 
 /// Writes the column; returns it as integers if it is. `below` is the column before, if it has the same rows.
-pub(crate) fn put(out: &mut Vec<u8>, bits: &[u64], below: Option<&Integers>) -> Option<Integers> {
+pub(crate) fn put(
+    out: &mut Vec<u8>,
+    bits: &[u64],
+    below: Option<&Integers>,
+    effort: Effort,
+) -> Option<Integers> {
     let (finite, exceptions) = split_exceptions(bits);
     let flags = if exceptions.is_empty() { 0 } else { EXCEPTIONS };
     if finite.iter().all(|b| *b == finite[0]) {
@@ -46,7 +65,7 @@ pub(crate) fn put(out: &mut Vec<u8>, bits: &[u64], below: Option<&Integers>) -> 
         return integers(&finite);
     }
     if let Some(ints) = integers(&finite) {
-        put_integers(out, flags, &exceptions, &ints, below);
+        put_integers(out, flags, &exceptions, &ints, below, effort);
         return Some(ints);
     }
     let floats: Vec<f64> = finite.iter().map(|b| f64::from_bits(*b)).collect();
@@ -173,6 +192,7 @@ fn put_integers(
     exceptions: &[(usize, u64)],
     ints: &Integers,
     below: Option<&Integers>,
+    effort: Effort,
 ) {
     let above = below
         .filter(|b| b.scale == ints.scale && b.values.len() == ints.values.len())
@@ -188,14 +208,21 @@ fn put_integers(
             }
         }
     }
-    let (_, chosen, values) = best.expect("the plain values are always a candidate");
+    let (size, chosen, values) = best.expect("the plain values are always a candidate");
     let decimal = if ints.scale > 0 { DECIMAL } else { 0 };
-    out.push(INTEGERS | flags | chosen | decimal);
+    let smaller = if effort == Effort::Small { smaller(chosen, &values, size) } else { None };
+    let pco = if smaller.is_some() { PCO_INTEGERS } else { 0 };
+    out.push(INTEGERS | flags | chosen | decimal | pco);
     put_exceptions(out, exceptions);
     if ints.scale > 0 {
         out.push(ints.scale);
     }
-    if chosen & DELTAS != 0 {
+    if let Some(packed) = smaller {
+        if chosen & DELTAS != 0 {
+            put_ivarint(out, values[0]);
+        }
+        out.extend_from_slice(&packed);
+    } else if chosen & DELTAS != 0 {
         put_ivarint(out, values[0]);
         bitpack::put(out, &values[1..]);
     } else {
@@ -203,11 +230,24 @@ fn put_integers(
     }
 }
 
+/// The packed values as a pco file, if that is smaller than `size`.
+fn smaller(chosen: u8, values: &[i64], size: usize) -> Option<Vec<u8>> {
+    let values = if chosen & DELTAS != 0 { &values[1..] } else { values };
+    if size < PCO_INTEGERS_BYTES_MIN {
+        return None;
+    }
+    let packed = pco::standalone::simple_compress(values, &pco_config()).ok()?;
+    (packed.len() < size).then_some(packed)
+}
+
 fn read_integers(r: &mut Reader, head: u8, n: usize, below: Option<&Integers>) -> Result<Integers, Corrupt> {
     let scale = if head & DECIMAL != 0 { r.u8()? } else { 0 };
+    let read = |r: &mut Reader, n| {
+        if head & PCO_INTEGERS != 0 { decompress(r.bytes(r.0.len())?, n) } else { bitpack::read(r, n) }
+    };
     let mut values = if head & DELTAS != 0 && n > 0 {
         let mut values = vec![r.ivarint()?];
-        values.extend(bitpack::read(r, n - 1)?);
+        values.extend(read(r, n - 1)?);
         let mut sum = 0i64;
         values.iter_mut().for_each(|v| {
             sum = sum.wrapping_add(*v);
@@ -215,7 +255,7 @@ fn read_integers(r: &mut Reader, head: u8, n: usize, below: Option<&Integers>) -
         });
         values
     } else {
-        bitpack::read(r, n)?
+        read(r, n)?
     };
     if head & ABOVE != 0 {
         let below = below.filter(|b| b.values.len() == n).ok_or(Corrupt("column before is missing"))?;
@@ -233,18 +273,21 @@ fn compress(floats: &[f64]) -> Option<Vec<u8>> {
     if floats.len() < PCO_VALUES_MIN {
         return None;
     }
-    let config = pco::ChunkConfig::default().with_compression_level(PCO_LEVEL);
-    let packed = pco::standalone::simple_compress(floats, &config).ok()?;
+    let packed = pco::standalone::simple_compress(floats, &pco_config()).ok()?;
     (packed.len() < 8 * floats.len()).then_some(packed)
 }
 
-fn decompress(bytes: &[u8], n: usize) -> Result<Vec<f64>, Corrupt> {
-    let mut floats = vec![0.0; n];
-    let progress = pco::standalone::simple_decompress_into(bytes, &mut floats);
+fn pco_config() -> pco::ChunkConfig {
+    pco::ChunkConfig::default().with_compression_level(PCO_LEVEL)
+}
+
+fn decompress<T: pco::data_types::Number + Default>(bytes: &[u8], n: usize) -> Result<Vec<T>, Corrupt> {
+    let mut numbers = vec![T::default(); n];
+    let progress = pco::standalone::simple_decompress_into(bytes, &mut numbers);
     match progress {
-        Ok(p) if p.n_processed == n && p.finished => Ok(floats),
-        Ok(_) => Err(Corrupt("floats are fewer or more than the rows")),
-        Err(_) => Err(Corrupt("floats do not decompress")),
+        Ok(p) if p.n_processed == n && p.finished => Ok(numbers),
+        Ok(_) => Err(Corrupt("numbers are fewer or more than the rows")),
+        Err(_) => Err(Corrupt("numbers do not decompress")),
     }
 }
 
@@ -273,14 +316,18 @@ mod tests {
     }
 
     fn round_trip(bits: &[u64], below: Option<&Integers>) -> Option<Integers> {
-        let mut out = Vec::new();
-        let written = put(&mut out, bits, below);
-        let mut r = Reader(&out);
-        let (back, read) = read(&mut r, bits.len(), below).unwrap();
-        assert_eq!(back, bits);
-        assert!(r.end().is_ok());
-        assert_eq!(read, written, "what the next column leans on");
-        written
+        let mut last = None;
+        for effort in [Effort::Quick, Effort::Small] {
+            let mut out = Vec::new();
+            let written = put(&mut out, bits, below, effort);
+            let mut r = Reader(&out);
+            let (back, read) = read(&mut r, bits.len(), below).unwrap();
+            assert_eq!(back, bits);
+            assert!(r.end().is_ok());
+            assert_eq!(read, written, "what the next column leans on");
+            last = written;
+        }
+        last
     }
 
     proptest! {
@@ -295,7 +342,7 @@ mod tests {
         #[test]
         fn broken_columns_never_panic(bits in any_column(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
             let mut out = Vec::new();
-            put(&mut out, &bits, None);
+            put(&mut out, &bits, None, Effort::Small);
             let i = at.index(out.len());
             out[i] = byte;
             let _ = read(&mut Reader(&out), bits.len(), None);
@@ -310,7 +357,7 @@ mod tests {
         let bucket: Vec<u64> = below.iter().map(|b| (f64::from_bits(*b) + 1.0).to_bits()).collect();
         let ints = round_trip(&below, None).unwrap();
         let mut out = Vec::new();
-        put(&mut out, &bucket, Some(&ints));
+        put(&mut out, &bucket, Some(&ints), Effort::Quick);
         assert!(leans_on_the_one_before(&out));
         assert!(out.len() < 10, "{}", out.len());
     }

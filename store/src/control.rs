@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use davy_model::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use crate::backup;
 use crate::control_rows::{Record, SCHEMA, VerdictRow, put, select};
 use crate::error::{At, Error};
 use crate::sqlite::{self, Synchronous};
@@ -17,6 +18,8 @@ use crate::sqlite::{self, Synchronous};
 const FORMAT: i32 = 1;
 /// Most rows any list returns.
 const ROWS_MAX: usize = 100_000;
+/// Most rows that one call of [`Control::prune`] deletes of one table: it must not hold up a rollback.
+const PRUNED_MAX: usize = 1_000;
 
 /// A version of a service and when it was first and last seen alive: how "who lived first" survives a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,8 +138,10 @@ impl Control {
     ) -> Result<ReleaseRecord, Error> {
         let audit = [audit];
         self.transaction(|tx| {
-            // A row of its own, so that numbers of deleted releases are not used again.
-            let next = "UPDATE generation SET last = last + 1 RETURNING last";
+            // A row of its own, so that numbers of deleted releases are not used again; and a rotten one must not
+            // write over a release that is there.
+            let next = "UPDATE generation SET
+                last = max(last, (SELECT coalesce(max(generation), 0) FROM release)) + 1 RETURNING last";
             release.generation = tx.query_row(next, (), |r| r.get(0))?;
             release.id = release_id(&release);
             put(tx, std::slice::from_ref(&release))?;
@@ -165,6 +170,35 @@ impl Control {
             put(tx, &batch.outbox)?;
             put(tx, &batch.audit)
         })
+    }
+
+    /// Deletes verdicts from before `until` but for the last of each release, and messages created before `until`
+    /// that are delivered or dead; at most a thousand of each, so call it again while it returns more than zero.
+    /// Releases, actions, alerts and the audit stay.
+    pub fn prune(&self, until: Timestamp) -> Result<usize, Error> {
+        let verdicts = format!(
+            "DELETE FROM verdict WHERE rowid IN (
+               SELECT v.rowid FROM verdict v WHERE v.at < ?1
+                 AND v.at < (SELECT max(at) FROM verdict WHERE generation = v.generation)
+               ORDER BY v.at LIMIT {PRUNED_MAX})"
+        );
+        let outbox = format!(
+            "DELETE FROM outbox WHERE rowid IN (
+               SELECT rowid FROM outbox WHERE created_at < ?1 AND state IN ('delivered', 'dead')
+               ORDER BY created_at LIMIT {PRUNED_MAX})"
+        );
+        let mut deleted = 0;
+        self.transaction(|tx| {
+            deleted =
+                tx.execute(&verdicts, [until.as_millis()])? + tx.execute(&outbox, [until.as_millis()])?;
+            Ok(())
+        })?;
+        Ok(deleted)
+    }
+
+    /// Copies the database to a new file as it is now; writers go on meanwhile. Opening the copy restores it.
+    pub fn backup_to(&self, path: &Path) -> Result<(), Error> {
+        backup::copy(&self.path, path)
     }
 
     /// By service, then by when they were first seen.
@@ -376,7 +410,9 @@ mod tests {
         drop(c);
         let c = Control::open(&path).unwrap();
         assert_eq!(c.create_release(release("a"), audit("create")).unwrap().generation, 2);
-        assert_eq!(c.audit(10).unwrap().len(), 2);
+        c.lock().execute("UPDATE generation SET last = 0", ()).unwrap();
+        assert_eq!(c.create_release(release("a"), audit("create")).unwrap().generation, 3);
+        assert_eq!(c.audit(10).unwrap().len(), 3);
     }
 
     #[test]
@@ -407,6 +443,24 @@ mod tests {
         c.lock().execute("UPDATE alert SET ends_at = NULL", ()).unwrap();
         assert!(c.open_alerts().is_err());
         assert!(c.releases(5).is_ok());
+    }
+
+    #[test]
+    fn pruning_keeps_what_is_open_the_last_verdict_and_the_audit() {
+        let dir = tempfile::tempdir().unwrap();
+        let c = Control::open(&dir.path().join("control.db")).unwrap();
+        c.write(&everything()).unwrap();
+        let more = (2..2_600).map(|i| (1, at(i), "pass".to_owned())).collect();
+        let delivered = vec![outbox("old", 5, "delivered"), outbox("new", 5_000, "delivered")];
+        c.write(&ControlBatch { verdicts: more, outbox: delivered, ..ControlBatch::default() }).unwrap();
+        assert_eq!(c.prune(at(0)).unwrap(), 0);
+        assert_eq!(c.prune(at(3_000)).unwrap(), PRUNED_MAX + 2, "so many at once, with two messages");
+        while c.prune(at(3_000)).unwrap() > 0 {}
+        assert_eq!(c.verdicts(1).unwrap(), [(at(2_599), "pass".into())]);
+        assert_eq!(c.outbox_due(at(99), 10).unwrap().len(), 2);
+        assert_eq!((c.audit(9).unwrap().len(), c.actions(1).unwrap().len()), (2, 1));
+        let left: i64 = c.lock().query_row("SELECT count(*) FROM outbox", (), |r| r.get(0)).unwrap();
+        assert_eq!(left, 3);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use rusqlite::{Connection, ToSql, Transaction, params_from_iter};
 
 use crate::control::{ActionRecord, AlertRecord, AuditRecord, OutboxRecord, ReleaseRecord, VersionRecord};
 use crate::error::{At, Error};
+use crate::frame::verifies;
 
 pub(crate) const SCHEMA: &str = "
 CREATE TABLE generation(last INTEGER NOT NULL) STRICT;
@@ -88,7 +89,7 @@ pub(crate) fn select<R: Record>(
             (0..=R::COLUMNS.len()).map(|i| row.get(i)).collect::<Result<Vec<Value>, _>>().at(path)?;
         let crc = values.pop();
         let corrupt = Error::CorruptRow { path: path.to_owned(), table: R::TABLE, key: key::<R>(&values) };
-        if crc != Some(Value::Integer(i64::from(checksum::<R>(&values)))) {
+        if crc != Some(Value::Integer(i64::from(checksum::<R>(&values)))) && verifies() {
             return Err(corrupt);
         }
         out.push(R::from_values(values).ok_or(corrupt)?);

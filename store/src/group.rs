@@ -10,6 +10,7 @@ use davy_model::{Labels, Sample, Timestamp, Value};
 use crate::SeriesRef;
 use crate::chunk::{self, Chunk, OpenChunk};
 use crate::codec::Corrupt;
+use crate::column::Effort;
 use crate::row::{Row, SLOTS_MAX, bit, same, slots};
 
 impl SeriesRef {
@@ -216,7 +217,7 @@ impl Group {
         let dense = samples * 4 >= n * self.members.len();
         let window_over = n < most;
         if dense && n >= ROWS_FOLDED || window_over || self.rows.len() >= ROWS_SPARSE_MAX {
-            self.chunks.push(Arc::new(Chunk::encode(number, &self.rows[..n])));
+            self.chunks.push(Arc::new(Chunk::encode(number, &self.rows[..n], Effort::Quick)));
             self.rows.drain(..n);
         }
     }

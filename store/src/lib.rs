@@ -7,6 +7,7 @@
 pub mod control;
 
 mod appender;
+mod backup;
 mod bitpack;
 mod chunk;
 mod codec;
@@ -27,6 +28,8 @@ mod partitions;
 mod record;
 mod recovery;
 mod refusal;
+#[cfg(test)]
+mod rot;
 mod row;
 mod snapshot;
 mod span_block;

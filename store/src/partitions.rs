@@ -10,6 +10,7 @@ use davy_model::{Labels, Span, Timestamp};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
 use crate::chunk::{self, Chunk};
+use crate::column::Effort;
 use crate::error::{At, Error};
 use crate::frame::{self, Kind};
 use crate::group::Groups;
@@ -95,7 +96,7 @@ impl Folder {
                 let rows = group.rows_before(*number, seal.until);
                 let mut mask = 0;
                 for rows in rows.chunks(chunk::ROWS_MAX) {
-                    let chunk = Chunk::encode(*number, rows);
+                    let chunk = Chunk::encode(*number, rows, Effort::Small);
                     insert_chunk(&tx, seal.number, *number, &chunk).at(path)?;
                     mask |= chunk.mask;
                 }

@@ -1,7 +1,7 @@
 //! How Davy opens SQLite: bundled and recent, WAL, every commit fsynced, files readable by their owner only.
 
 use std::fs::{self, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::error::{At, Error};
 
 /// Before 3.51.3 two connections could lose pages when one reset the WAL.
 const VERSION_MIN: i32 = 3_051_003;
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const WAL_BYTES_KEPT: i64 = 64 << 20;
 
 /// How far a commit goes; both reach the disk.
@@ -65,6 +65,12 @@ pub(crate) fn create_folder(path: &Path) -> Result<(), Error> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).at(path)
 }
 
+/// For its owner only.
+pub(crate) fn restrict(path: &Path) -> Result<(), Error> {
+    let mode = if path.is_dir() { 0o700 } else { 0o600 };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).at(path)
+}
+
 fn configure(conn: &Connection, path: &Path, sync: Synchronous) -> Result<(), Error> {
     conn.busy_timeout(BUSY_TIMEOUT).at(path)?;
     let journal =
@@ -107,7 +113,6 @@ fn sync_folder(file: &Path) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn an_old_sqlite_is_refused() {

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use davy_model::{Timestamp, Value};
 
 use crate::appender::Appender;
+use crate::backup;
 use crate::error::{At, Error};
 use crate::head::{Batch, Head};
 use crate::log::Log;
@@ -93,6 +94,15 @@ impl Store {
     /// Seals full chunks and drops what retention says. The shell calls it about once a minute.
     pub fn maintain(&self, now: Timestamp) -> Result<(), Error> {
         self.0.maintain(now)
+    }
+
+    /// Copies the store into `dir`, which must not exist yet, while it goes on working: everything that was
+    /// committed before the call, and perhaps some of what comes meanwhile. [`Store::open`] on it restores it.
+    pub fn backup_to(&self, dir: &Path) -> Result<(), Error> {
+        // Nothing may move from the log into a partition while one is copied and then the other.
+        let _state = self.0.maintenance.lock().expect("no holder of this lock panics");
+        self.flush()?;
+        backup::folder(&self.0.dir, dir, &[TELEMETRY], PARTITIONS)
     }
 
     pub fn stats(&self) -> Stats {
