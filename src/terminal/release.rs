@@ -152,8 +152,8 @@ pub(super) mod tests {
         expect![[r#"
             checkout v1 → v2  rolling_back  fail  canary 50.0 % of traffic
               metric         baseline   canary     difference bounds              evidence verdict      
-              errors         0.100 %    5.12 %     ×51.2      ×13.0 … ×181        ████████ fail        
-              latency_p99    288 ms     291 ms     +1.00 %    −8.00 % … +11.0 %   ░░░░░░░░ insufficient 5,2…
+              errors         0.100 %    5.12 %     ×51.2      ×13.0 … ×181        ████████ fail
+              latency_p99    288 ms     291 ms     +1.00 %    −8.00 % … +11.0 %   ░░░░░░░░ insufficient 5,200 m…
               errors 5.12 % against 0.1 %: worse beyond the margin"#]]
         .assert_eq(&lines.join("\n"));
         assert!(lines.iter().all(|l| measure_text_width(l) <= 100));
