@@ -212,13 +212,19 @@ fn otlp_that_is_not_otlp_gets_the_right_status() {
             .post(format!("http://127.0.0.1:{}{path}", davy.otlp_http))
             .header("content-type", kind)
             .body(body);
-        runtime.block_on(async { request.send().await.expect("an answer").status().as_u16() })
+        runtime.block_on(async { request.send().await.ok().map(|r| r.status().as_u16()) })
     };
-    assert_eq!(post("/v1/traces", "application/x-protobuf", b"not protobuf at all".to_vec()), 400);
-    assert_eq!(post("/v1/metrics", "application/json", b"{".to_vec()), 400);
-    assert_eq!(post("/v1/traces", "text/plain", b"x".to_vec()), 415);
-    assert_eq!(post("/v1/traces", "application/x-protobuf", vec![0; 6 << 20]), 413);
-    assert_eq!(post("/v1/traces", "application/x-protobuf", Vec::new()), 200, "an empty request is right");
+    assert_eq!(post("/v1/traces", "application/x-protobuf", b"not protobuf at all".to_vec()), Some(400));
+    assert_eq!(post("/v1/metrics", "application/json", b"{".to_vec()), Some(400));
+    assert_eq!(post("/v1/traces", "text/plain", b"x".to_vec()), Some(415));
+    // Who is refused while still sending may find the connection closed before reading why.
+    let too_large = post("/v1/traces", "application/x-protobuf", vec![0; 6 << 20]);
+    assert!(matches!(too_large, Some(413) | None), "{too_large:?}");
+    assert_eq!(
+        post("/v1/traces", "application/x-protobuf", Vec::new()),
+        Some(200),
+        "an empty request is right"
+    );
 }
 
 #[test]

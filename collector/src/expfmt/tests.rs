@@ -1,3 +1,5 @@
+//! Readings of both formats, good and bad, and what may never happen on any bytes.
+
 use proptest::prelude::*;
 
 use super::*;

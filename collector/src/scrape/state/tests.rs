@@ -1,3 +1,5 @@
+//! What a target's state makes of one scrape after another.
+
 use super::*;
 use crate::testing::{scrape_config, step};
 
