@@ -48,7 +48,9 @@ fn main() {
 
     for version in ["v1", "v2"] {
         world.deploy(services, version);
-        (0..WARM_UP).for_each(|_| drop(world.round()));
+        for _ in 0..WARM_UP {
+            world.round();
+        }
     }
     let releases = world.watch.view().releases.len();
     println!(
@@ -79,7 +81,9 @@ impl World {
                 let mut find = |metric: &str, more: &[(&str, &str)]| {
                     let mut labels = base.builder();
                     labels.set("__name__", metric);
-                    more.iter().for_each(|(n, v)| drop(labels.set(n, v)));
+                    for (n, v) in more {
+                        labels.set(n, v);
+                    }
                     appender.series(&labels.build()).unwrap()
                 };
                 let mut series = vec![
