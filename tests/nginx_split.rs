@@ -120,9 +120,13 @@ fn a_bad_canary_behind_nginx_is_rolled_back_and_people_are_told() {
     );
     let mut davy = Davy::start(dir.path(), &config);
 
-    // The baseline lives first.
+    // The baseline lives first, and is seen to.
     let mut services: Vec<Process> =
         split.stable.iter().map(|p| checkout(&python, dir.path(), "v1", *p, davy.otlp_http)).collect();
+    wait_for("the baseline to be seen", 30, || {
+        (davy.query("sum(up{version=\"v1\"})").first()?.1 == 2.0).then_some(())
+    });
+    std::thread::sleep(Duration::from_secs(3));
     services.extend(split.canary.iter().map(|p| checkout(&python, dir.path(), "v2", *p, davy.otlp_http)));
     let _nginx = Process::start("nginx", dir.path(), &mut split.command());
     wait_for_port(split.port);
