@@ -63,6 +63,7 @@ fn metric_line(m: &Metric) -> String {
     let filled = verdict_style(&m.verdict).apply_to(bar(evidence, BAR_WIDTH));
     let verdict = verdict_style(&m.verdict).apply_to(&m.verdict);
     let needed = match m.needed {
+        Some(n) if m.verdict == "insufficient" && n.seconds.is_none() => " never at this traffic".into(),
         Some(n) if m.verdict == "insufficient" => format!(" {} more requests", count(n.requests as f64)),
         Some(_) | None => String::new(),
     };
@@ -143,6 +144,15 @@ pub(super) mod tests {
             actions: vec![],
             traces: vec![],
         }
+    }
+
+    #[test]
+    fn colours_take_no_room() {
+        let plain = columns(&[("fail", 10)]);
+        let coloured = columns(&[(&style("fail").red().force_styling(true).to_string(), 10)]);
+        assert_eq!(measure_text_width(&plain), measure_text_width(&coloured));
+        let long = style("x".repeat(90)).red().bold().force_styling(true).to_string();
+        assert_eq!(measure_text_width(&console::truncate_str(&long, 80, "…")), 80);
     }
 
     #[test]
