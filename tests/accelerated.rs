@@ -256,6 +256,32 @@ fn a_restart_in_the_middle_goes_on_where_it_was() {
 }
 
 #[test]
+fn key_series_are_those_of_the_service_alone() {
+    let mut world = World::new(5);
+    // Another service with the same metric names, and a much larger memory.
+    let other = Labels::from_pairs([
+        ("job", "search"),
+        ("instance", "s:1"),
+        ("__name__", "process_resident_memory_bytes"),
+    ]);
+    world.steps(4);
+    world.deploy_canary();
+    for _ in 0..45 {
+        let store = world.store.as_ref().expect("the store is open");
+        let mut appender = store.appender(world.now);
+        let series = appender.series(&other).expect("few series");
+        appender.append(series, world.now, Value::Float(1e12)).expect("in order");
+        appender.commit(Durability::Group).expect("the store takes it");
+        world.step();
+    }
+    let view = world.watch.as_ref().expect("davy runs").view();
+    let memory =
+        view.watched.iter().find(|w| w.threshold == "checkout/memory").expect("memory is a key series");
+    assert!(memory.value.is_some_and(|v| v > 1e9 && v < 1e10), "{memory:?}");
+    assert!(memory.upper.is_some(), "the band is drawn: {memory:?}");
+}
+
+#[test]
 fn missing_scrapes_of_everything_are_no_evidence() {
     let mut world = World::new(3);
     world.steps(4);

@@ -198,7 +198,7 @@ impl Watch {
     ) -> Vec<RollbackRequest> {
         let Some(running) = self.running.get_mut(&generation) else { return Vec::new() };
         let stepped = running.step(now, snapshot, blind);
-        self.thresholds.watch_service(running.service(), running.plan());
+        self.thresholds.watch_service(running.service(), running.plan(), snapshot, now);
         self.unwritten.verdicts.extend(stepped.verdicts);
         let calls = self.carry_out(now, generation, &stepped.commands);
         self.retire(generation);

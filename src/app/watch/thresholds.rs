@@ -1,6 +1,6 @@
 //! Dynamic thresholds of the file, evaluated at every tick that is due, and what they make of alerts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use davy_alerting::alert::{Alert, fingerprint};
@@ -9,7 +9,7 @@ use davy_api::wire;
 use davy_detector::config::{Direction, ThresholdSpec};
 use davy_detector::threshold::{Change, ThresholdSet};
 use davy_detector::{Metric, Plan, Reading, selector};
-use davy_model::{Labels, Timestamp};
+use davy_model::{Labels, Matcher, Timestamp, name};
 use davy_query::Expr;
 use davy_store::Snapshot;
 use tracing::error;
@@ -18,6 +18,8 @@ use crate::config::Config;
 
 /// Rates of key series are taken over at least this long.
 const RATE_WINDOW_MIN: Duration = Duration::from_secs(60);
+/// Series seen within this time tell by which label a service is known.
+const SERIES_WINDOW: Duration = Duration::from_secs(300);
 /// Key series are watched without being asked for: wide enough to be quiet.
 const KEY_SENSITIVITY: f64 = 6.0;
 const KEY_EFFECT_MIN: f64 = 0.25;
@@ -33,6 +35,8 @@ pub(super) struct Thresholds {
     named: BTreeMap<String, ThresholdSet>,
     /// Key series of judged services, by name; shown, never alerted on.
     key: BTreeMap<String, ThresholdSet>,
+    /// Services and metrics whose key series are watched already, or cannot be.
+    looked: BTreeSet<(String, String)>,
 }
 
 impl Thresholds {
@@ -43,6 +47,7 @@ impl Thresholds {
             due: Timestamp::MIN,
             named: sets.collect(),
             key: BTreeMap::new(),
+            looked: BTreeSet::new(),
         }
     }
 
@@ -57,12 +62,26 @@ impl Thresholds {
             }
         }
         fresh.key = std::mem::take(&mut self.key);
+        fresh.looked = std::mem::take(&mut self.looked);
         *self = fresh;
     }
 
     /// Watches the key series of a judged service from now on.
-    pub(super) fn watch_service(&mut self, service: &str, plan: &Plan) {
-        for spec in key_series(service, plan, self.interval) {
+    pub(super) fn watch_service(&mut self, service: &str, plan: &Plan, snapshot: &Snapshot, now: Timestamp) {
+        let metrics = plan.metrics.iter().map(|m| m.name.as_str());
+        let known = |metric: &str| self.looked.contains(&(service.to_owned(), metric.to_owned()));
+        if metrics.clone().all(known) {
+            return;
+        }
+        self.looked.extend(metrics.map(|m| (service.to_owned(), m.to_owned())));
+        // The plan's selectors speak of every service; these must speak of this one.
+        let labelled = Matcher::equal(name::SERVICE, service);
+        let is_there = snapshot
+            .series(std::slice::from_ref(&labelled), now - SERIES_WINDOW, now)
+            .is_ok_and(|found| !found.is_empty());
+        let matcher = if is_there { labelled } else { Matcher::equal(name::JOB, service) };
+        for mut spec in key_series(service, plan, self.interval) {
+            spec.query = spec.query.restricted(std::slice::from_ref(&matcher));
             self.key.entry(spec.name.clone()).or_insert_with(|| ThresholdSet::new(spec));
         }
     }
