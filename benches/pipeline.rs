@@ -59,13 +59,12 @@ fn main() {
     assert_eq!(releases, services, "every service is a release");
 
     let costs: Vec<(f64, f64)> = (0..rounds).map(|_| world.round()).collect();
-    let median = |of: fn(&(f64, f64)) -> f64| {
-        let mut all: Vec<f64> = costs.iter().map(of).collect();
-        all.sort_by(f64::total_cmp);
-        all[all.len() / 2] * 1e6 / services as f64
+    // The clock of CPU time ticks every 10 ms: only the mean over all intervals is finer than that.
+    let mean = |of: fn(&(f64, f64)) -> f64| {
+        costs.iter().map(of).sum::<f64>() * 1e6 / f64::from(rounds) / services as f64
     };
-    println!("append       {:8.1} us a service and interval", median(|c| c.0));
-    println!("judge, decide{:8.1} us a service and interval", median(|c| c.1));
+    println!("append       {:8.1} us a service and interval", mean(|c| c.0));
+    println!("judge, decide{:8.1} us a service and interval", mean(|c| c.1));
 }
 
 impl World {

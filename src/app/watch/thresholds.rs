@@ -159,7 +159,7 @@ fn tell(spec: &ThresholdSpec, change: &Change, now: Timestamp, book: &mut AlertB
 
 /// The series' labels, then the entry's own, then what every alert of a threshold has.
 fn alert_labels(spec: &ThresholdSpec, series: &Labels) -> Labels {
-    let mut labels = series.without(&[davy_model::name::METRIC]).builder();
+    let mut labels = series.without(&[name::METRIC]).builder();
     labels.set(SEVERITY, "warning");
     for (name, value) in &spec.labels {
         labels.set(name, value);
