@@ -326,7 +326,8 @@ impl Watch {
         Ok(calls)
     }
 
-    /// New rules for what runs: releases keep their evidence, thresholds that did not change keep what they learned.
+    /// New rules from now on. Releases that run keep their evidence and the rules they began with; thresholds that
+    /// did not change keep what they learned.
     pub fn reload(&mut self, now: Timestamp, config: Config) {
         self.dispatcher = dispatcher(&config);
         self.thresholds.reload(&config);

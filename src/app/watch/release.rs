@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use davy_alerting::config::{OnFail, Policy};
 use davy_alerting::record::RecordError;
-use davy_alerting::release::{Command, Event, Liveness, Phase, ReleaseMachine, verdict_of};
+use davy_alerting::release::{Command, Event, Liveness, Phase, ReleaseMachine};
 use davy_api::wire;
 use davy_collector::scrape::{Health, TargetStatus};
 use davy_detector::config::ReleaseSpec;
@@ -232,13 +232,13 @@ impl Running {
         self.machine.action_records()
     }
 
-    pub(super) fn verdict(&self) -> Option<Verdict> {
+    pub(super) fn verdict(&self) -> Option<&Verdict> {
         // From the call on the verdict that led to it stays on show.
-        verdict_of(&self.record()).ok().flatten().or_else(|| self.verdict.clone())
+        self.machine.verdict().or(self.verdict.as_ref())
     }
 
     pub(super) fn is_over(&self) -> bool {
-        Phase::parse(&self.record().phase) == Some(Phase::Closed)
+        self.machine.phase() == Phase::Closed
     }
 
     pub(super) fn service(&self) -> &str {

@@ -30,8 +30,7 @@ impl Watch {
 impl Running {
     pub(super) fn view(&self, traces: &[String]) -> wire::Release {
         let record = self.record();
-        let verdict = self.verdict();
-        release(&record, verdict.as_ref(), &self.actions(), traces)
+        release(&record, self.verdict(), &self.actions(), traces)
     }
 }
 
