@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use davy_model::{Exemplar, Labels, Metadata, Span, Timestamp, Value};
 
 use crate::head::{Batch, Head};
+use crate::packed_row::PackedRow;
 use crate::row::{Row, bit, same};
 use crate::store::Inner;
 use crate::{Durability, Error, Refusal, SeriesRef, Store};
@@ -73,7 +74,7 @@ impl Appender {
 
     /// Blocking. On `Err` nothing of the batch was stored or will be.
     pub fn commit(mut self, durability: Durability) -> Result<(), Error> {
-        self.batch.rows = self.rows.drain(..).map(|(g, r)| (g, Arc::new(r))).collect();
+        self.batch.rows = self.rows.drain(..).map(|(g, r)| (g, Arc::new(PackedRow::pack(r)))).collect();
         if self.batch.is_empty() {
             return Ok(());
         }

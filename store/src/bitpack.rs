@@ -7,77 +7,109 @@ use crate::codec::{Corrupt, Reader, put_ivarint};
 
 const BLOCK: usize = 64;
 
-/// What [`put`] would write, within a few bytes.
-pub(crate) fn size(values: &[i64]) -> usize {
-    values.chunks(BLOCK).map(|b| 3 + (b.len() * width(b) as usize).div_ceil(8)).sum()
+/// What [`put`] would write, within a few bytes, for values that come one by one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    bytes: usize,
+    len: usize,
+    min: i64,
+    max: i64,
+}
+
+impl Size {
+    pub(crate) const NONE: Self = Self { bytes: 0, len: 0, min: i64::MAX, max: i64::MIN };
+
+    pub(crate) fn add(&mut self, v: i64) {
+        self.min = self.min.min(v);
+        self.max = self.max.max(v);
+        self.len += 1;
+        if self.len == BLOCK {
+            *self = Self { bytes: self.bytes(), ..Self::NONE };
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        let open = 3 + (self.len * width(self.min, self.max) as usize).div_ceil(8);
+        self.bytes + if self.len > 0 { open } else { 0 }
+    }
 }
 
 pub(crate) fn put(out: &mut Vec<u8>, values: &[i64]) {
     for block in values.chunks(BLOCK) {
-        let (min, width) = (block.iter().copied().min().unwrap_or(0), width(block));
+        let (min, max) = block.iter().fold((i64::MAX, i64::MIN), |(a, b), v| (a.min(*v), b.max(*v)));
+        let width = width(min, max);
         put_ivarint(out, min);
         out.push(width as u8);
+        let end = out.len() + (block.len() * width as usize).div_ceil(8);
         let (mut word, mut filled) = (0u128, 0);
         for v in block {
             word |= u128::from(v.wrapping_sub(min) as u64) << filled;
             filled += width;
-            while filled >= 8 {
-                out.push(word as u8);
-                word >>= 8;
-                filled -= 8;
+            if filled >= 64 {
+                out.extend_from_slice(&(word as u64).to_le_bytes());
+                word >>= 64;
+                filled -= 64;
             }
         }
-        if filled > 0 {
-            out.push(word as u8);
-        }
+        out.extend_from_slice(&(word as u64).to_le_bytes());
+        out.truncate(end);
     }
 }
 
 /// Reads `n` values.
 pub(crate) fn read(r: &mut Reader, n: usize) -> Result<Vec<i64>, Corrupt> {
-    let mut out = Vec::with_capacity(n);
+    // A block of no width takes two bytes: a wrong count must not ask for more memory than that allows.
+    let mut out = Vec::with_capacity(n.min(r.0.len().saturating_mul(BLOCK / 2)));
     while out.len() < n {
         let len = BLOCK.min(n - out.len());
         let min = r.ivarint()?;
-        let width = u32::from(r.u8()?);
+        let width = usize::from(r.u8()?);
         if width > 64 {
             return Err(Corrupt("integers wider than 64 bits"));
         }
-        let bytes = r.bytes((len * width as usize).div_ceil(8))?;
-        let mask = u64::MAX.checked_shr(64 - width).unwrap_or(0);
-        let value = |v: u64| min.wrapping_add((v & mask) as i64);
-        match width {
-            0 => out.resize(out.len() + len, min),
-            // With the bits before it, such a value lies within eight bytes.
-            1..=57 => out.extend((0..len).map(|i| {
-                let bit = i * width as usize;
-                value(window(bytes, bit / 8) >> (bit % 8))
-            })),
-            _ => out.extend((0..len).map(|i| {
-                let bit = i * width as usize;
-                let (low, high) = (window(bytes, bit / 8), window(bytes, bit / 8 + 8));
-                value(((u128::from(high) << 64 | u128::from(low)) >> (bit % 8)) as u64)
-            })),
+        let bytes = r.bytes((len * width).div_ceil(8))?;
+        // Zero beyond what is there, so that every value can be read as a word.
+        let mut words = [0u64; BLOCK + 1];
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks(8)) {
+            *word = bytes.first_chunk().map_or_else(|| short_word(bytes), |b| u64::from_le_bytes(*b));
         }
+        let block = unpack(width, &words);
+        out.extend(block[..len].iter().map(|v| min.wrapping_add(*v as i64)));
     }
     Ok(out)
 }
 
-/// Eight bytes from `at` on, or as many as there are.
-fn window(bytes: &[u8], at: usize) -> u64 {
-    if let Some(w) = bytes.get(at..).and_then(|b| b.first_chunk()) {
-        return u64::from_le_bytes(*w);
+/// Sixty-four values of one width, each width compiled by itself.
+fn unpack(width: usize, words: &[u64; BLOCK + 1]) -> [u64; BLOCK] {
+    macro_rules! each_width {
+        ($($w:literal)*) => {
+            match width {
+                $($w => unpack_width::<$w>(words),)*
+                _ => [0; BLOCK],
+            }
+        };
     }
-    let mut w = [0; 8];
-    let rest = bytes.get(at..).unwrap_or(&[]);
-    w[..rest.len()].copy_from_slice(rest);
-    u64::from_le_bytes(w)
+    each_width!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32
+        33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63 64)
 }
 
-fn width(block: &[i64]) -> u32 {
-    let min = block.iter().copied().min().unwrap_or(0);
-    let max = block.iter().copied().max().unwrap_or(0);
-    64 - (max.wrapping_sub(min) as u64).leading_zeros()
+fn unpack_width<const W: usize>(words: &[u64; BLOCK + 1]) -> [u64; BLOCK] {
+    let mask = u64::MAX >> (64 - W);
+    std::array::from_fn(|i| {
+        let (at, shift) = (i * W / 64, i * W % 64);
+        // Shifted in two steps, because sixty-four at once is too many.
+        (words[at] >> shift | words[at + 1] << 1 << (63 - shift)) & mask
+    })
+}
+
+fn short_word(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word[..bytes.len()].copy_from_slice(bytes);
+    u64::from_le_bytes(word)
+}
+
+fn width(min: i64, max: i64) -> u32 {
+    if min > max { 0 } else { 64 - (max.wrapping_sub(min) as u64).leading_zeros() }
 }
 
 #[cfg(test)]
@@ -91,7 +123,9 @@ mod tests {
             let values: Vec<i64> = raw.iter().map(|v| v >> width).collect();
             let mut out = Vec::new();
             put(&mut out, &values);
-            prop_assert!(out.len() <= size(&values) + 8 * values.len().div_ceil(BLOCK));
+            let mut size = Size::NONE;
+            values.iter().for_each(|v| size.add(*v));
+            prop_assert!(out.len() <= size.bytes() + 8 * values.len().div_ceil(BLOCK));
             let mut r = Reader(&out);
             prop_assert_eq!(read(&mut r, values.len()).unwrap(), values);
             prop_assert!(r.end().is_ok());

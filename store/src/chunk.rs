@@ -2,21 +2,24 @@
 //!
 //! The times are stored once for all series of the group.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use davy_model::{Histogram, Sample, Timestamp, Value};
+use davy_model::{Sample, Timestamp, Value};
 
 use crate::codec::{Corrupt, Reader, put_ivarint, put_uvarint};
 use crate::column::{self, Effort, Integers};
 use crate::frame::{self, Kind};
-use crate::histogram;
-use crate::row::{Row, bit, slots};
+use crate::histogram_column;
+use crate::packed_row::PackedRow;
+use crate::row::{Row, slots};
+use crate::table::{Table, TableColumn};
 
-/// Most rows in a chunk.
-pub(crate) const ROWS_MAX: usize = 1024;
+/// Most rows in a chunk: half a day at 15 seconds.
+pub(crate) const ROWS_MAX: usize = 2880;
 /// How hard zstd works on what is kept for weeks.
 const LEVEL_SMALL: i32 = 3;
-/// How many columns in a row may lean on the one before: bounds the work to read one series.
+/// How long a chain of columns may be of which each leans on another: bounds the work to read one series.
 const LEANING_MAX: usize = 32;
 
 /// What a column holds beside floats in every row.
@@ -34,15 +37,15 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
-    /// From rows in ascending order of time, at least one.
-    pub(crate) fn encode(group: u32, rows: &[Arc<Row>], effort: Effort) -> Self {
-        let (first, last) = (&rows[0], &rows[rows.len() - 1]);
+    /// From one row at least and [`ROWS_MAX`] at the most.
+    pub(crate) fn encode(group: u32, table: &Table, effort: Effort) -> Self {
         let level = if effort == Effort::Small { LEVEL_SMALL } else { frame::LEVEL };
-        let body = encode_body(rows, effort);
+        let body = encode_body(table, effort);
+        let times = &table.times;
         Self {
-            oldest: first.time,
-            newest: last.time,
-            mask: rows.iter().fold(0, |m, r| m | r.mask()),
+            oldest: times[0],
+            newest: times[times.len() - 1],
+            mask: table.mask(),
             frame: frame::seal_at(level, Kind::Chunk, u64::from(group), &body),
         }
     }
@@ -61,17 +64,9 @@ pub(crate) struct OpenChunk {
     body: Vec<u8>,
     times: Vec<i64>,
     /// Where each column lies in `body`, by slot ascending.
-    columns: Vec<(u8, std::ops::Range<usize>)>,
-    /// The last column read, if it was integers in every row: the next may lean on it.
+    columns: Vec<(u8, Range<usize>)>,
+    /// The last column read that can be leaned on.
     last: Option<(usize, Integers)>,
-}
-
-#[derive(Default)]
-struct ColumnValues {
-    /// Row numbers are implied when there is a float in every row.
-    float_rows: Option<Vec<usize>>,
-    bits: Vec<u64>,
-    histograms: Vec<(usize, Arc<Histogram>)>,
 }
 
 impl OpenChunk {
@@ -112,164 +107,170 @@ impl OpenChunk {
         let column = self.column(at)?;
         let (start, end) =
             (self.times.partition_point(|t| *t < from), self.times.partition_point(|t| *t <= to));
-        let sample = |row: usize, value| Sample { timestamp: Timestamp::from_millis(self.times[row]), value };
-        let float = |bits: u64| Value::Float(f64::from_bits(bits));
+        let float = |(time, bits): (&i64, &u64)| Sample {
+            timestamp: Timestamp::from_millis(*time),
+            value: Value::Float(f64::from_bits(*bits)),
+        };
         let before = out.len();
-        match &column.float_rows {
-            None => out.extend((start..end).map(|row| sample(row, float(column.bits[row])))),
+        match column.float_rows(self.times.len()) {
+            None => out.extend(self.times[start..end].iter().zip(&column.bits[start..end]).map(float)),
             Some(rows) => {
-                let within = rows.iter().zip(&column.bits).filter(|(r, _)| (start..end).contains(r));
-                out.extend(within.map(|(row, bits)| sample(*row, float(*bits))));
+                let within = rows.iter().zip(&column.bits).filter(|(r, _)| (start..end).contains(&(**r as usize)));
+                out.extend(within.map(|(row, bits)| float((&self.times[*row as usize], bits))));
             }
         }
         if !column.histograms.is_empty() {
-            let within = column.histograms.iter().filter(|(r, _)| (start..end).contains(r));
-            out.extend(within.map(|(row, h)| sample(*row, Value::Histogram(h.clone()))));
+            let all = column.histogram_rows.iter().map(|r| *r as usize).zip(&column.histograms);
+            out.extend(all.filter(|(r, _)| (start..end).contains(r)).map(|(row, h)| Sample {
+                timestamp: Timestamp::from_millis(self.times[row]),
+                value: Value::Histogram(h.clone()),
+            }));
             out[before..].sort_by_key(|s| s.timestamp);
         }
         Ok(())
     }
 
-    /// The rows that were encoded.
-    pub(crate) fn rows(&mut self) -> Result<Vec<Row>, Corrupt> {
-        let mut rows: Vec<Row> = self.times.iter().map(|t| Row::new(*t)).collect();
-        for at in 0..self.columns.len() {
-            let slot = self.columns[at].0;
-            let column = self.column(at)?;
-            for (i, bits) in column.bits.iter().enumerate() {
-                let row = column.float_rows.as_ref().map_or(i, |rows| rows[i]);
-                rows[row].set(slot, Value::Float(f64::from_bits(*bits)));
-            }
-            for (row, h) in column.histograms {
-                rows[row].set(slot, Value::Histogram(h));
-            }
-        }
-        Ok(rows)
+    /// What was encoded.
+    pub(crate) fn table(mut self) -> Result<Table, Corrupt> {
+        let columns = (0..self.columns.len())
+            .map(|at| Ok((self.columns[at].0, self.column(at)?)))
+            .collect::<Result<_, Corrupt>>()?;
+        Ok(Table { times: self.times, columns })
     }
 
-    fn column(&mut self, at: usize) -> Result<ColumnValues, Corrupt> {
-        let mut first = at;
-        while first > 0 && self.last.as_ref().is_none_or(|(n, _)| n + 1 != first) && self.leans(first) {
-            first -= 1;
+    fn column(&mut self, at: usize) -> Result<TableColumn, Corrupt> {
+        // From the nearest column that stands by itself, or was read last, up to this one.
+        let mut needed = vec![at];
+        while let Some(base) = needed.last().and_then(|last| self.base_of(*last)) {
+            if self.last.as_ref().is_some_and(|(n, _)| *n == base) {
+                break;
+            }
+            needed.push(base);
         }
-        let mut below = self.last.take().filter(|(n, _)| n + 1 == first).map(|(_, ints)| ints);
-        for i in first..at {
-            let (_, ints) = self.read_column(i, below.as_ref())?;
-            below = ints;
+        while let Some(n) = needed.pop() {
+            let base = self.base_of(n);
+            let below = self.last.as_ref().filter(|(last, _)| Some(*last) == base).map(|(_, ints)| ints);
+            let (values, ints) = self.read_column(n, below)?;
+            if let Some(ints) = ints {
+                self.last = Some((n, ints));
+            }
+            if needed.is_empty() {
+                return Ok(values);
+            }
         }
-        let (values, ints) = self.read_column(at, below.as_ref())?;
-        self.last = ints.map(|ints| (at, ints));
-        Ok(values)
+        unreachable!("the list begins with the column itself")
     }
 
-    fn leans(&self, at: usize) -> bool {
-        let column = &self.body[self.columns[at].1.clone()];
-        column.first() == Some(&0) && column::leans_on_the_one_before(&column[1..])
+    /// The column on which this one leans.
+    fn base_of(&self, at: usize) -> Option<usize> {
+        let floats = |n: usize| match self.body[self.columns[n].1.clone()].split_first() {
+            Some((0, floats)) => Some(floats),
+            _ => None,
+        };
+        floats(at).filter(|c| column::leans(c))?;
+        (0..at).rev().find(|n| floats(*n).is_some_and(column::can_be_leaned_on))
     }
 
     fn read_column(
         &self,
         at: usize,
         below: Option<&Integers>,
-    ) -> Result<(ColumnValues, Option<Integers>), Corrupt> {
+    ) -> Result<(TableColumn, Option<Integers>), Corrupt> {
         let n = self.times.len();
         let mut r = Reader(&self.body[self.columns[at].1.clone()]);
         let flags = r.u8()?;
         let float_rows = if flags & SOME_FLOATS != 0 { Some(read_rows(&mut r, n)?) } else { None };
-        let mut values = ColumnValues::default();
+        let (mut histogram_rows, mut histograms) = (Vec::new(), Vec::new());
         if flags & HISTOGRAMS != 0 {
-            values.histograms = read_histograms(&mut r, n)?;
-            let both = |row: &usize| values.histograms.binary_search_by_key(row, |(r, _)| *r).is_ok();
+            histogram_rows = read_rows(&mut r, n)?;
+            let both = |row: &u32| histogram_rows.binary_search(row).is_ok();
             if float_rows.as_ref().is_none_or(|rows| rows.iter().any(both)) {
                 return Err(Corrupt("a row holds both a float and a histogram"));
             }
+            histograms = histogram_column::read(&mut r, histogram_rows.len())?;
         }
         let count = float_rows.as_ref().map_or(n, Vec::len);
-        let mut ints = None;
-        if count > 0 {
-            (values.bits, ints) = column::read(&mut r, count, below)?;
-        }
+        let (bits, ints) = if count > 0 { column::read(&mut r, count, below)? } else { (Vec::new(), None) };
         r.end()?;
         // Only a column with a float in every row lines up with its neighbours.
-        let ints = ints.filter(|_| float_rows.is_none());
-        values.float_rows = float_rows;
-        Ok((values, ints))
+        let ints = ints.filter(|_| flags == 0);
+        Ok((TableColumn::new(float_rows, bits, histogram_rows, histograms), ints))
     }
 }
 
-fn encode_body(rows: &[Arc<Row>], effort: Effort) -> Vec<u8> {
-    assert!((1..=ROWS_MAX).contains(&rows.len()), "callers cut runs of rows to size");
-    let mask = rows.iter().fold(0, |m, r| m | r.mask());
+/// The rows of a table, for where samples must be merged one by one.
+pub(crate) fn rows_of(table: &Table) -> Vec<Arc<PackedRow>> {
+    let mut rows: Vec<Row> = table.times.iter().map(|t| Row::new(*t)).collect();
+    for (slot, column) in &table.columns {
+        let mut set = |row: usize, bits: &u64| rows[row].set(*slot, Value::Float(f64::from_bits(*bits)));
+        match column.float_rows(table.times.len()) {
+            None => column.bits.iter().enumerate().for_each(|(row, bits)| set(row, bits)),
+            Some(at) => at.iter().zip(&column.bits).for_each(|(row, bits)| set(*row as usize, bits)),
+        }
+        for (row, h) in column.histogram_rows.iter().zip(&column.histograms) {
+            rows[*row as usize].set(*slot, Value::Histogram(h.clone()));
+        }
+    }
+    rows.into_iter().map(PackedRow::pack).map(Arc::new).collect()
+}
+
+fn encode_body(table: &Table, effort: Effort) -> Vec<u8> {
+    let n = table.times.len();
+    assert!((1..=ROWS_MAX).contains(&n), "callers cut tables to size");
     let mut lengths = Vec::new();
     let mut columns = Vec::new();
-    let mut below: Option<Integers> = None;
-    let mut leaning = 0;
-    let transposed = transpose(rows, mask);
-    for (slot, column) in slots(mask).zip(&transposed) {
+    // The nearest column that can be leaned on, and how long a chain leans on each other up to it.
+    let mut below: Option<(Integers, usize)> = None;
+    for (_, column) in &table.columns {
         let start = columns.len();
-        if leaning >= LEANING_MAX {
-            below = None;
+        let base = below.as_ref().filter(|(_, chain)| *chain < LEANING_MAX).map(|(ints, _)| ints);
+        if let Some(ints) = put_column(&mut columns, column, n, base, effort) {
+            let leans = column::leans(&columns[start + 1..]);
+            let chain = below.map_or(0, |(_, chain)| chain);
+            below = Some((ints, if leans { chain + 1 } else { 0 }));
         }
-        below = put_column(&mut columns, rows, slot, column, below.as_ref(), effort);
-        let leans = columns[start] == 0 && column::leans_on_the_one_before(&columns[start + 1..]);
-        leaning = if leans { leaning + 1 } else { 0 };
         put_uvarint(&mut lengths, (columns.len() - start) as u64);
     }
-    let mut body = Vec::with_capacity(columns.len() + lengths.len() + 2 * rows.len() + 32);
-    put_uvarint(&mut body, rows.len() as u64);
-    body.extend_from_slice(&mask.to_le_bytes());
-    put_times(&mut body, rows);
+    let mut body = Vec::with_capacity(columns.len() + lengths.len() + 2 * n + 32);
+    put_uvarint(&mut body, n as u64);
+    body.extend_from_slice(&table.mask().to_le_bytes());
+    put_times(&mut body, &table.times);
     body.extend_from_slice(&lengths);
     body.extend_from_slice(&columns);
     body
 }
 
-/// Floats of each slot in the mask, in the order of the rows.
-fn transpose(rows: &[Arc<Row>], mask: u128) -> Vec<Vec<u64>> {
-    let mut columns = vec![Vec::with_capacity(rows.len()); mask.count_ones() as usize];
-    for row in rows {
-        for (slot, bits) in slots(row.float_mask()).zip(row.float_bits()) {
-            columns[(mask & (bit(slot) - 1)).count_ones() as usize].push(*bits);
-        }
-    }
-    columns
-}
-
+/// Returns the integers that the next column may lean on.
 fn put_column(
     out: &mut Vec<u8>,
-    rows: &[Arc<Row>],
-    slot: u8,
-    floats: &[u64],
+    column: &TableColumn,
+    n: usize,
     below: Option<&Integers>,
     effort: Effort,
 ) -> Option<Integers> {
-    let some = if floats.len() < rows.len() { SOME_FLOATS } else { 0 };
-    let has_histogram = |r: &Row| r.histogram_mask() & bit(slot) != 0;
-    let histograms = if some != 0 && rows.iter().any(|r| has_histogram(r)) { HISTOGRAMS } else { 0 };
+    let rows = column.float_rows(n);
+    let some = if rows.is_some() { SOME_FLOATS } else { 0 };
+    let histograms = if column.histograms.is_empty() { 0 } else { HISTOGRAMS };
     out.push(some | histograms);
-    if some != 0 {
-        put_bitmap(out, rows.iter().map(|r| r.float_mask() & bit(slot) != 0));
+    if let Some(rows) = rows {
+        put_bitmap(out, n, rows);
     }
     if histograms != 0 {
-        put_bitmap(out, rows.iter().map(|r| has_histogram(r)));
-        for row in rows {
-            if let Some(Value::Histogram(h)) = row.get(slot) {
-                histogram::put(out, &h);
-            }
-        }
+        put_bitmap(out, n, &column.histogram_rows);
+        histogram_column::put(out, &column.histograms, effort);
     }
-    if floats.is_empty() {
+    if column.bits.is_empty() {
         return None;
     }
-    column::put(out, floats, below.filter(|_| some == 0), effort).filter(|_| some == 0)
+    column::put(out, &column.bits, below.filter(|_| some == 0), effort).filter(|_| some == 0)
 }
 
-fn put_times(out: &mut Vec<u8>, rows: &[Arc<Row>]) {
+fn put_times(out: &mut Vec<u8>, times: &[i64]) {
     let (mut before, mut step) = (0i64, 0i64);
-    for row in rows {
-        let delta = row.time.wrapping_sub(before);
+    for time in times {
+        let delta = time.wrapping_sub(before);
         put_ivarint(out, delta.wrapping_sub(step));
-        (before, step) = (row.time, delta);
+        (before, step) = (*time, delta);
     }
 }
 
@@ -287,23 +288,18 @@ fn read_times(r: &mut Reader, n: usize) -> Result<Vec<i64>, Corrupt> {
     Ok(times)
 }
 
-fn put_bitmap(out: &mut Vec<u8>, set: impl ExactSizeIterator<Item = bool>) {
+fn put_bitmap(out: &mut Vec<u8>, n: usize, set: &[u32]) {
     let start = out.len();
-    out.resize(start + set.len().div_ceil(8), 0);
-    for (i, set) in set.enumerate() {
-        out[start + i / 8] |= u8::from(set) << (i % 8);
+    out.resize(start + n.div_ceil(8), 0);
+    for i in set {
+        out[start + *i as usize / 8] |= 1 << (i % 8);
     }
 }
 
 /// Numbers of the set bits among `n`.
-fn read_rows(r: &mut Reader, n: usize) -> Result<Vec<usize>, Corrupt> {
+fn read_rows(r: &mut Reader, n: usize) -> Result<Vec<u32>, Corrupt> {
     let bytes = r.bytes(n.div_ceil(8))?;
-    Ok((0..n).filter(|i| bytes[i / 8] >> (i % 8) & 1 == 1).collect())
-}
-
-fn read_histograms(r: &mut Reader, n: usize) -> Result<Vec<(usize, Arc<Histogram>)>, Corrupt> {
-    let rows = read_rows(r, n)?;
-    rows.into_iter().map(|row| Ok((row, Arc::new(histogram::read(r)?)))).collect()
+    Ok((0..n as u32).filter(|i| bytes[*i as usize / 8] >> (i % 8) & 1 == 1).collect())
 }
 
 #[cfg(test)]
@@ -323,20 +319,20 @@ mod tests {
     }
 
     /// Rows as sparse or dense as they come.
-    fn any_rows() -> impl Strategy<Value = Vec<Arc<Row>>> {
+    fn any_rows() -> impl Strategy<Value = Vec<Arc<PackedRow>>> {
         let row = proptest::collection::btree_map(0u8..12, any_value(), 1..12);
         proptest::collection::btree_map(any::<i64>(), row, 1..40).prop_map(|rows| {
             let row = |(time, values): (i64, std::collections::BTreeMap<u8, Value>)| {
                 let mut row = Row::new(time);
                 values.into_iter().for_each(|(slot, v)| row.set(slot, v));
-                Arc::new(row)
+                Arc::new(PackedRow::pack(row))
             };
             rows.into_iter().map(row).collect()
         })
     }
 
     /// NaNs are not equal to themselves: compare what is written.
-    fn written(rows: &[Arc<Row>]) -> Vec<u8> {
+    fn written(rows: &[Arc<PackedRow>]) -> Vec<u8> {
         let rows: Vec<_> = rows.iter().map(|r| (0, r.clone())).collect();
         encode_samples(&rows, &[])
     }
@@ -344,8 +340,8 @@ mod tests {
     proptest! {
         #[test]
         fn chunks_come_back_bit_for_bit(rows in any_rows(), order in any::<u64>()) {
-            let chunk = Chunk::encode(9, &rows, Effort::Small);
-            let back: Vec<_> = chunk.open(9).unwrap().rows().unwrap().into_iter().map(Arc::new).collect();
+            let chunk = Chunk::encode(9, &Table::from_rows(&rows), Effort::Small);
+            let back = rows_of(&chunk.open(9).unwrap().table().unwrap());
             prop_assert_eq!(written(&back), written(&rows));
             // Series read one by one, in any order.
             let mut open = chunk.open(9).unwrap();
@@ -361,14 +357,28 @@ mod tests {
 
         #[test]
         fn broken_bodies_never_panic(rows in any_rows(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
-            let mut body = encode_body(&rows, Effort::Small);
+            let mut body = encode_body(&Table::from_rows(&rows), Effort::Small);
             let i = at.index(body.len());
             body[i] = byte;
             // A right checksum around wrong bytes: what a bug, not a rotten bit, would write.
             let blob = frame::seal(Kind::Chunk, 1, &body);
-            if let Ok(mut open) = OpenChunk::open(1, &blob) {
-                let _ = open.rows();
+            if let Ok(open) = OpenChunk::open(1, &blob) {
+                let _ = open.table();
             }
+        }
+
+        #[test]
+        fn tables_are_cut_and_put_together_without_loss(rows in any_rows(), at in any::<prop::sample::Index>()) {
+            let n = at.index(rows.len());
+            let mut table = Table::from_rows(&rows);
+            let mut front = table.split_front(n);
+            prop_assert_eq!(written(&rows_of(&front)), written(&rows[..n]));
+            prop_assert_eq!(written(&rows_of(&table)), written(&rows[n..]));
+            front.append(table);
+            prop_assert_eq!(written(&rows_of(&front)), written(&rows));
+            let mut apart = Table::from_rows(&rows[..n]);
+            apart.append(Table::from_rows(&rows[n..]));
+            prop_assert_eq!(encode_body(&apart, Effort::Quick), encode_body(&Table::from_rows(&rows), Effort::Quick));
         }
     }
 
@@ -381,10 +391,10 @@ mod tests {
                 if t % 2 == 0 {
                     r.set(7, Value::Float(0.5));
                 }
-                Arc::new(r)
+                Arc::new(PackedRow::pack(r))
             })
             .collect();
-        let chunk = Chunk::encode(1, &rows, Effort::Quick);
+        let chunk = Chunk::encode(1, &Table::from_rows(&rows), Effort::Quick);
         assert!(chunk.overlaps(990, 2000) && !chunk.overlaps(991, 2000));
         let times = |slot| {
             let mut out = Vec::new();

@@ -16,7 +16,7 @@ const KIND: u8 = 0x03;
 const EXCEPTIONS: u8 = 0x04;
 /// Integers: differences between neighbours instead of the values.
 const DELTAS: u8 = 0x08;
-/// Integers: what is over the column before it, as a histogram's bucket is over the one below.
+/// Integers: what is over the nearest column of integers before, as a histogram's bucket is over the one below.
 const ABOVE: u8 = 0x10;
 /// Integers: times a power of ten, whose exponent follows.
 const DECIMAL: u8 = 0x20;
@@ -39,54 +39,74 @@ const POWERS: [f64; SCALE_MAX as usize + 1] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6
 /// Fewer values than this are not worth pco's header.
 const PCO_VALUES_MIN: usize = 16;
 const PCO_LEVEL: usize = 8;
+const PCO_LEVEL_QUICK: usize = 2;
 /// Integers packed into fewer bytes than this cannot gain by it either.
 const PCO_INTEGERS_BYTES_MIN: usize = 64;
 
-/// A column as integers, for the next one to lean on.
+/// A column as integers, for a later one to lean on.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Integers {
     pub(crate) scale: u8,
     pub(crate) values: Vec<i64>,
 }
 
-/// Writes the column; returns it as integers if it is. `below` is the column before, if it has the same rows.
+/// Writes the column; returns it as integers if a later one may lean on it ([`can_be_leaned_on`]). `below` is the
+/// nearest such column before, if both have the same rows.
 pub(crate) fn put(
     out: &mut Vec<u8>,
     bits: &[u64],
     below: Option<&Integers>,
     effort: Effort,
 ) -> Option<Integers> {
+    if bits.iter().all(|b| f64::from_bits(*b).is_finite()) {
+        return put_finite(out, bits, &[], below, effort);
+    }
     let (finite, exceptions) = split_exceptions(bits);
+    put_finite(out, &finite, &exceptions, below, effort)
+}
+
+fn put_finite(
+    out: &mut Vec<u8>,
+    finite: &[u64],
+    exceptions: &[(usize, u64)],
+    below: Option<&Integers>,
+    effort: Effort,
+) -> Option<Integers> {
     let flags = if exceptions.is_empty() { 0 } else { EXCEPTIONS };
     if finite.iter().all(|b| *b == finite[0]) {
         out.push(CONSTANT | flags);
-        put_exceptions(out, &exceptions);
+        put_exceptions(out, exceptions);
         out.extend_from_slice(&finite.first().copied().unwrap_or(0).to_le_bytes());
-        return integers(&finite);
+        return None;
     }
-    if let Some(ints) = integers(&finite) {
-        put_integers(out, flags, &exceptions, &ints, below, effort);
+    if let Some(ints) = integers(finite) {
+        put_integers(out, flags, exceptions, &ints, below, effort);
         return Some(ints);
     }
     let floats: Vec<f64> = finite.iter().map(|b| f64::from_bits(*b)).collect();
-    match compress(&floats) {
+    match compress(&floats, effort) {
         Some(packed) => {
             out.push(PCO | flags);
-            put_exceptions(out, &exceptions);
+            put_exceptions(out, exceptions);
             out.extend_from_slice(&packed);
         }
         None => {
             out.push(RAW | flags);
-            put_exceptions(out, &exceptions);
+            put_exceptions(out, exceptions);
             finite.iter().for_each(|b| out.extend_from_slice(&b.to_le_bytes()));
         }
     }
     None
 }
 
-/// Whether [`read`] needs the column before.
-pub(crate) fn leans_on_the_one_before(column: &[u8]) -> bool {
+/// Whether [`read`] needs the nearest column before that can be leaned on.
+pub(crate) fn leans(column: &[u8]) -> bool {
     column.first().is_some_and(|head| head & KIND == INTEGERS && head & ABOVE != 0)
+}
+
+/// Whether the column is one of integers.
+pub(crate) fn can_be_leaned_on(column: &[u8]) -> bool {
+    column.first().is_some_and(|head| head & KIND == INTEGERS)
 }
 
 /// Reads a column of `n` values to its end.
@@ -98,19 +118,18 @@ pub(crate) fn read(
     let head = r.u8()?;
     let exceptions = if head & EXCEPTIONS != 0 { read_exceptions(r, n)? } else { Vec::new() };
     let (mut bits, ints) = match head & KIND {
-        CONSTANT => {
-            let bits = vec![r.u64()?; n];
-            let ints = integers(&bits);
-            (bits, ints)
-        }
+        CONSTANT => (vec![r.u64()?; n], None),
         INTEGERS => {
             let ints = read_integers(r, head, n, below)?;
             let power = *POWERS.get(usize::from(ints.scale)).ok_or(Corrupt("unknown number of decimals"))?;
-            let float = |i: &i64| (*i as f64 / power).to_bits();
-            (ints.values.iter().map(float).collect(), Some(ints))
+            let bits = match ints.scale {
+                0 => ints.values.iter().map(|i| (*i as f64).to_bits()).collect(),
+                _ => ints.values.iter().map(|i| (*i as f64 / power).to_bits()).collect(),
+            };
+            (bits, Some(ints))
         }
         PCO => {
-            let floats = decompress(r.bytes(r.0.len())?, n)?;
+            let floats: Vec<f64> = decompress(r.bytes(r.0.len())?, n)?;
             (floats.into_iter().map(f64::to_bits).collect(), None)
         }
         _ => ((0..n).map(|_| r.u64()).collect::<Result<_, _>>()?, None),
@@ -194,50 +213,71 @@ fn put_integers(
     below: Option<&Integers>,
     effort: Effort,
 ) {
-    let above = below
-        .filter(|b| b.scale == ints.scale && b.values.len() == ints.values.len())
-        .map(|b| ints.values.iter().zip(&b.values).map(|(v, b)| v.wrapping_sub(*b)).collect::<Vec<_>>());
-    let mut best: Option<(usize, u8, Vec<i64>)> = None;
-    for (flag, values) in [(0, Some(ints.values.clone())), (ABOVE, above)] {
-        let Some(values) = values else { continue };
-        let deltas = deltas(&values);
-        for (flag, candidate) in [(flag, values), (flag | DELTAS, deltas)] {
-            let size = bitpack::size(&candidate);
-            if best.as_ref().is_none_or(|(s, ..)| size < *s) {
-                best = Some((size, flag, candidate));
-            }
+    let values = &ints.values;
+    let below = below.filter(|b| b.scale == ints.scale && b.values.len() == values.len()).map(|b| &b.values);
+    let chosen = smallest(values, below.map(Vec::as_slice));
+    let above: Vec<i64>;
+    let values = match below.filter(|_| chosen.0 & ABOVE != 0) {
+        Some(below) => {
+            above = values.iter().zip(below).map(|(v, b)| v.wrapping_sub(*b)).collect();
+            &above
         }
-    }
-    let (size, chosen, values) = best.expect("the plain values are always a candidate");
+        None => values,
+    };
+    let deltas: Vec<i64>;
+    let (first, packed) = if chosen.0 & DELTAS != 0 {
+        deltas = values.windows(2).map(|w| w[1].wrapping_sub(w[0])).collect();
+        (values.first(), &deltas)
+    } else {
+        (None, values)
+    };
     let decimal = if ints.scale > 0 { DECIMAL } else { 0 };
-    let smaller = if effort == Effort::Small { smaller(chosen, &values, size) } else { None };
+    let smaller = if effort == Effort::Small { smaller(packed, chosen.1) } else { None };
     let pco = if smaller.is_some() { PCO_INTEGERS } else { 0 };
-    out.push(INTEGERS | flags | chosen | decimal | pco);
+    out.push(INTEGERS | flags | chosen.0 | decimal | pco);
     put_exceptions(out, exceptions);
     if ints.scale > 0 {
         out.push(ints.scale);
     }
-    if let Some(packed) = smaller {
-        if chosen & DELTAS != 0 {
-            put_ivarint(out, values[0]);
-        }
-        out.extend_from_slice(&packed);
-    } else if chosen & DELTAS != 0 {
-        put_ivarint(out, values[0]);
-        bitpack::put(out, &values[1..]);
-    } else {
-        bitpack::put(out, &values);
+    if let Some(first) = first {
+        put_ivarint(out, *first);
+    }
+    match smaller {
+        Some(pco) => out.extend_from_slice(&pco),
+        None => bitpack::put(out, packed),
     }
 }
 
-/// The packed values as a pco file, if that is smaller than `size`.
-fn smaller(chosen: u8, values: &[i64], size: usize) -> Option<Vec<u8>> {
-    let values = if chosen & DELTAS != 0 { &values[1..] } else { values };
-    if size < PCO_INTEGERS_BYTES_MIN {
+/// The flags of the form that packs into the fewest bytes, and how many those are.
+fn smallest(values: &[i64], below: Option<&[i64]>) -> (u8, usize) {
+    let mut sizes = [bitpack::Size::NONE; 4];
+    let mut before = (0, 0);
+    for (i, v) in values.iter().enumerate() {
+        let above = below.map_or(0, |b| v.wrapping_sub(b[i]));
+        sizes[0].add(*v);
+        if i > 0 {
+            sizes[1].add(v.wrapping_sub(before.0));
+        }
+        if below.is_some() {
+            sizes[2].add(above);
+            if i > 0 {
+                sizes[3].add(above.wrapping_sub(before.1));
+            }
+        }
+        before = (*v, above);
+    }
+    let forms = [0, DELTAS, ABOVE, ABOVE | DELTAS].into_iter().zip(sizes.map(|s| s.bytes()));
+    let forms = forms.take(if below.is_some() { 4 } else { 2 });
+    forms.min_by_key(|(_, bytes)| *bytes).expect("the plain values are always a candidate")
+}
+
+/// The values as a pco file, if that is smaller than `bytes`.
+fn smaller(values: &[i64], bytes: usize) -> Option<Vec<u8>> {
+    if bytes < PCO_INTEGERS_BYTES_MIN {
         return None;
     }
-    let packed = pco::standalone::simple_compress(values, &pco_config()).ok()?;
-    (packed.len() < size).then_some(packed)
+    let packed = pco::standalone::simple_compress(values, &pco_config(Effort::Small)).ok()?;
+    (packed.len() < bytes).then_some(packed)
 }
 
 fn read_integers(r: &mut Reader, head: u8, n: usize, below: Option<&Integers>) -> Result<Integers, Corrupt> {
@@ -246,39 +286,39 @@ fn read_integers(r: &mut Reader, head: u8, n: usize, below: Option<&Integers>) -
         if head & PCO_INTEGERS != 0 { decompress(r.bytes(r.0.len())?, n) } else { bitpack::read(r, n) }
     };
     let mut values = if head & DELTAS != 0 && n > 0 {
-        let mut values = vec![r.ivarint()?];
-        values.extend(read(r, n - 1)?);
-        let mut sum = 0i64;
-        values.iter_mut().for_each(|v| {
-            sum = sum.wrapping_add(*v);
-            *v = sum;
-        });
+        let mut sum = r.ivarint()?;
+        let deltas = read(r, n - 1)?;
+        let mut values = Vec::with_capacity(n);
+        values.push(sum);
+        values.extend(deltas.iter().map(|d| {
+            sum = sum.wrapping_add(*d);
+            sum
+        }));
         values
     } else {
         read(r, n)?
     };
     if head & ABOVE != 0 {
-        let below = below.filter(|b| b.values.len() == n).ok_or(Corrupt("column before is missing"))?;
+        let below = below.filter(|b| b.values.len() == n).ok_or(Corrupt("the column to lean on is missing"))?;
         values.iter_mut().zip(&below.values).for_each(|(v, b)| *v = v.wrapping_add(*b));
     }
     Ok(Integers { scale, values })
 }
 
-fn deltas(values: &[i64]) -> Vec<i64> {
-    let first = values.first().copied();
-    first.into_iter().chain(values.windows(2).map(|w| w[1].wrapping_sub(w[0]))).collect()
-}
-
-fn compress(floats: &[f64]) -> Option<Vec<u8>> {
+fn compress(floats: &[f64], effort: Effort) -> Option<Vec<u8>> {
     if floats.len() < PCO_VALUES_MIN {
         return None;
     }
-    let packed = pco::standalone::simple_compress(floats, &pco_config()).ok()?;
+    let packed = pco::standalone::simple_compress(floats, &pco_config(effort)).ok()?;
     (packed.len() < 8 * floats.len()).then_some(packed)
 }
 
-fn pco_config() -> pco::ChunkConfig {
-    pco::ChunkConfig::default().with_compression_level(PCO_LEVEL)
+fn pco_config(effort: Effort) -> pco::ChunkConfig {
+    let level = match effort {
+        Effort::Quick => PCO_LEVEL_QUICK,
+        Effort::Small => PCO_LEVEL,
+    };
+    pco::ChunkConfig::default().with_compression_level(level)
 }
 
 fn decompress<T: pco::data_types::Number + Default>(bytes: &[u8], n: usize) -> Result<Vec<T>, Corrupt> {
@@ -358,7 +398,7 @@ mod tests {
         let ints = round_trip(&below, None).unwrap();
         let mut out = Vec::new();
         put(&mut out, &bucket, Some(&ints), Effort::Quick);
-        assert!(leans_on_the_one_before(&out));
+        assert!(leans(&out));
         assert!(out.len() < 10, "{}", out.len());
     }
 }

@@ -11,7 +11,9 @@ use crate::SeriesRef;
 use crate::chunk::{self, Chunk, OpenChunk};
 use crate::codec::Corrupt;
 use crate::column::Effort;
-use crate::row::{Row, SLOTS_MAX, bit, same, slots};
+use crate::packed_row::PackedRow;
+use crate::row::{SLOTS_MAX, bit, same, slots};
+use crate::table::Table;
 
 impl SeriesRef {
     pub(crate) fn new(group: u32, slot: u8) -> Self {
@@ -30,7 +32,7 @@ impl SeriesRef {
 /// Rows are turned into a chunk once there are so many more than [`ROWS_KEPT`]...
 const ROWS_FOLDED: usize = 64;
 /// ...and the newest stay as they are: late samples mostly belong there.
-const ROWS_KEPT: usize = 16;
+const ROWS_KEPT: usize = 8;
 /// Rows with few samples each wait longer: a chunk of them would hold little.
 const ROWS_SPARSE_MAX: usize = 512;
 
@@ -45,7 +47,7 @@ pub(crate) struct Group {
     /// Older rows, in the order in which they were turned into chunks; late samples can make them overlap.
     chunks: Vec<Arc<Chunk>>,
     /// Ascending by time, each time once.
-    rows: Vec<Arc<Row>>,
+    rows: Vec<Arc<PackedRow>>,
 }
 
 impl Group {
@@ -112,7 +114,7 @@ impl Group {
 
     /// Adds a row; returns how many of its samples were refused because the head holds others. Chunks are cut at
     /// multiples of `range`, so that sealing never has to split one.
-    pub(crate) fn insert(&mut self, number: u32, mut row: Arc<Row>, range: i64) -> usize {
+    pub(crate) fn insert(&mut self, number: u32, mut row: Arc<PackedRow>, range: i64) -> usize {
         let mut refused = 0;
         if self.chunks.iter().any(|c| c.overlaps(row.time, row.time)) {
             let (new, differing) = self.new_to_chunks(number, &row);
@@ -121,7 +123,11 @@ impl Group {
                 Arc::make_mut(&mut row).retain(new);
             }
         }
-        match self.rows.binary_search_by_key(&row.time, |r| r.time) {
+        let place = match self.rows.last() {
+            Some(last) if last.time >= row.time => self.rows.binary_search_by_key(&row.time, |r| r.time),
+            _ => Err(self.rows.len()),
+        };
+        match place {
             Ok(i) => refused += Arc::make_mut(&mut self.rows[i]).merge(&row).count_ones() as usize,
             Err(i) if row.len() > 0 => self.rows.insert(i, row),
             Err(_) => {}
@@ -151,44 +157,39 @@ impl Group {
         }
         for row in self.rows_between(from, to) {
             let timestamp = Timestamp::from_millis(row.time);
-            row.each(|slot, value| {
-                if wanted & bit(slot) != 0 {
-                    out[usize::from(slot)].push(Sample { timestamp, value });
-                }
-            });
+            row.each(wanted, |slot, value| out[usize::from(slot)].push(Sample { timestamp, value }));
         }
         if !chunks.is_empty() {
             slots(wanted).for_each(|slot| sort(&mut out[usize::from(slot)]));
         }
     }
 
-    /// Everything before `until` as rows, ascending, each time once.
-    pub(crate) fn rows_before(&self, number: u32, until: i64) -> Vec<Arc<Row>> {
-        let chunks = self.chunks.iter().filter(|c| c.oldest < until);
-        let mut all: Vec<Arc<Row>> = chunks
-            .filter_map(|c| opened(c, number)?.rows().map_err(|why| complain(number, why)).ok())
-            .flatten()
-            .map(Arc::new)
-            .collect();
-        all.extend(self.rows.iter().filter(|r| r.time < until).cloned());
-        all.retain(|r| r.time < until);
-        all.sort_by_key(|r| r.time);
-        all.dedup_by(|later, kept| {
-            let same = later.time == kept.time;
-            if same {
-                Arc::make_mut(kept).merge(later);
-            }
-            same
-        });
-        all
+    /// Everything before `until`, each time once.
+    pub(crate) fn table_before(&self, number: u32, until: i64) -> Table {
+        let mut chunks: Vec<_> = self.chunks.iter().filter(|c| c.oldest < until).collect();
+        chunks.sort_by_key(|c| c.oldest);
+        let rows = &self.rows[..self.rows.partition_point(|r| r.time < until)];
+        let open = |c: &Arc<Chunk>| opened(c, number)?.table().map_err(|why| complain(number, why)).ok();
+        let tables: Vec<Table> =
+            chunks.into_iter().filter_map(open).chain([Table::from_rows(rows)]).filter(|t| !t.times.is_empty()).collect();
+        let mut table = concat(tables);
+        let within = table.times.partition_point(|t| *t < until);
+        if within < table.times.len() { table.split_front(within) } else { table }
     }
 
-    /// Takes away what lies before `until`, which must be a multiple of the range given to [`Self::insert`].
-    pub(crate) fn trim(&mut self, until: i64) -> Trimmed {
-        let (gone, kept) = std::mem::take(&mut self.chunks).into_iter().partition(|c| c.newest < until);
+    /// Takes away what lies before `until`.
+    pub(crate) fn trim(&mut self, number: u32, until: i64) -> Trimmed {
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.chunks).into_iter().partition(|c| c.oldest < until);
         self.chunks = kept;
         let rows = self.rows.partition_point(|r| r.time < until);
-        Trimmed { _chunks: gone, _rows: self.rows.drain(..rows).collect() }
+        let rows = self.rows.drain(..rows).collect();
+        for chunk in gone.iter().filter(|c| c.newest >= until) {
+            let Some(mut table) = opened(chunk, number).and_then(|c| c.table().ok()) else { continue };
+            table.split_front(table.times.partition_point(|t| *t < until));
+            self.chunks.insert(0, Arc::new(Chunk::encode(number, &table, Effort::Quick)));
+        }
+        Trimmed { _chunks: gone, _rows: rows }
     }
 
     /// Drops series that have no sample here and are not new; returns them.
@@ -217,13 +218,14 @@ impl Group {
         let dense = samples * 4 >= n * self.members.len();
         let window_over = n < most;
         if dense && n >= ROWS_FOLDED || window_over || self.rows.len() >= ROWS_SPARSE_MAX {
-            self.chunks.push(Arc::new(Chunk::encode(number, &self.rows[..n], Effort::Quick)));
+            let table = Table::from_rows(&self.rows[..n]);
+            self.chunks.push(Arc::new(Chunk::encode(number, &table, Effort::Quick)));
             self.rows.drain(..n);
         }
     }
 
     /// Which samples of a late row no chunk holds, and how many of the others differ from what it holds.
-    fn new_to_chunks(&self, number: u32, row: &Row) -> (u128, usize) {
+    fn new_to_chunks(&self, number: u32, row: &PackedRow) -> (u128, usize) {
         let (mut new, mut differing) = (0, 0);
         for slot in slots(row.mask()) {
             let value = row.get(slot).expect("the slot is in the row's mask");
@@ -246,7 +248,7 @@ impl Group {
         out
     }
 
-    fn rows_between(&self, from: i64, to: i64) -> &[Arc<Row>] {
+    fn rows_between(&self, from: i64, to: i64) -> &[Arc<PackedRow>] {
         let start = self.rows.partition_point(|r| r.time < from);
         let end = self.rows.partition_point(|r| r.time <= to);
         self.rows.get(start..end).unwrap_or(&[])
@@ -256,7 +258,27 @@ impl Group {
 /// What [`Group::trim`] took away: to be dropped after the head's lock has been let go.
 pub(crate) struct Trimmed {
     _chunks: Vec<Arc<Chunk>>,
-    _rows: Vec<Arc<Row>>,
+    _rows: Vec<Arc<PackedRow>>,
+}
+
+/// One table of several, each time once; where they overlap, the first value of a series at a time stays.
+pub(crate) fn concat(tables: Vec<Table>) -> Table {
+    if !tables.is_sorted_by(|a, b| a.times.last() < b.times.first()) {
+        let mut rows: Vec<_> = tables.iter().flat_map(chunk::rows_of).collect();
+        rows.sort_by_key(|r| r.time);
+        rows.dedup_by(|later, kept| {
+            let same = later.time == kept.time;
+            if same {
+                Arc::make_mut(kept).merge(later);
+            }
+            same
+        });
+        return Table::from_rows(&rows);
+    }
+    let mut tables = tables.into_iter();
+    let mut all = tables.next().unwrap_or_default();
+    tables.for_each(|t| all.append(t));
+    all
 }
 
 /// Late samples and overlapping chunks come out of order; everything else is sorted already.
@@ -352,10 +374,11 @@ mod tests {
                 prop_assert_eq!(refused, usize::from(held != f64::from(*v)));
                 prop_assert_eq!(g.value_at(0, *slot, t), Some(Value::Float(held)));
             }
-            let until = until * RANGE;
-            let sealed: usize = g.rows_before(0, until).iter().map(|r| r.len()).sum();
+            let until = until * RANGE / 2;
+            let sealed = g.table_before(0, until);
+            let sealed: usize = chunk::rows_of(&sealed).iter().map(|r| r.len()).sum();
             prop_assert_eq!(sealed, want.keys().filter(|(_, t)| *t < until).count());
-            g.trim(until);
+            g.trim(0, until);
             for slot in 0..3 {
                 let all = want.range((slot, until)..=(slot, i64::MAX)).map(|((_, t), v)| (*t, *v));
                 prop_assert_eq!(values(&g, slot), all.collect::<Vec<_>>());
@@ -375,15 +398,15 @@ mod tests {
         g.insert(0, row(5, 1, 1.0), RANGE);
         assert_eq!(g.forget_dead(), []);
         assert_eq!(g.forget_dead(), [(0, labels.clone()), (2, labels.clone())]);
-        g.trim(100);
+        g.trim(0, 100);
         assert_eq!(g.forget_dead(), [(1, labels)]);
         assert!(g.is_empty());
     }
 
-    fn row(time: i64, slot: u8, v: f64) -> Arc<Row> {
-        let mut r = Row::new(time);
+    fn row(time: i64, slot: u8, v: f64) -> Arc<PackedRow> {
+        let mut r = crate::row::Row::new(time);
         r.set(slot, Value::Float(v));
-        Arc::new(r)
+        Arc::new(PackedRow::pack(r))
     }
 
     fn values(g: &Group, slot: u8) -> Vec<(i64, f64)> {

@@ -235,7 +235,7 @@ impl Head {
         self.view.partitions = Arc::new(partitions);
         let old = |g: &Group| g.oldest_time().is_some_and(|t| t < until);
         let numbers: Vec<u32> = self.view.groups.iter().filter(|(_, g)| old(g)).map(|(n, _)| n).collect();
-        let trim = |n| self.view.groups.get_mut(n).expect("numbered by its own list").trim(until);
+        let trim = |n| self.view.groups.get_mut(n).expect("numbered by its own list").trim(n, until);
         numbers.into_iter().map(trim).collect()
     }
 

@@ -18,11 +18,7 @@ pub(crate) fn put(out: &mut Vec<u8>, h: &Histogram) {
     }
     for (spans, counts) in [(&h.positive_spans, &h.positive_counts), (&h.negative_spans, &h.negative_counts)]
     {
-        put_uvarint(out, spans.len() as u64);
-        for s in spans {
-            put_ivarint(out, i64::from(s.offset));
-            put_uvarint(out, u64::from(s.length));
-        }
+        put_spans(out, spans);
         put_numbers(out, counts);
     }
     put_numbers(out, &h.custom_bounds);
@@ -47,6 +43,47 @@ pub(crate) fn read(r: &mut Reader) -> Result<Histogram, Corrupt> {
         negative_counts,
         custom_bounds: read_numbers(r)?,
     })
+}
+
+/// What a run of histograms shares: all but zero count, count, sum and the counts of the buckets.
+pub(crate) fn put_layout(out: &mut Vec<u8>, h: &Histogram) {
+    put_ivarint(out, i64::from(h.schema));
+    out.push(u8::from(h.gauge));
+    put_number(out, h.zero_threshold);
+    for (spans, counts) in [(&h.positive_spans, &h.positive_counts), (&h.negative_spans, &h.negative_counts)]
+    {
+        put_spans(out, spans);
+        put_uvarint(out, counts.len() as u64);
+    }
+    put_numbers(out, &h.custom_bounds);
+}
+
+/// The layout with every number zero. As many buckets as bytes follow at the most.
+pub(crate) fn read_layout(r: &mut Reader) -> Result<Histogram, Corrupt> {
+    let schema = i32::try_from(r.ivarint()?).map_err(|_| Corrupt("histogram schema out of range"))?;
+    let gauge = r.u8()? != 0;
+    let zero_threshold = r.number()?;
+    let (positive_spans, positive) = (read_spans(r)?, r.count()?);
+    let (negative_spans, negative) = (read_spans(r)?, r.count()?);
+    Ok(Histogram {
+        schema,
+        gauge,
+        zero_threshold,
+        positive_spans,
+        positive_counts: vec![0.0; positive],
+        negative_spans,
+        negative_counts: vec![0.0; negative],
+        custom_bounds: read_numbers(r)?,
+        ..Histogram::default()
+    })
+}
+
+fn put_spans(out: &mut Vec<u8>, spans: &[BucketSpan]) {
+    put_uvarint(out, spans.len() as u64);
+    for s in spans {
+        put_ivarint(out, i64::from(s.offset));
+        put_uvarint(out, u64::from(s.length));
+    }
 }
 
 fn put_numbers(out: &mut Vec<u8>, numbers: &[f64]) {

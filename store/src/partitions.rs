@@ -17,6 +17,7 @@ use crate::group::Groups;
 use crate::log::SERIES_BLOCK;
 use crate::partition::{self, Bad, FORMAT, Partition, SCHEMA, SPANS_UNTIL, Seal};
 use crate::row::slots;
+use crate::table::Table;
 use crate::sqlite::{self, Synchronous};
 use crate::{SeriesRef, meta, record, span_block};
 
@@ -93,12 +94,10 @@ impl Folder {
             let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).at(path)?;
             let mut series = Vec::new();
             for (number, group) in some {
-                let rows = group.rows_before(*number, seal.until);
-                let mut mask = 0;
-                for rows in rows.chunks(chunk::ROWS_MAX) {
-                    let chunk = Chunk::encode(*number, rows, Effort::Small);
+                let table = group.table_before(*number, seal.until);
+                let mask = table.mask();
+                for chunk in cut(*number, table, Effort::Quick) {
                     insert_chunk(&tx, seal.number, *number, &chunk).at(path)?;
-                    mask |= chunk.mask;
                 }
                 series.extend(new_members(&known, *number, mask, group.members()));
             }
@@ -201,6 +200,18 @@ fn new_members(
         (!known.contains(&series)).then_some((series, labels))
     };
     slots(mask).filter_map(member).collect()
+}
+
+/// A table as chunks that are no longer than allowed and about as long as each other.
+fn cut(group: u32, mut table: Table, effort: Effort) -> Vec<Chunk> {
+    let rows = table.times.len();
+    let each = rows.div_ceil(rows.div_ceil(chunk::ROWS_MAX).max(1));
+    let mut chunks = Vec::new();
+    while !table.times.is_empty() {
+        let part = if table.times.len() > each { table.split_front(each) } else { std::mem::take(&mut table) };
+        chunks.push(Chunk::encode(group, &part, effort));
+    }
+    chunks
 }
 
 fn insert_chunk(tx: &Connection, seal: i64, group: u32, chunk: &Chunk) -> rusqlite::Result<()> {

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use davy_model::{Exemplar, Labels, Timestamp};
 
 use crate::SeriesRef;
-use crate::codec::{Corrupt, Reader, put_ivarint, put_number, put_str, put_uvarint, unzigzag, whole, zigzag};
+use crate::codec::{Corrupt, Reader, put_ivarint, put_number, put_str, put_uvarint};
 use crate::histogram;
-use crate::row::Row;
+use crate::packed_row::PackedRow;
+use crate::row::{Histograms, slots};
 
-/// Flags of a row.
-const ALL_WHOLE: u8 = 1;
-const HAS_HISTOGRAMS: u8 = 2;
+/// Flag of a row.
+const HAS_HISTOGRAMS: u8 = 1;
 
 /// A row and the number of its group.
-pub(crate) type GroupRow = (u32, Arc<Row>);
+pub(crate) type GroupRow = (u32, Arc<PackedRow>);
 
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Samples {
@@ -24,8 +24,8 @@ pub(crate) struct Samples {
 }
 
 pub(crate) fn encode_samples(rows: &[GroupRow], exemplars: &[(SeriesRef, Exemplar)]) -> Vec<u8> {
-    let values: usize = rows.iter().map(|(_, r)| r.len()).sum();
-    let mut out = Vec::with_capacity(4 * values + 32 * rows.len() + 16);
+    let values: usize = rows.iter().map(|(_, r)| r.packed().len()).sum();
+    let mut out = Vec::with_capacity(values + 32 * rows.len() + 16);
     put_uvarint(&mut out, rows.len() as u64);
     let mut time_before = 0;
     for (group, row) in rows {
@@ -69,53 +69,28 @@ pub(crate) fn decode_samples(body: &[u8]) -> Result<Samples, Corrupt> {
     Ok(Samples { rows, exemplars })
 }
 
-fn put_row(out: &mut Vec<u8>, row: &Row) {
-    let bits = row.float_bits();
-    let whole_mask =
-        bits.iter().enumerate().filter(|(_, b)| whole(**b).is_some()).fold(0u128, |m, (i, _)| m | 1 << i);
-    let all_whole = whole_mask.count_ones() as usize == bits.len();
+fn put_row(out: &mut Vec<u8>, row: &PackedRow) {
     let histograms = row.histogram_values();
-    let flags =
-        if all_whole { ALL_WHOLE } else { 0 } | if histograms.is_empty() { 0 } else { HAS_HISTOGRAMS };
-    out.push(flags);
+    out.push(if histograms.is_empty() { 0 } else { HAS_HISTOGRAMS });
     out.extend_from_slice(&row.float_mask().to_le_bytes());
-    if !all_whole {
-        out.extend_from_slice(&whole_mask.to_le_bytes());
-    }
-    for b in bits {
-        match whole(*b) {
-            Some(i) => put_uvarint(out, zigzag(i)),
-            None => out.extend_from_slice(&b.to_le_bytes()),
-        }
-    }
+    out.extend_from_slice(row.packed());
     if !histograms.is_empty() {
         out.extend_from_slice(&row.histogram_mask().to_le_bytes());
         histograms.iter().for_each(|h| histogram::put(out, h));
     }
 }
 
-fn read_row(r: &mut Reader, time: i64) -> Result<Row, Corrupt> {
+fn read_row(r: &mut Reader, time: i64) -> Result<PackedRow, Corrupt> {
     let flags = r.u8()?;
-    let mask = r.u128()?;
-    let whole_mask = if flags & ALL_WHOLE != 0 { u128::MAX } else { r.u128()? };
-    let bits = (0..mask.count_ones())
-        .map(|i| {
-            if whole_mask >> i & 1 == 1 {
-                r.uvarint().map(|v| (unzigzag(v) as f64).to_bits())
-            } else {
-                r.u64()
-            }
-        })
-        .collect::<Result<_, _>>()?;
-    let mut row = Row::from_floats(time, mask, bits);
+    let floats = r.u128()?;
+    let mut row = PackedRow::read(r, time, floats)?;
     if flags & HAS_HISTOGRAMS != 0 {
         let mask = r.u128()?;
-        if mask & row.mask() != 0 {
+        if mask & floats != 0 {
             return Err(Corrupt("a slot holds both a float and a histogram"));
         }
-        for slot in crate::row::slots(mask) {
-            row.set(slot, davy_model::Value::Histogram(Arc::new(histogram::read(r)?)));
-        }
+        let values = slots(mask).map(|_| histogram::read(r).map(Arc::new)).collect::<Result<_, _>>()?;
+        row.set_histograms(Histograms { mask, values });
     }
     Ok(row)
 }
@@ -183,12 +158,12 @@ mod tests {
         ]
     }
 
-    fn any_row() -> impl Strategy<Value = Row> {
+    fn any_row() -> impl Strategy<Value = PackedRow> {
         (any::<i64>(), proptest::collection::btree_map(0u8..128, any_value(), 0..20)).prop_map(
             |(time, values)| {
-                let mut row = Row::new(time);
+                let mut row = crate::row::Row::new(time);
                 values.into_iter().for_each(|(slot, v)| row.set(slot, v));
-                row
+                PackedRow::pack(row)
             },
         )
     }
@@ -202,7 +177,7 @@ mod tests {
             prop_assert_eq!(encode_samples(&back.rows, &[]), body);
             prop_assert_eq!(back.rows.len(), rows.len());
             for ((g, a), (h, b)) in rows.iter().zip(&back.rows) {
-                prop_assert_eq!((g, a.time, a.mask(), a.float_bits()), (h, b.time, b.mask(), b.float_bits()));
+                prop_assert_eq!((g, a.time, a.mask(), a.packed()), (h, b.time, b.mask(), b.packed()));
             }
         }
 

@@ -1,4 +1,6 @@
 //! `Row`: what a group of series holds at one time. A target's scrape is one row in each of its groups.
+//!
+//! The form in which a batch is made; the head and the log hold it as a [`PackedRow`](crate::packed_row::PackedRow).
 
 use std::sync::Arc;
 
@@ -19,9 +21,9 @@ pub(crate) struct Row {
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
-struct Histograms {
-    mask: u128,
-    values: Vec<Arc<Histogram>>,
+pub(crate) struct Histograms {
+    pub(crate) mask: u128,
+    pub(crate) values: Vec<Arc<Histogram>>,
 }
 
 impl Row {
@@ -29,10 +31,19 @@ impl Row {
         Self { time, floats: 0, bits: Vec::new(), histograms: None }
     }
 
-    /// From a mask and as many packed values as it has bits.
-    pub(crate) fn from_floats(time: i64, floats: u128, bits: Vec<u64>) -> Self {
+    /// From a mask and as many values as it has bits.
+    pub(crate) fn from_parts(
+        time: i64,
+        floats: u128,
+        bits: Vec<u64>,
+        histograms: Option<Box<Histograms>>,
+    ) -> Self {
         assert_eq!(floats.count_ones() as usize, bits.len(), "one value a set bit");
-        Self { time, floats, bits, histograms: None }
+        Self { time, floats, bits, histograms }
+    }
+
+    pub(crate) fn into_histograms(self) -> Option<Box<Histograms>> {
+        self.histograms
     }
 
     /// Slots that have a value.
@@ -52,14 +63,6 @@ impl Row {
         self.histograms.as_ref().map_or(0, |h| h.mask)
     }
 
-    pub(crate) fn histogram_values(&self) -> &[Arc<Histogram>] {
-        self.histograms.as_ref().map_or(&[], |h| &h.values)
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.mask().count_ones() as usize
-    }
-
     pub(crate) fn has(&self, slot: u8) -> bool {
         self.mask() & bit(slot) != 0
     }
@@ -72,21 +75,17 @@ impl Row {
         Some(Value::Histogram(h.values[rank(h.mask, slot)].clone()))
     }
 
-    /// Every value with its slot, floats first.
-    pub(crate) fn each(&self, mut f: impl FnMut(u8, Value)) {
-        slots(self.floats)
-            .zip(&self.bits)
-            .for_each(|(slot, bits)| f(slot, Value::Float(f64::from_bits(*bits))));
-        let histograms = slots(self.histogram_mask()).zip(self.histogram_values());
-        histograms.for_each(|(slot, h)| f(slot, Value::Histogram(h.clone())));
-    }
-
     /// Sets a slot that is still empty.
     pub(crate) fn set(&mut self, slot: u8, value: Value) {
         debug_assert!(!self.has(slot), "slot {slot} has a value already");
         match value {
             Value::Float(v) => {
-                self.bits.insert(rank(self.floats, slot), v.to_bits());
+                let at = rank(self.floats, slot);
+                if at == self.bits.len() {
+                    self.bits.push(v.to_bits());
+                } else {
+                    self.bits.insert(at, v.to_bits());
+                }
                 self.floats |= bit(slot);
             }
             Value::Histogram(v) => {
@@ -135,7 +134,7 @@ pub(crate) fn slots(mut mask: u128) -> impl Iterator<Item = u8> {
 }
 
 /// Where in packed values a slot's value lies or would lie.
-fn rank(mask: u128, slot: u8) -> usize {
+pub(crate) fn rank(mask: u128, slot: u8) -> usize {
     (mask & (bit(slot) - 1)).count_ones() as usize
 }
 
@@ -164,7 +163,7 @@ mod tests {
             for (&slot, &v) in order {
                 row.set(slot, Value::Float(f64::from_bits(v)));
             }
-            prop_assert_eq!(row.len(), values.len());
+            prop_assert_eq!(row.mask().count_ones() as usize, values.len());
             for slot in 0..128 {
                 let got = row.get(slot).and_then(|v| v.as_float()).map(f64::to_bits);
                 prop_assert_eq!(got, values.get(&slot).copied());
@@ -185,6 +184,6 @@ mod tests {
         assert_eq!(a.get(3), Some(Value::Float(1.0)));
         assert_eq!(slots(a.mask()).collect::<Vec<_>>(), [3, 5, 127]);
         a.retain(bit(5));
-        assert_eq!((a.len(), a.get(5)), (1, Some(Value::Float(2.0))));
+        assert_eq!((a.mask(), a.get(5)), (bit(5), Some(Value::Float(2.0))));
     }
 }
