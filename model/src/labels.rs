@@ -1,5 +1,6 @@
 //! `Labels`: the identity of a series, a sorted set of name-value pairs.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -18,9 +19,47 @@ pub mod name {
     pub const QUANTILE: &str = "quantile";
 }
 
+/// One name with its value. Series share equal ones, so that each costs a series a pointer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Label {
+    /// The name, then the value.
+    text: Box<str>,
+    name_len: usize,
+}
+
+impl Label {
+    pub fn new(name: &str, value: &str) -> Self {
+        Self { text: [name, value].concat().into(), name_len: name.len() }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.text[..self.name_len]
+    }
+
+    pub fn value(&self) -> &str {
+        &self.text[self.name_len..]
+    }
+
+    fn pair(&self) -> (&str, &str) {
+        self.text.split_at(self.name_len)
+    }
+}
+
+impl Ord for Label {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.pair().cmp(&other.pair())
+    }
+}
+
+impl PartialOrd for Label {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 /// A sorted set of labels with unique names and no empty values. Cheap to clone; equal sets compare equal.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Labels(Arc<[(Arc<str>, Arc<str>)]>);
+pub struct Labels(Arc<[Arc<Label>]>);
 
 impl Labels {
     pub fn empty() -> Self {
@@ -38,7 +77,7 @@ impl Labels {
 
     /// The label's value, `None` if it is absent.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.binary_search_by(|(n, _)| (**n).cmp(name)).ok().map(|i| &*self.0[i].1)
+        self.0.binary_search_by(|l| l.name().cmp(name)).ok().map(|i| self.0[i].value())
     }
 
     /// `__name__`, or the empty string.
@@ -48,7 +87,7 @@ impl Labels {
 
     /// Pairs in the order of their names.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> + Clone {
-        self.0.iter().map(|(n, v)| (&**n, &**v))
+        self.0.iter().map(|l| l.pair())
     }
 
     pub fn len(&self) -> usize {
@@ -61,26 +100,34 @@ impl Labels {
 
     /// The same labels without those named.
     pub fn without(&self, names: &[&str]) -> Self {
-        Self(self.0.iter().filter(|(n, _)| !names.contains(&&**n)).cloned().collect())
+        Self(self.0.iter().filter(|l| !names.contains(&l.name())).cloned().collect())
     }
 
     /// Only the labels named.
     pub fn only(&self, names: &[&str]) -> Self {
-        Self(self.0.iter().filter(|(n, _)| names.contains(&&**n)).cloned().collect())
+        Self(self.0.iter().filter(|l| names.contains(&l.name())).cloned().collect())
     }
 
-    /// The same labels, each string exchanged for an equal one that `intern` wants shared.
-    pub fn interned(&self, mut intern: impl FnMut(&Arc<str>) -> Arc<str>) -> Self {
-        Self(self.0.iter().map(|(n, v)| (intern(n), intern(v))).collect())
+    /// The same labels, each exchanged for an equal one that `intern` wants shared.
+    pub fn interned(&self, intern: impl FnMut(&Arc<Label>) -> Arc<Label>) -> Self {
+        Self(self.0.iter().map(intern).collect())
     }
 
-    /// Pairs in the order of their names, as the shared strings they are.
-    pub fn shared_pairs(&self) -> &[(Arc<str>, Arc<str>)] {
+    /// From labels that may be shared, in any order; of a repeated name the last wins.
+    pub fn from_shared(labels: Vec<Arc<Label>>) -> Self {
+        if labels.is_sorted_by(|a, b| a.name() < b.name()) && labels.iter().all(|l| !l.value().is_empty()) {
+            return Self(labels.into());
+        }
+        Self::from_pairs(labels.iter().map(|l| l.pair()))
+    }
+
+    /// In the order of their names, as they are shared.
+    pub fn shared(&self) -> &[Arc<Label>] {
         &self.0
     }
 
     pub fn builder(&self) -> LabelsBuilder {
-        LabelsBuilder { pairs: self.0.to_vec() }
+        LabelsBuilder { labels: self.0.to_vec() }
     }
 }
 
@@ -132,12 +179,12 @@ fn is_identifier(s: &str) -> bool {
 /// Changes a set of labels; what relabelling works on.
 #[derive(Debug, Clone, Default)]
 pub struct LabelsBuilder {
-    pairs: Vec<(Arc<str>, Arc<str>)>,
+    labels: Vec<Arc<Label>>,
 }
 
 impl LabelsBuilder {
     pub fn get(&self, name: &str) -> &str {
-        self.pairs.iter().find(|(n, _)| &**n == name).map_or("", |(_, v)| v)
+        self.labels.iter().find(|l| l.name() == name).map_or("", |l| l.value())
     }
 
     /// Sets a label; an empty value removes it.
@@ -145,31 +192,31 @@ impl LabelsBuilder {
         if value.is_empty() {
             return self.remove(name);
         }
-        match self.pairs.iter_mut().find(|(n, _)| &**n == name) {
-            Some((_, v)) if **v == *value => {}
-            Some((_, v)) => *v = value.into(),
-            None => self.pairs.push((name.into(), value.into())),
+        match self.labels.iter_mut().find(|l| l.name() == name) {
+            Some(l) if l.value() == value => {}
+            Some(l) => *l = Label::new(name, value).into(),
+            None => self.labels.push(Label::new(name, value).into()),
         }
         self
     }
 
     pub fn remove(&mut self, name: &str) -> &mut Self {
-        self.pairs.retain(|(n, _)| &**n != name);
+        self.labels.retain(|l| l.name() != name);
         self
     }
 
     pub fn retain(&mut self, mut keep: impl FnMut(&str, &str) -> bool) -> &mut Self {
-        self.pairs.retain(|(n, v)| keep(n, v));
+        self.labels.retain(|l| keep(l.name(), l.value()));
         self
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.pairs.iter().map(|(n, v)| (&**n, &**v))
+        self.labels.iter().map(|l| l.pair())
     }
 
     pub fn build(mut self) -> Labels {
-        self.pairs.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        Labels(self.pairs.into())
+        self.labels.sort_unstable_by(|a, b| a.name().cmp(b.name()));
+        Labels(self.labels.into())
     }
 }
 

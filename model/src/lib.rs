@@ -15,7 +15,7 @@ mod timestamp;
 
 pub use clock::{Clock, ManualClock};
 pub use histogram::{BucketSpan, Histogram, HistogramError};
-pub use labels::{Labels, LabelsBuilder, name};
+pub use labels::{Label, Labels, LabelsBuilder, name};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use metadata::{Metadata, MetricType};
 pub use sample::{Exemplar, STALE_NAN, Sample, Value, is_stale};

@@ -47,7 +47,7 @@ impl Appender {
             return Ok(found);
         }
         self.group = None;
-        let created = self.inner().head_mut().series(labels);
+        let created = self.inner().head_mut().series(labels, self.now);
         created.map_err(|r| self.refuse(r))
     }
 
@@ -111,7 +111,7 @@ impl Appender {
         if let Some(newest) = lives(&self.group, series) {
             return Ok((series, newest));
         }
-        let series = self.inner().head_mut().revive(series)?;
+        let series = self.inner().head_mut().revive(series, self.now)?;
         let known = KnownGroup::of(&self.inner().head(), series.group());
         self.group = known;
         lives(&self.group, series).map(|newest| (series, newest)).ok_or(Refusal::UnknownSeries)

@@ -1,13 +1,16 @@
 //! `Head`: what is not sealed yet, in memory. Hands out series, takes rows, yields immutable views.
 
+use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use davy_model::{Exemplar, Labels, Metadata, Span, name};
+use davy_model::{Exemplar, Label, Labels, Metadata, Span, Timestamp};
+use hashbrown::HashTable;
 
 use crate::group::{Group, Groups, Trimmed};
 use crate::index::Index;
+use crate::limits::Census;
 use crate::partition::Partition;
 use crate::row::bit;
 use crate::spans::RecentSpans;
@@ -39,6 +42,11 @@ impl View {
     pub(crate) fn is_alive(&self, series: SeriesRef) -> bool {
         self.groups.get(series.group()).is_some_and(|g| g.alive() & bit(series.slot()) != 0)
     }
+
+    /// Labels of a living series.
+    pub(crate) fn labels_of(&self, series: SeriesRef) -> Option<&Labels> {
+        self.groups.get(series.group())?.members().get(usize::from(series.slot()))?.as_ref()
+    }
 }
 
 /// One batch as it goes to the log and the head.
@@ -67,13 +75,14 @@ pub(crate) struct Head {
     pub(crate) view: View,
     /// Samples before this are refused: they are sealed, or about to be.
     pub(crate) floor: i64,
-    limits: Limits,
     range: i64,
-    by_labels: HashMap<Labels, SeriesRef>,
-    /// Label names and values that series share.
-    strings: HashSet<Arc<str>>,
-    series_by_service: HashMap<Arc<str>, usize>,
-    /// The group with room of each target (`job` and `instance`).
+    /// Found by the labels of the group's member; a name takes a word here.
+    by_labels: HashTable<SeriesRef>,
+    hasher: RandomState,
+    /// Labels that series share.
+    labels: HashSet<Arc<Label>>,
+    census: Census,
+    /// The group with room of each target.
     open_groups: HashMap<u64, u32>,
     next_group: u32,
     unindexed: Vec<(SeriesRef, Labels)>,
@@ -109,11 +118,11 @@ impl Head {
                 partitions: Arc::new(start.partitions),
             },
             floor: start.floor,
-            limits,
             range,
-            by_labels: HashMap::new(),
-            strings: HashSet::new(),
-            series_by_service: HashMap::new(),
+            by_labels: HashTable::new(),
+            hasher: RandomState::new(),
+            labels: HashSet::new(),
+            census: Census::new(limits),
             open_groups: HashMap::new(),
             next_group: start.next_group,
             unindexed: Vec::new(),
@@ -125,7 +134,8 @@ impl Head {
     }
 
     pub(crate) fn find(&self, labels: &Labels) -> Option<SeriesRef> {
-        self.by_labels.get(labels).copied()
+        let has = |s: &SeriesRef| self.view.labels_of(*s) == Some(labels);
+        self.by_labels.find(self.hasher.hash_one(labels), has).copied()
     }
 
     pub(crate) fn series_active(&self) -> usize {
@@ -133,13 +143,13 @@ impl Head {
     }
 
     /// Finds or creates a series. Existing ones are always found; new ones are subject to the limits.
-    pub(crate) fn series(&mut self, labels: &Labels) -> Result<SeriesRef, Refusal> {
+    pub(crate) fn series(&mut self, labels: &Labels, now: Timestamp) -> Result<SeriesRef, Refusal> {
         if let Some(found) = self.find(labels) {
             return Ok(found);
         }
-        self.check_limits(labels)?;
-        let labels = labels.interned(|s| intern(&mut self.strings, s));
-        let target = target(&labels);
+        self.census.admit(labels, now)?;
+        let labels = labels.interned(|l| intern(&mut self.labels, l));
+        let target = self.census.target(&labels);
         let group = match self.open_groups.get(&target) {
             Some(g) if self.view.groups.get(*g).is_some_and(Group::has_room) => *g,
             _ => {
@@ -158,20 +168,28 @@ impl Head {
     }
 
     /// The series that now has the labels of one that was forgotten.
-    pub(crate) fn revive(&mut self, forgotten: SeriesRef) -> Result<SeriesRef, Refusal> {
+    pub(crate) fn revive(&mut self, forgotten: SeriesRef, now: Timestamp) -> Result<SeriesRef, Refusal> {
         let labels = self.retired_labels.get(&forgotten).cloned().ok_or(Refusal::UnknownSeries)?;
-        self.series(&labels)
+        self.series(&labels, now)
     }
 
-    /// Puts back a series that the catalogue knows.
-    pub(crate) fn restore(&mut self, series: SeriesRef, labels: &Labels) {
-        let labels = labels.interned(|s| intern(&mut self.strings, s));
-        if self.view.groups.get(series.group()).is_none() {
-            self.view.groups.insert(series.group(), Group::default());
+    /// Puts back a block of series that the catalogue knows.
+    pub(crate) fn restore(&mut self, block: &[(SeriesRef, Labels)]) {
+        // Series of a block share labels already: each is looked up once.
+        let mut known: HashMap<*const Label, Arc<Label>, foldhash::fast::RandomState> = HashMap::default();
+        for (series, labels) in block {
+            let series = *series;
+            let all = &mut self.labels;
+            let labels = labels.interned(|l| {
+                known.entry(Arc::as_ptr(l)).or_insert_with(|| intern(all, l)).clone()
+            });
+            if self.view.groups.get(series.group()).is_none() {
+                self.view.groups.insert(series.group(), Group::default());
+            }
+            let group = self.view.groups.get_mut(series.group()).expect("found or created just above");
+            group.restore_member(series.slot(), labels.clone());
+            self.register(series, labels);
         }
-        let group = self.view.groups.get_mut(series.group()).expect("found or created just above");
-        group.restore_member(series.slot(), labels.clone());
-        self.register(series, labels);
     }
 
     /// Makes a batch visible; returns how many of its samples were refused because others are stored already.
@@ -257,7 +275,7 @@ impl Head {
         }
         let groups = &self.view.groups;
         self.open_groups.retain(|_, n| groups.get(*n).is_some());
-        self.strings.retain(|s| Arc::strong_count(s) > 1);
+        self.labels.retain(|l| Arc::strong_count(l) > 1);
         dead
     }
 
@@ -272,13 +290,11 @@ impl Head {
     }
 
     fn retire(&mut self, series: SeriesRef, labels: Labels) {
-        self.by_labels.remove(&labels);
-        if let Some(n) = self.series_by_service.get_mut(service(&labels)) {
-            *n -= 1;
-            if *n == 0 {
-                self.series_by_service.remove(service(&labels));
-            }
+        let hash = self.hasher.hash_one(&labels);
+        if let Ok(entry) = self.by_labels.find_entry(hash, |s| *s == series) {
+            entry.remove();
         }
+        self.census.gone(&labels);
         self.retired.push_back(series);
         self.retired_labels.insert(series, labels);
         if self.retired.len() > RETIRED_MAX
@@ -312,44 +328,18 @@ impl Head {
     }
 
     fn register(&mut self, series: SeriesRef, labels: Labels) {
-        let service = intern(&mut self.strings, &service(&labels).into());
-        *self.series_by_service.entry(service).or_default() += 1;
-        self.unindexed.push((series, labels.clone()));
-        self.by_labels.insert(labels, series);
-    }
-
-    fn check_limits(&self, labels: &Labels) -> Result<(), Refusal> {
-        let max = self.limits.series_max;
-        if self.by_labels.len() >= max {
-            let most = self.series_by_service.iter().max_by_key(|(_, n)| **n);
-            let scope =
-                most.map_or_else(String::new, |(s, n)| format!("all services; {n} are of service {s:?}"));
-            return Err(Refusal::SeriesLimit { scope, max });
-        }
-        let (service, max) = (service(labels), self.limits.series_per_service_max);
-        if self.series_by_service.get(service).is_some_and(|n| *n >= max) {
-            return Err(Refusal::SeriesLimit { scope: format!("service {service:?}"), max });
-        }
-        Ok(())
+        self.census.came(&labels);
+        let (view, hasher) = (&self.view, &self.hasher);
+        let rehash = |s: &SeriesRef| view.labels_of(*s).map_or(0, |l| hasher.hash_one(l));
+        self.by_labels.insert_unique(hasher.hash_one(&labels), series, rehash);
+        self.unindexed.push((series, labels));
     }
 }
 
-/// What the limit per service counts by: `service`, else `job`.
-fn service(labels: &Labels) -> &str {
-    labels.get(name::SERVICE).or_else(|| labels.get(name::JOB)).unwrap_or("")
-}
-
-/// Series of one target are sampled at the same times, so they share groups.
-fn target(labels: &Labels) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (labels.get(name::JOB), labels.get(name::INSTANCE)).hash(&mut hasher);
-    hasher.finish()
-}
-
-fn intern(strings: &mut HashSet<Arc<str>>, s: &Arc<str>) -> Arc<str> {
-    if let Some(known) = strings.get(s) {
+fn intern(all: &mut HashSet<Arc<Label>>, label: &Arc<Label>) -> Arc<Label> {
+    if let Some(known) = all.get(label) {
         return known.clone();
     }
-    strings.insert(s.clone());
-    s.clone()
+    all.insert(label.clone());
+    label.clone()
 }

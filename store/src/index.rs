@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use davy_model::{Labels, Matcher};
+use davy_model::{Label, Labels, Matcher};
 use roaring::RoaringBitmap;
 
 use crate::SeriesRef;
@@ -27,17 +27,15 @@ pub(crate) struct Index {
 #[derive(Debug)]
 struct Segment {
     series: Vec<(SeriesRef, Labels)>,
-    /// By label name, then by value; both ascending.
-    postings: Vec<(Arc<str>, Values)>,
+    /// Ascending, by name, then by value.
+    postings: Vec<(Arc<Label>, Posting)>,
 }
-
-type Values = Vec<(Arc<str>, Posting)>;
 
 /// Most values of most labels belong to one series or to many.
 #[derive(Debug)]
 enum Posting {
     One(u32),
-    Many(RoaringBitmap),
+    Many(Box<RoaringBitmap>),
 }
 
 impl Index {
@@ -104,22 +102,18 @@ impl Index {
 impl Segment {
     fn build(mut series: Vec<(SeriesRef, Labels)>) -> Self {
         series.sort_unstable_by_key(|(r, _)| *r);
-        let mut by_name: HashMap<&Arc<str>, HashMap<&Arc<str>, Vec<u32>>> = HashMap::new();
+        // Shared labels are told apart by where they lie, which costs a hash of one word.
+        let mut by_place: HashMap<*const Label, (&Arc<Label>, Vec<u32>), foldhash::fast::RandomState> =
+            HashMap::default();
         for (i, (_, labels)) in series.iter().enumerate() {
-            for (name, value) in labels.shared_pairs() {
-                by_name.entry(name).or_default().entry(value).or_default().push(i as u32);
+            for label in labels.shared() {
+                by_place.entry(Arc::as_ptr(label)).or_insert_with(|| (label, Vec::new())).1.push(i as u32);
             }
         }
-        let mut postings: Vec<_> = by_name
-            .into_iter()
-            .map(|(name, values)| {
-                let mut values: Vec<_> =
-                    values.into_iter().map(|(v, at)| (v.clone(), Posting::new(&at))).collect();
-                values.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-                (name.clone(), values)
-            })
-            .collect();
-        postings.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let mut found: Vec<_> = by_place.into_values().collect();
+        found.sort_unstable_by(|a, b| a.0.cmp(b.0));
+        let postings = found.chunk_by(|a, b| a.0 == b.0).map(|same| (same[0].0.clone(), Posting::new(same)));
+        let postings = postings.collect();
         Self { series, postings }
     }
 
@@ -145,28 +139,31 @@ impl Segment {
     /// Series whose label has a value for which the matcher says `wanted`.
     fn union(&self, m: &Matcher, wanted: bool) -> RoaringBitmap {
         let mut out = RoaringBitmap::new();
-        let Some(values) = self.values(m.name()) else { return out };
+        let values = self.values(m.name());
         if wanted && m.op() == davy_model::MatchOp::Equal {
-            if let Ok(i) = values.binary_search_by(|(v, _)| (**v).cmp(m.value())) {
+            if let Ok(i) = values.binary_search_by(|(l, _)| l.value().cmp(m.value())) {
                 values[i].1.add_to(&mut out);
             }
             return out;
         }
-        values.iter().filter(|(v, _)| m.matches_value(v) == wanted).for_each(|(_, p)| p.add_to(&mut out));
+        let hits = values.iter().filter(|(l, _)| m.matches_value(l.value()) == wanted);
+        hits.for_each(|(_, p)| p.add_to(&mut out));
         out
     }
 
-    fn values(&self, name: &str) -> Option<&[(Arc<str>, Posting)]> {
-        let i = self.postings.binary_search_by(|(n, _)| (**n).cmp(name)).ok()?;
-        Some(&self.postings[i].1)
+    fn values(&self, name: &str) -> &[(Arc<Label>, Posting)] {
+        let from = self.postings.partition_point(|(l, _)| l.name() < name);
+        let len = self.postings[from..].partition_point(|(l, _)| l.name() == name);
+        &self.postings[from..from + len]
     }
 }
 
 impl Posting {
-    fn new(ascending: &[u32]) -> Self {
-        match ascending {
-            [one] => Self::One(*one),
-            many => Self::Many(many.iter().copied().collect()),
+    /// Of labels that are equal, whether or not they are shared.
+    fn new(same: &[(&Arc<Label>, Vec<u32>)]) -> Self {
+        match same {
+            [(_, at)] if at.len() == 1 => Self::One(at[0]),
+            all => Self::Many(Box::new(all.iter().flat_map(|(_, at)| at.iter().copied()).collect())),
         }
     }
 
@@ -175,7 +172,7 @@ impl Posting {
             Self::One(i) => {
                 out.insert(*i);
             }
-            Self::Many(all) => *out |= all,
+            Self::Many(all) => *out |= &**all,
         }
     }
 }

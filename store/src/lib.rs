@@ -20,6 +20,7 @@ mod head;
 mod histogram;
 mod histogram_column;
 mod index;
+mod limits;
 mod log;
 mod maintain;
 mod meta;

@@ -46,7 +46,8 @@ pub(crate) struct Log {
 /// What the head must know before the first record is replayed.
 #[derive(Default)]
 pub(crate) struct Catalogue {
-    pub(crate) series: Vec<(SeriesRef, Labels)>,
+    /// By block.
+    pub(crate) series: Vec<Vec<(SeriesRef, Labels)>>,
     pub(crate) metadata: Vec<(Arc<str>, Metadata)>,
     pub(crate) next_group: u32,
     pub(crate) next_record: u64,
@@ -99,11 +100,11 @@ impl Log {
     pub(crate) fn catalogue(&mut self) -> Result<Catalogue, Error> {
         let mut catalogue = Catalogue::default();
         self.each("series", Kind::Series, |_, body| {
-            catalogue.series.extend(record::decode_series(body)?);
+            catalogue.series.push(record::decode_series(body)?);
             Ok(())
         })?;
         catalogue.metadata = self.read_metadata()?;
-        let groups = catalogue.series.iter().map(|(r, _)| u64::from(r.group())).max();
+        let groups = catalogue.series.iter().flatten().map(|(r, _)| u64::from(r.group())).max();
         catalogue.next_group = self.next(NEXT_GROUP, groups)? as u32;
         let newest = |table| self.newest_number(table);
         catalogue.next_record = self.next(NEXT_RECORD, newest("samples")?)?;

@@ -59,6 +59,10 @@ pub struct Limits {
     pub series_max: usize,
     /// Active series of one service (label `service`, else `job`).
     pub series_per_service_max: usize,
+    /// Active series of one target (labels `job` and `instance`).
+    pub series_per_target_max: usize,
+    /// Series that one target may bring within an hour.
+    pub series_new_per_hour_max: usize,
     /// Free space on the data folder's file system below which telemetry is refused; control is unaffected.
     pub free_disk_bytes_min: u64,
     /// Samples older than now - past or newer than now + future are refused and counted.
@@ -71,6 +75,8 @@ impl Default for Limits {
         Self {
             series_max: 1_000_000,
             series_per_service_max: 200_000,
+            series_per_target_max: 50_000,
+            series_new_per_hour_max: 100_000,
             free_disk_bytes_min: 256 << 20,
             timestamp_past_max: Duration::from_secs(3600),
             timestamp_future_max: Duration::from_secs(600),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use davy_model::{Exemplar, Labels, Timestamp};
+use davy_model::{Exemplar, Label, Labels, Timestamp};
 
 use crate::SeriesRef;
 use crate::codec::{Corrupt, Reader, put_ivarint, put_number, put_str, put_uvarint};
@@ -122,21 +122,30 @@ pub(crate) fn encode_series(series: &[(SeriesRef, Labels)]) -> Vec<u8> {
     out
 }
 
+/// Series of the block share equal labels.
 pub(crate) fn decode_series(body: &[u8]) -> Result<Vec<(SeriesRef, Labels)>, Corrupt> {
     let mut r = Reader(body);
     let strings = (0..r.count()?).map(|_| r.str()).collect::<Result<Vec<_>, _>>()?;
+    let text = |i: u64| {
+        let known = usize::try_from(i).ok().and_then(|i| strings.get(i));
+        known.copied().ok_or(Corrupt("number of a string that is not there"))
+    };
+    let mut shared: HashMap<(u64, u64), Arc<Label>, foldhash::fast::RandomState> = HashMap::default();
     let mut number = 0u64;
     let mut out = Vec::new();
     for _ in 0..r.count()? {
         number = number.wrapping_add(r.ivarint()? as u64);
-        let n = r.count()?;
-        let mut text = || {
-            let i = r.uvarint()?;
-            let known = usize::try_from(i).ok().and_then(|i| strings.get(i));
-            known.copied().ok_or(Corrupt("number of a string that is not there"))
-        };
-        let pairs = (0..n).map(|_| Ok((text()?, text()?))).collect::<Result<Vec<_>, Corrupt>>()?;
-        out.push((SeriesRef(number), Labels::from_pairs(pairs)));
+        let labels = (0..r.count()?).map(|_| {
+            let (name, value) = (r.uvarint()?, r.uvarint()?);
+            if let Some(label) = shared.get(&(name, value)) {
+                return Ok(label.clone());
+            }
+            let label = Arc::new(Label::new(text(name)?, text(value)?));
+            shared.insert((name, value), label.clone());
+            Ok(label)
+        });
+        let labels = labels.collect::<Result<_, Corrupt>>()?;
+        out.push((SeriesRef(number), Labels::from_shared(labels)));
     }
     r.end()?;
     Ok(out)

@@ -37,9 +37,9 @@ pub(crate) fn recover(
         partitions,
     };
     let mut head = Head::new(options.limits.clone(), options.head_range_millis(), start);
-    catalogue.series.iter().for_each(|(series, labels)| head.restore(*series, labels));
+    catalogue.series.iter().for_each(|block| head.restore(block));
     catalogue.metadata.into_iter().for_each(|(metric, m)| head.set_metadata(metric, m));
-    let mut recovery = Recovery { series: catalogue.series.len(), ..Recovery::default() };
+    let mut recovery = Recovery { series: head.series_active(), ..Recovery::default() };
     log.replay_samples(|number, samples| {
         let rows: Vec<GroupRow> =
             samples.rows.into_iter().filter(|(_, r)| !is_sealed(&seals, number, r.time)).collect();
