@@ -34,6 +34,8 @@ pub enum Fault {
 pub struct Plan {
     pub fault: Fault,
     pub below: PathBuf,
+    /// Of which calls; `None` is of all.
+    pub only: Option<Call>,
     /// The call that fails, counted from one; of no matter for a quota.
     pub at: u64,
     /// Whether all later ones fail as well.
@@ -73,7 +75,7 @@ impl Faults {
 
     /// SQLite's code for the failure, if this call fails.
     pub(crate) fn strike(&mut self, call: Call, path: &Path, extent: Extent) -> Option<i32> {
-        if !path.starts_with(&self.plan.below) {
+        if !path.starts_with(&self.plan.below) || self.plan.only.is_some_and(|only| only != call) {
             return None;
         }
         let fails = match self.plan.fault {
@@ -130,7 +132,7 @@ mod tests {
     use super::*;
 
     fn faults(fault: Fault, at: u64, sticky: bool) -> Faults {
-        Faults::new(Plan { fault, below: "/d".into(), at, sticky, concealed: false })
+        Faults::new(Plan { fault, below: "/d".into(), only: None, at, sticky, concealed: false })
     }
 
     #[test]
