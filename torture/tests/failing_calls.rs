@@ -158,5 +158,5 @@ fn a_build_that_takes_a_failed_sync_for_done_would_be_noticed() {
     let ways = &WAYS[..1];
     let outcome = sweep(60, 3, ways, true, Acknowledge::OnReturn);
     println!("failed calls taken for done: {outcome:?}");
-    assert!(outcome.bad * 2 > outcome.points, "the torture has no teeth: {outcome:?}");
+    assert!(outcome.bad * 5 > outcome.points, "the torture has no teeth: {outcome:?}");
 }
