@@ -64,11 +64,11 @@ impl Inner {
         if many() { self.seal_spans(now) } else { Ok(()) }
     }
 
-    /// A clock that was far ahead has sealed times that are still to come; what comes then must be taken.
+    /// A clock that was ahead has sealed times that are still to come; what comes then must be taken. A right one
+    /// seals what has passed.
     fn lower_floor(&self, now: Timestamp) {
-        let latest = now + self.options.limits.timestamp_future_max;
         let mut head = self.head_mut();
-        if head.floor > latest.as_millis() {
+        if head.floor > now.as_millis() {
             tracing::warn!(floor = head.floor, %now, "the clock went back; samples are taken from here on");
             head.floor = (now - self.options.limits.timestamp_past_max).as_millis();
         }

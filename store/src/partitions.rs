@@ -109,7 +109,8 @@ impl Folder {
             params![seal.number, seal.until, seal.record],
         )
         .at(path)?;
-        checkpoint(&conn).at(path)
+        checkpoint(&conn, path);
+        Ok(())
     }
 
     /// Writes spans of log records up to `until`.
@@ -130,7 +131,8 @@ impl Folder {
         }
         meta::put(&tx, SPANS_UNTIL, until as i64).at(path)?;
         tx.commit().at(path)?;
-        checkpoint(&conn).at(path)
+        checkpoint(&conn, path);
+        Ok(())
     }
 
     /// Moves rows that failed their checksum to where nobody reads them.
@@ -253,9 +255,12 @@ fn next_number(tx: &Connection, table: &str) -> rusqlite::Result<i64> {
         .query_row((), |r| r.get(0))
 }
 
-/// What was sealed moves from the write-ahead log into the file, as far as readers let it.
-fn checkpoint(conn: &Connection) -> rusqlite::Result<()> {
-    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
+/// What was sealed moves from the write-ahead log into the file, as far as readers let it. It is committed whether
+/// that works or not: whoever seals must not hear of it and seal the same again.
+fn checkpoint(conn: &Connection, path: &Path) {
+    if let Err(error) = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(())) {
+        tracing::warn!(path = %path.display(), %error, "what was sealed stays in the write-ahead log for now");
+    }
 }
 
 fn is_damage(e: &rusqlite::Error) -> bool {

@@ -31,7 +31,7 @@ pub(crate) fn recover(
     let start = Start {
         next_group: catalogue.next_group,
         next_span_record: catalogue.next_span_record.max(spans_sealed + 1),
-        floor: floor(&seals, now, options),
+        floor: floor(&seals, now),
         seal: seals.iter().map(|s| s.number).max().unwrap_or(0),
         spans_sealed,
         partitions,
@@ -66,7 +66,6 @@ fn is_sealed(seals: &[Seal], record: u64, time: i64) -> bool {
 }
 
 /// Where sealing stopped; but a clock that was ahead must not shut out what comes now.
-fn floor(seals: &[Seal], now: Timestamp, options: &Options) -> i64 {
-    let latest = (now + options.limits.timestamp_future_max).as_millis();
-    seals.iter().map(|s| s.until).filter(|until| *until <= latest).max().unwrap_or(i64::MIN)
+fn floor(seals: &[Seal], now: Timestamp) -> i64 {
+    seals.iter().map(|s| s.until).filter(|until| *until <= now.as_millis()).max().unwrap_or(i64::MIN)
 }

@@ -1,7 +1,9 @@
-//! Bit rot: single bits flipped anywhere in the files of a data folder; nothing altered is ever served.
+//! Bit rot: single bits flipped anywhere in the files of a data folder, pages zeroed, pages that a disk wrote to the
+//! place of another; nothing altered is ever served.
 //!
 //! Lives in the crate because its teeth are the checksums switched off, which nothing else may do.
-//! `DAVY_ROT_FLIPS=10000 cargo test --release -p davy-store rot` is the long form.
+//! `DAVY_ROT_FLIPS=10000 DAVY_ROT_PAGES=1000 cargo test --release -p davy-store rot` is the long form;
+//! `DAVY_ROT_SEED` is the seed.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -27,6 +29,7 @@ pub(crate) fn verifies() -> bool {
 const MINUTE: i64 = 60_000;
 const ROUNDS: i64 = 50;
 const SERIES: usize = 60;
+const PAGE: usize = 4096;
 
 fn at(round: i64) -> Timestamp {
     Timestamp::from_millis(1_767_225_600_000 + round * MINUTE)
@@ -106,7 +109,7 @@ fn fill(dir: &Path) {
 
 #[derive(Debug, Default)]
 struct Outcome {
-    flips: u64,
+    damaged: u64,
     /// Something was served that was never written.
     altered: u64,
     /// The store or the control database said so, by an error or its count of quarantined blocks.
@@ -197,27 +200,76 @@ fn scratch() -> tempfile::TempDir {
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
 }
 
-fn flip(flips: u64, seed: u64) -> Outcome {
+/// What happens to one file, of a folder with these; returns which file, its bytes, and words for it.
+type Damage = fn(&[(PathBuf, Vec<u8>)], u64) -> (usize, Vec<u8>, String);
+
+fn flip_bit(files: &[(PathBuf, Vec<u8>)], random: u64) -> (usize, Vec<u8>, String) {
+    // Most zeros are pages that nothing uses.
+    let used = |bytes: &[u8]| bytes.iter().filter(|b| **b != 0).count();
+    let mut nth = (random >> 3) as usize % files.iter().map(|(_, b)| used(b)).sum::<usize>();
+    let mut within = |(_, bytes): &&(PathBuf, Vec<u8>)| {
+        let here = nth < used(bytes);
+        nth -= if here { 0 } else { used(bytes) };
+        here
+    };
+    let file = files.iter().take_while(|f| !within(f)).count();
+    let mut bytes = files[file].1.clone();
+    let byte = (0..bytes.len()).filter(|at| bytes[*at] != 0).nth(nth).expect("counted just above");
+    bytes[byte] ^= 1 << (random % 8);
+    (file, bytes, format!("bit {} of byte {byte}", random % 8))
+}
+
+/// Any page of any file.
+fn page(files: &[(PathBuf, Vec<u8>)], random: u64) -> (usize, usize) {
+    let pages = |bytes: &[u8]| bytes.len() / PAGE;
+    let mut nth = random as usize % files.iter().map(|(_, b)| pages(b)).sum::<usize>();
+    let mut file = 0;
+    while nth >= pages(&files[file].1) {
+        nth -= pages(&files[file].1);
+        file += 1;
+    }
+    (file, nth)
+}
+
+fn zero_page(files: &[(PathBuf, Vec<u8>)], random: u64) -> (usize, Vec<u8>, String) {
+    let (file, page) = page(files, random);
+    let mut bytes = files[file].1.clone();
+    bytes[page * PAGE..(page + 1) * PAGE].fill(0);
+    (file, bytes, format!("page {page} zeroed"))
+}
+
+/// A page comes to lie where another belongs, of the same file or of another.
+fn misdirect_page(files: &[(PathBuf, Vec<u8>)], random: u64) -> (usize, Vec<u8>, String) {
+    let (from_file, from) = page(files, random >> 32);
+    let (mut file, mut to) = page(files, random & 0xffff_ffff);
+    // Mostly within a file, as a wrong block number would have it.
+    if random.count_ones() % 4 != 0 {
+        file = from_file;
+        to %= files[file].1.len() / PAGE;
+    }
+    let moved = &files[from_file].1[from * PAGE..(from + 1) * PAGE];
+    let mut bytes = files[file].1.clone();
+    bytes[to * PAGE..(to + 1) * PAGE].copy_from_slice(moved);
+    (file, bytes, format!("page {to} replaced by page {from} of {}", name(&files[from_file].0)))
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+fn damage(times: u64, seed: u64, how: Damage) -> Outcome {
     let dir = scratch();
     let whole = dir.path().join("whole");
     fs::create_dir(&whole).unwrap();
     fill(&whole);
     let whole_files: Vec<(PathBuf, Vec<u8>)> =
         files(&whole).into_iter().map(|p| (p.clone(), fs::read(&p).unwrap())).collect();
-    // Most zeros are pages that nothing uses.
-    let used: Vec<(usize, usize)> = (0..whole_files.len())
-        .flat_map(|f| (0..whole_files[f].1.len()).map(move |at| (f, at)))
-        .filter(|(f, at)| whole_files[*f].1[*at] != 0)
-        .collect();
-    let mut outcome = Outcome { flips, ..Outcome::default() };
-    for n in 0..flips {
-        let random = hash(seed, n);
-        let (file, byte) = used[(random >> 3) as usize % used.len()];
-        let (file, mut bytes) = whole_files[file].clone();
-        bytes[byte] ^= 1 << (random % 8);
+    let mut outcome = Outcome { damaged: times, ..Outcome::default() };
+    for n in 0..times {
+        let (file, bytes, what) = how(&whole_files, hash(seed, n));
         let to = dir.path().join("rotten");
         copy(&whole, &to);
-        let rotten = to.join(file.strip_prefix(&whole).unwrap());
+        let rotten = to.join(whole_files[file].0.strip_prefix(&whole).unwrap());
         fs::write(&rotten, bytes).unwrap();
         let mut reported = false;
         match read(&to, &mut reported) {
@@ -228,8 +280,8 @@ fn flip(flips: u64, seed: u64) -> Outcome {
             Ok(_) => {}
             Err(why) => {
                 outcome.altered += 1;
-                let file = rotten.file_name().unwrap().to_string_lossy().into_owned();
-                outcome.first.get_or_insert(format!("flip {n} of seed {seed}, byte {byte} of {file}: {why}"));
+                let first = format!("DAVY_ROT_SEED={seed}, number {n}: {what} of {}: {why}", name(&rotten));
+                outcome.first.get_or_insert(first);
             }
         }
         outcome.reported += u64::from(reported);
@@ -245,10 +297,17 @@ fn hash(seed: u64, n: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |v| v.parse().unwrap())
+}
+
+fn seed() -> u64 {
+    number("DAVY_ROT_SEED", 6)
+}
+
 #[test]
 fn a_flipped_bit_is_never_served() {
-    let flips = std::env::var("DAVY_ROT_FLIPS").map_or(500, |v| v.parse().unwrap());
-    let outcome = flip(flips, 6);
+    let outcome = damage(number("DAVY_ROT_FLIPS", 400), seed(), flip_bit);
     println!("bit rot: {outcome:?}");
     assert!(outcome.altered == 0 && outcome.first.is_none(), "{outcome:?}");
     // One block is a good part of so small a store.
@@ -256,10 +315,60 @@ fn a_flipped_bit_is_never_served() {
 }
 
 #[test]
+fn a_zeroed_page_is_never_served() {
+    let outcome = damage(number("DAVY_ROT_PAGES", 80) / 2, seed(), zero_page);
+    println!("zeroed pages: {outcome:?}");
+    assert!(outcome.altered == 0 && outcome.first.is_none() && outcome.reported > 0, "{outcome:?}");
+}
+
+#[test]
+fn a_misdirected_page_is_never_served() {
+    let outcome = damage(number("DAVY_ROT_PAGES", 80).div_ceil(2), seed(), misdirect_page);
+    println!("misdirected pages: {outcome:?}");
+    assert!(outcome.altered == 0 && outcome.first.is_none() && outcome.reported > 0, "{outcome:?}");
+}
+
+#[test]
 fn without_checksums_it_would_be() {
     VERIFY.set(false);
-    let outcome = flip(300, 6);
+    let outcome = damage(300, seed(), flip_bit);
     VERIFY.set(true);
     println!("bit rot without checksums: {outcome:?}");
-    assert!(outcome.altered * 20 > outcome.flips, "the test has no teeth: {outcome:?}");
+    assert!(outcome.altered * 20 > outcome.damaged, "the test has no teeth: {outcome:?}");
+}
+
+/// Every byte of a row's text, in turn: the row is an error that names its table and key, and the others are served.
+#[test]
+fn a_rotten_control_row_is_an_error_that_names_table_and_key() {
+    let dir = scratch();
+    let whole = dir.path().join("control.db");
+    let control = Control::open(&whole).unwrap();
+    let batch = ControlBatch { versions: (0..20).map(version).collect(), ..ControlBatch::default() };
+    control.write(&batch).unwrap();
+    drop(control);
+    let bytes = fs::read(&whole).unwrap();
+    let (wanted, mut named) = (text(7), 0);
+    let places = bytes.windows(wanted.len()).enumerate().filter(|(_, w)| *w == wanted.as_bytes());
+    for place in places.map(|(at, _)| at) {
+        for (n, bit) in (0..wanted.len()).map(|n| (n, n % 6)) {
+            let mut rotten = bytes.clone();
+            rotten[place + n] ^= 1 << bit;
+            let path = dir.path().join("rotten.db");
+            fs::write(&path, rotten).unwrap();
+            match Control::open(&path).unwrap().versions() {
+                // The key is as it reads now: that is what an operator finds in the file.
+                Err(crate::Error::CorruptRow { table: "version", key, .. }) => {
+                    assert!(key.starts_with("cart/") && key.len() == "cart/".len() + wanted.len(), "{key}");
+                    named += 1;
+                }
+                // A copy of the key in an index, by which nothing was read.
+                Ok(versions) => assert_eq!(versions, batch.versions),
+                Err(e) => panic!("{e}"),
+            }
+            for end in ["", "-wal", "-shm"] {
+                let _ = fs::remove_file(dir.path().join(format!("rotten.db{end}")));
+            }
+        }
+    }
+    assert!(named >= wanted.len(), "{named} of {} bytes were noticed", wanted.len());
 }

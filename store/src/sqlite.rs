@@ -73,8 +73,7 @@ pub(crate) fn restrict(path: &Path) -> Result<(), Error> {
 
 fn configure(conn: &Connection, path: &Path, sync: Synchronous) -> Result<(), Error> {
     conn.busy_timeout(BUSY_TIMEOUT).at(path)?;
-    let journal =
-        conn.pragma_update_and_check(None, "journal_mode", "WAL", |r| r.get::<_, String>(0)).at(path)?;
+    let journal = switch_to_wal(conn).at(path)?;
     if journal != "wal" {
         return Err(Error::NoWal { path: path.to_owned(), got: journal });
     }
@@ -87,6 +86,17 @@ fn configure(conn: &Connection, path: &Path, sync: Synchronous) -> Result<(), Er
     conn.pragma_update(None, "cell_size_check", true).at(path)?;
     conn.pragma_update(None, "trusted_schema", false).at(path)?;
     conn.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT).at(path)
+}
+
+/// The row that says `wal` comes before the switch is committed: only the end of the statement says whether it was.
+fn switch_to_wal(conn: &Connection) -> rusqlite::Result<String> {
+    let mut statement = conn.prepare("PRAGMA journal_mode = WAL")?;
+    let mut rows = statement.query(())?;
+    let mut journal = String::new();
+    while let Some(row) = rows.next()? {
+        journal = row.get(0)?;
+    }
+    Ok(journal)
 }
 
 /// The file's format, zero for a new one.

@@ -8,37 +8,36 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::rng::Rng;
+
 const SECTOR: u64 = 512;
 
 /// What reached the operating system, in that order.
 #[derive(Debug, Clone)]
 pub enum Op {
-    Create { file: PathBuf },
-    Write { file: PathBuf, offset: u64, bytes: Vec<u8> },
-    Truncate { file: PathBuf, size: u64 },
-    Sync { file: PathBuf },
-    Delete { file: PathBuf, sync_dir: bool },
-}
-
-/// SplitMix64 (Steele, Lea and Flood, 2014): small, and the same everywhere.
-#[derive(Debug, Clone)]
-pub struct Rng(pub u64);
-
-impl Rng {
-    pub fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.draw() % n.max(1) as u64) as usize
-    }
-
-    fn coin(&mut self) -> bool {
-        self.draw() & 1 == 1
-    }
+    Create {
+        file: PathBuf,
+    },
+    Write {
+        file: PathBuf,
+        offset: u64,
+        bytes: Vec<u8>,
+    },
+    Truncate {
+        file: PathBuf,
+        size: u64,
+    },
+    Sync {
+        file: PathBuf,
+    },
+    /// What was not synced is lost, though readers may see it still: the pages count as clean.
+    SyncFailed {
+        file: PathBuf,
+    },
+    Delete {
+        file: PathBuf,
+        sync_dir: bool,
+    },
 }
 
 #[derive(Default)]
@@ -59,8 +58,22 @@ enum Luck {
     Some,
 }
 
+/// What a disk holds that kept nothing but what was synced: the least that a cut behind the last of `ops` leaves.
+pub fn least(ops: &[Op]) -> BTreeMap<PathBuf, Vec<u8>> {
+    leave(ops, Luck::Nothing, &mut Rng(0))
+}
+
 /// The files after a cut behind the last of `ops`.
 pub fn image(ops: &[Op], rng: &mut Rng) -> BTreeMap<PathBuf, Vec<u8>> {
+    let luck = match rng.below(4) {
+        0 => Luck::All,
+        1 => Luck::Nothing,
+        _ => Luck::Some,
+    };
+    leave(ops, luck, rng)
+}
+
+fn leave(ops: &[Op], luck: Luck, rng: &mut Rng) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files: BTreeMap<&PathBuf, File> = BTreeMap::new();
     for op in ops {
         match op {
@@ -81,17 +94,13 @@ pub fn image(ops: &[Op], rng: &mut Rng) -> BTreeMap<PathBuf, Vec<u8>> {
                     apply(&mut synced.safe, op, |_| true);
                 }
             }
+            Op::SyncFailed { file } => files.entry(file).or_default().unsafe_ops.clear(),
             Op::Delete { file, sync_dir: true } => {
                 files.remove(file);
             }
             Op::Delete { file, sync_dir: false } => files.entry(file).or_default().deleted = true,
         }
     }
-    let luck = match rng.below(4) {
-        0 => Luck::All,
-        1 => Luck::Nothing,
-        _ => Luck::Some,
-    };
     let mut out = BTreeMap::new();
     for (path, file) in files {
         let created = file.exists || keeps(luck, rng);
@@ -148,7 +157,11 @@ fn apply(to: &mut Vec<u8>, op: &Op, mut sector: impl FnMut(u64) -> bool) {
             }
         }
         Op::Truncate { size, .. } if sector(0) => to.resize(*size as usize, 0),
-        Op::Truncate { .. } | Op::Create { .. } | Op::Sync { .. } | Op::Delete { .. } => {}
+        Op::Truncate { .. }
+        | Op::Create { .. }
+        | Op::Sync { .. }
+        | Op::SyncFailed { .. }
+        | Op::Delete { .. } => {}
     }
 }
 
@@ -174,6 +187,18 @@ mod tests {
         assert_eq!(seen.len(), 8, "each of the three sectors was there and was not: {seen:?}");
         let unsynced = (0..50).filter(|s| image(&ops[..2], &mut Rng(*s)).is_empty()).count();
         assert!((1..50).contains(&unsynced), "a creation may be lost, or not");
+    }
+
+    #[test]
+    fn a_failed_sync_loses_what_was_not_synced_before() {
+        let a = || PathBuf::from("a");
+        let mut ops = vec![write(0, 1, 512), Op::Sync { file: a() }, write(0, 2, 512)];
+        ops.extend([Op::SyncFailed { file: a() }, Op::Sync { file: a() }]);
+        for seed in 0..20 {
+            assert_eq!(image(&ops, &mut Rng(seed))[&a()], [1; 512], "the later sync had nothing to do");
+        }
+        ops.extend([write(0, 3, 512), Op::Sync { file: a() }]);
+        assert_eq!(least(&ops)[&a()], [3; 512]);
     }
 
     #[test]

@@ -1,14 +1,30 @@
-//! Power loss for the store, without pulling a plug (dev-only).
+//! Torture for the store: faults that must not cost an acknowledged write (dev-only).
 //!
-//! `vfs` sits between SQLite and the disk and records every write, truncation, sync and deletion while the real
-//! store works; `image` says what a disk may hold after a cut at any of them; `work` is what is worked and what
-//! must be found again. After Pillai et al., "All File Systems Are Not Created Equal" (OSDI 2014), and
-//! SQLite's own `test6.c`.
+//! `load` does what Davy does, from a seed; `payload` says what each write holds, `ledger` which of them were
+//! acknowledged, and `check` reads everything back and holds it against both. `vfs` sits between SQLite and the disk,
+//! records what is written and synced, and fails as `fault` plans; `image` says what a disk may hold after a cut
+//! (after Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014, and SQLite's own `test6.c`).
+//! Each file below `tests/` is one fault with its oracle and a broken variant that it must catch; `docs/torture.md`
+//! lists them.
 
+mod check;
+mod fault;
 mod image;
+mod ledger;
+mod load;
+mod payload;
+mod rng;
+mod run;
 mod vfs;
-mod work;
+mod writes;
 
-pub use image::{Op, Rng, image};
+pub use check::{Decisions, Telemetry, Wrong, all_there, decisions, telemetry};
+pub use fault::{Call, Fault, Plan, Tally};
+pub use image::{Op, image, least};
+pub use ledger::{Acknowledge, Entry, Ledger, Refused, What};
+pub use load::{Habits, Load, may_be_expired, options};
+pub use payload::{SERIES, START};
+pub use rng::Rng;
+pub use run::{check_folder, lay_out, number, scratch, stop_on_writer_panic};
 pub use vfs::{Record, Strength, record};
-pub use work::{Acked, Acknowledge, Ledger, check, work};
+pub use writes::{control as write_control, telemetry as write_telemetry};

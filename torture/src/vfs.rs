@@ -1,8 +1,8 @@
-//! A SQLite VFS that records: the system's own, but that writes, truncations, syncs and deletions of files below
-//! the recorded folder are noted, in the order in which they happened.
+//! A SQLite VFS that records and fails: the system's own, but that writes, truncations, syncs and deletions of files
+//! below the recorded folder are noted, in the order in which they happened, and that any call fails as planned.
 //!
 //! The only file that speaks to SQLite's C interface. It copies the system's table of functions and exchanges
-//! six of them, so that locks and shared memory stay SQLite's own.
+//! a few of them, so that locks and shared memory stay SQLite's own.
 #![allow(unsafe_code, reason = "SQLite's VFS is a C interface")]
 
 use std::collections::HashMap;
@@ -16,6 +16,7 @@ use rusqlite::ffi::{
     sqlite3_vfs,
 };
 
+use crate::fault::{Call, Extent, Faults, Plan, Tally};
 use crate::image::Op;
 
 /// Whether the store's own settings hold, or a weaker one is slipped under them.
@@ -40,6 +41,7 @@ struct State {
 struct Recording {
     below: PathBuf,
     weaken: bool,
+    faults: Option<Faults>,
     ops: Vec<Op>,
     existing: std::collections::HashSet<PathBuf>,
 }
@@ -56,12 +58,13 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 static SYSTEM: OnceLock<usize> = OnceLock::new();
 
 /// Runs `work` and returns what SQLite did to files below `folder`. One at a time in a process.
-pub fn record(folder: &Path, strength: Strength, work: impl FnOnce(&Record)) -> Vec<Op> {
+pub fn record(folder: &Path, strength: Strength, plan: Option<Plan>, work: impl FnOnce(&Record)) -> Vec<Op> {
     install();
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let recording = Recording {
         below: folder.to_owned(),
         weaken: strength == Strength::Normal,
+        faults: plan.map(Faults::new),
         ops: Vec::new(),
         existing: std::collections::HashSet::new(),
     };
@@ -74,6 +77,40 @@ impl Record {
     /// How many operations there were so far: what is acknowledged now must survive a cut from here on.
     pub fn ops(&self) -> usize {
         with(|s| s.recording.as_ref().map_or(0, |r| r.ops.len()))
+    }
+
+    /// What came of the plan so far.
+    pub fn tally(&self) -> Tally {
+        self.faults(|f| f.tally.clone()).unwrap_or_default()
+    }
+
+    /// Whether calls fail from now on.
+    pub fn set_faulty(&self, faulty: bool) {
+        self.faults(|f| f.active = faulty);
+    }
+
+    fn faults<T>(&self, f: impl FnOnce(&mut Faults) -> T) -> Option<T> {
+        with(|s| s.recording.as_mut().and_then(|r| r.faults.as_mut()).map(f))
+    }
+}
+
+/// What becomes of one call.
+enum Fate {
+    Pass,
+    Fail(c_int),
+    /// Fails, and the caller is told that it went well.
+    Conceal,
+}
+
+impl Recording {
+    fn fate(&mut self, call: Call, path: &Path, offset: u64, len: u64) -> Fate {
+        let Some(faults) = &mut self.faults else { return Fate::Pass };
+        match faults.strike(call, path, Extent { offset, len }) {
+            None => Fate::Pass,
+            // What was not read or opened cannot be passed off as if it were.
+            Some(_) if faults.plan.concealed && !matches!(call, Call::Open | Call::Read) => Fate::Conceal,
+            Some(code) => Fate::Fail(code),
+        }
     }
 }
 
@@ -131,6 +168,19 @@ unsafe extern "C" fn open(
     out: *mut c_int,
 ) -> c_int {
     let system = system();
+    if !name.is_null() {
+        // SAFETY: a name that is not null is a C string.
+        let path = unsafe { path(name) };
+        let fate = with(|s| {
+            let recording = s.recording.as_mut().filter(|r| path.starts_with(&r.below));
+            recording.map_or(Fate::Pass, |r| r.fate(Call::Open, &path, 0, 0))
+        });
+        if let Fate::Fail(code) = fate {
+            // SAFETY: `file` has room for its file; without a table SQLite does not close it.
+            unsafe { (*file).pMethods = std::ptr::null() };
+            return code;
+        }
+    }
     // SAFETY: SQLite's own arguments go to the VFS whose table was copied; `file` has room for its file.
     let code = unsafe { (*system).xOpen.expect("the system opens files")(system, name, file, flags, out) };
     if code != SQLITE_OK || name.is_null() {
@@ -151,6 +201,7 @@ unsafe extern "C" fn open(
         // SAFETY: the system's table is complete and static.
         let mut table = Box::new(unsafe { *methods });
         table.xClose = Some(close);
+        table.xRead = Some(read);
         table.xWrite = Some(write);
         table.xTruncate = Some(truncate);
         table.xSync = Some(sync);
@@ -167,12 +218,20 @@ unsafe extern "C" fn open(
 unsafe extern "C" fn delete(_: *mut sqlite3_vfs, name: *const c_char, sync_dir: c_int) -> c_int {
     // SAFETY: SQLite hands over a C string.
     let file = unsafe { path(name) };
-    with(|s| {
-        if let Some(r) = s.recording.as_mut().filter(|r| file.starts_with(&r.below)) {
+    let fate = with(|s| {
+        let Some(r) = s.recording.as_mut().filter(|r| file.starts_with(&r.below)) else { return Fate::Pass };
+        let fate = r.fate(Call::Delete, &file, 0, 0);
+        if matches!(fate, Fate::Pass) {
             r.existing.remove(&file);
             r.ops.push(Op::Delete { file, sync_dir: sync_dir != 0 });
         }
+        fate
     });
+    match fate {
+        Fate::Pass => {}
+        Fate::Fail(code) => return code,
+        Fate::Conceal => return SQLITE_OK,
+    }
     let system = system();
     // SAFETY: as for `open`.
     unsafe { (*system).xDelete.expect("the system deletes files")(system, name, sync_dir) }
@@ -184,46 +243,77 @@ unsafe extern "C" fn close(file: *mut sqlite3_file) -> c_int {
     unsafe { open.methods().xClose.expect("complete table")(file) }
 }
 
+unsafe extern "C" fn read(
+    file: *mut sqlite3_file,
+    bytes: *mut c_void,
+    len: c_int,
+    offset: sqlite3_int64,
+) -> c_int {
+    let (fate, open) = with(|s| {
+        let (recording, open) = s.of(file);
+        let fate =
+            recording.map_or(Fate::Pass, |r| r.fate(Call::Read, &open.path, offset as u64, len as u64));
+        (fate, open)
+    });
+    if let Fate::Fail(code) = fate {
+        return code;
+    }
+    // SAFETY: SQLite's own arguments.
+    unsafe { open.methods().xRead.expect("complete table")(file, bytes, len, offset) }
+}
+
+/// One that fails has written its first half.
 unsafe extern "C" fn write(
     file: *mut sqlite3_file,
     bytes: *const c_void,
     len: c_int,
     offset: sqlite3_int64,
 ) -> c_int {
-    let open = with(|s| {
+    let (fate, len, open) = with(|s| {
         let (recording, open) = s.of(file);
-        if let Some(r) = recording {
-            // SAFETY: SQLite hands over `len` bytes.
-            let bytes = unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), len as usize) }.to_vec();
-            r.ops.push(Op::Write { file: open.path.clone(), offset: offset as u64, bytes });
-        }
-        open
+        let Some(r) = recording else { return (Fate::Pass, len, open) };
+        let fate = r.fate(Call::Write, &open.path, offset as u64, len as u64);
+        let len = if matches!(fate, Fate::Pass) { len } else { len / 2 };
+        // SAFETY: SQLite hands over at least `len` bytes.
+        let bytes = unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), len as usize) }.to_vec();
+        r.ops.push(Op::Write { file: open.path.clone(), offset: offset as u64, bytes });
+        (fate, len, open)
     });
-    // SAFETY: SQLite's own arguments.
-    unsafe { open.methods().xWrite.expect("complete table")(file, bytes, len, offset) }
+    // SAFETY: SQLite's own arguments, or the first half of what it handed over.
+    let code = unsafe { open.methods().xWrite.expect("complete table")(file, bytes, len, offset) };
+    if let Fate::Fail(code) = fate { code } else { code }
 }
 
 unsafe extern "C" fn truncate(file: *mut sqlite3_file, size: sqlite3_int64) -> c_int {
-    let open = with(|s| {
+    let (fate, open) = with(|s| {
         let (recording, open) = s.of(file);
-        if let Some(r) = recording {
+        let Some(r) = recording else { return (Fate::Pass, open) };
+        let fate = r.fate(Call::Truncate, &open.path, 0, size as u64);
+        if matches!(fate, Fate::Pass) {
             r.ops.push(Op::Truncate { file: open.path.clone(), size: size as u64 });
         }
-        open
+        (fate, open)
     });
-    // SAFETY: SQLite's own arguments.
-    unsafe { open.methods().xTruncate.expect("complete table")(file, size) }
+    match fate {
+        // SAFETY: SQLite's own arguments.
+        Fate::Pass => unsafe { open.methods().xTruncate.expect("complete table")(file, size) },
+        Fate::Fail(code) => code,
+        Fate::Conceal => SQLITE_OK,
+    }
 }
 
 /// Nothing is really synced: what is recorded is played back from memory, and what is played back is thrown away.
 unsafe extern "C" fn sync(file: *mut sqlite3_file, _: c_int) -> c_int {
     with(|s| {
         let (recording, open) = s.of(file);
-        if let Some(r) = recording {
-            r.ops.push(Op::Sync { file: open.path });
-        }
-    });
-    SQLITE_OK
+        let Some(r) = recording else { return SQLITE_OK };
+        let fate = r.fate(Call::Sync, &open.path, 0, 0);
+        r.ops.push(match fate {
+            Fate::Pass => Op::Sync { file: open.path },
+            Fate::Fail(_) | Fate::Conceal => Op::SyncFailed { file: open.path },
+        });
+        if let Fate::Fail(code) = fate { code } else { SQLITE_OK }
+    })
 }
 
 /// SQLite shows a VFS every pragma before it acts on it, with its argument in a buffer of its own.
