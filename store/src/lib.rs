@@ -18,6 +18,7 @@ mod frame;
 mod group;
 mod head;
 mod histogram;
+mod import;
 mod index;
 mod log;
 mod maintain;
@@ -40,7 +41,9 @@ mod store;
 mod writer;
 
 pub use appender::Appender;
+pub use backup::{FolderSummary, backup_stopped, summary};
 pub use error::Error;
+pub use import::{Import, Imported};
 pub use options::{Limits, Options};
 pub use refusal::{Refusal, Refused};
 pub use snapshot::{SeriesSamples, Snapshot};

@@ -75,7 +75,7 @@ impl Folder {
         Partition::open(&path, start, start + self.range, self.quarantined.clone())
     }
 
-    fn connect(&self, path: &Path) -> Result<Connection, Error> {
+    pub(crate) fn connect(&self, path: &Path) -> Result<Connection, Error> {
         sqlite::open(path, Synchronous::Full, FORMAT, SCHEMA)
     }
 
@@ -203,7 +203,7 @@ fn new_members(
     slots(mask).filter_map(member).collect()
 }
 
-fn insert_chunk(tx: &Connection, seal: i64, group: u32, chunk: &Chunk) -> rusqlite::Result<()> {
+pub(crate) fn insert_chunk(tx: &Connection, seal: i64, group: u32, chunk: &Chunk) -> rusqlite::Result<()> {
     tx.prepare_cached(
         "INSERT INTO chunks(seal, group_number, oldest, newest, frame) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?
@@ -211,7 +211,7 @@ fn insert_chunk(tx: &Connection, seal: i64, group: u32, chunk: &Chunk) -> rusqli
     Ok(())
 }
 
-fn insert_series(tx: &Connection, series: &[(SeriesRef, Labels)]) -> rusqlite::Result<()> {
+pub(crate) fn insert_series(tx: &Connection, series: &[(SeriesRef, Labels)]) -> rusqlite::Result<()> {
     for block in series.chunks(SERIES_BLOCK) {
         let number = next_number(tx, "series")?;
         let frame = frame::seal(Kind::Series, number as u64, &record::encode_series(block));
@@ -243,7 +243,7 @@ fn next_number(tx: &Connection, table: &str) -> rusqlite::Result<i64> {
 }
 
 /// What was sealed moves from the write-ahead log into the file, as far as readers let it.
-fn checkpoint(conn: &Connection) -> rusqlite::Result<()> {
+pub(crate) fn checkpoint(conn: &Connection) -> rusqlite::Result<()> {
     conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
 }
 
