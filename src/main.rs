@@ -25,6 +25,18 @@ enum Command {
     /// One instance of the demo's service; started by `davy demo`.
     #[command(hide = true)]
     DemoService(davy::demo::service::ServiceArgs),
+    /// A backup of the running davy, in a folder that `davy run --storage.path` starts on.
+    Snapshot(davy::snapshot::SnapshotArgs),
+    /// Samples of other systems into a data folder, of any age.
+    Import {
+        #[command(subcommand)]
+        from: Import,
+    },
+    /// Samples out of a data folder or snapshot.
+    Export {
+        #[command(subcommand)]
+        to: Export,
+    },
     /// Validate files without starting anything.
     Check {
         #[command(subcommand)]
@@ -52,6 +64,18 @@ struct RunArgs {
 }
 
 #[derive(Subcommand)]
+enum Import {
+    /// OpenMetrics text, as `davy export` and `promtool tsdb dump-openmetrics` write it.
+    Openmetrics(davy::openmetrics::ImportArgs),
+}
+
+#[derive(Subcommand)]
+enum Export {
+    /// OpenMetrics 1.0 text with timestamps, which promtool and davy read.
+    Openmetrics(davy::openmetrics::ExportArgs),
+}
+
+#[derive(Subcommand)]
 enum Check {
     /// The configuration file.
     Config { file: PathBuf },
@@ -62,6 +86,9 @@ fn main() -> ExitCode {
         Command::Run(args) => run(args),
         Command::Demo(args) => davy::demo::run(args),
         Command::DemoService(args) => davy::demo::service::run(args),
+        Command::Snapshot(args) => davy::snapshot::run(&args),
+        Command::Import { from: Import::Openmetrics(args) } => davy::openmetrics::import(&args),
+        Command::Export { to: Export::Openmetrics(args) } => davy::openmetrics::export(&args),
         Command::Check { what: Check::Config { file } } => {
             let (report, ok) = davy::config::check(&file);
             print!("{report}");

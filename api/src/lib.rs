@@ -1,4 +1,4 @@
-//! HTTP: the release API, targets, alerts, health, and Davy's own metrics.
+//! HTTP: the release API, targets, alerts, health, remote write, storage, and Davy's own metrics.
 //!
 //! The app publishes what it knows as a [`View`] after every tick; handlers answer from that view, or from a
 //! store snapshot, and never from the app's insides. What a person asks for goes the other way as an
@@ -7,9 +7,11 @@
 mod error;
 mod release;
 mod router;
+mod storage;
 mod view;
 pub mod wire;
 
 pub use release::{Operation, OperationError, OperationKind};
 pub use router::{ApiState, Reload, router};
+pub use storage::Storage;
 pub use view::{Event, View, ViewHandle};

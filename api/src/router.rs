@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use davy_collector::remote_write;
 use davy_collector::scrape::{Reason, ScrapeManager, TargetStatus};
 use davy_model::Clock;
 use davy_query::{Engine, Expr};
@@ -21,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::ApiError;
 use crate::release::{self, Operation, OperationBody, OperationKind};
+use crate::storage::{self, Storage};
 use crate::view::ViewHandle;
 use crate::wire::{self, rfc3339};
 
@@ -34,6 +36,8 @@ pub type Reload = oneshot::Sender<Result<(), String>>;
 pub struct ApiState {
     pub view: ViewHandle,
     pub scrapes: ScrapeManager,
+    pub remote_write: remote_write::Receiver,
+    pub storage: Storage,
     pub store: Store,
     pub control: Control,
     pub clock: Arc<dyn Clock>,
@@ -45,6 +49,7 @@ pub struct ApiState {
 }
 
 pub fn router(state: ApiState) -> Router {
+    let remote_write = remote_write::http_router(state.remote_write.clone());
     Router::new()
         .route("/-/healthy", get(|| async { "Davy is healthy.\n" }))
         .route("/-/ready", get(|| async { "Davy is ready.\n" }))
@@ -60,10 +65,13 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/davy/v1/releases/{id}/{operation}", post(operate))
         .route("/api/davy/v1/thresholds", get(thresholds))
         .route("/api/davy/v1/audit", get(audit))
+        .route("/api/davy/v1/storage/snapshot", post(storage::snapshot))
+        .route("/api/davy/v1/storage/compact", post(storage::compact))
         .fallback(|| async { ApiError::NotFound("no such path".into()) })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(axum::middleware::map_response(harden))
         .with_state(state)
+        .merge(remote_write)
+        .layer(axum::middleware::map_response(harden))
 }
 
 /// Telemetry is other people's text: no browser may take it for a page or a script.

@@ -12,10 +12,12 @@ use davy_model::{MetricType, Timestamp};
 mod comment;
 mod number;
 mod reader;
+mod stream;
 
 pub(crate) use comment::Comment;
 pub(crate) use reader::Kind;
 pub use reader::Reader;
+pub use stream::{StreamError, parse_openmetrics};
 
 /// Labels of one line, the metric's name among them as `__name__`; in the order of the line.
 pub type LabelBuf<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;

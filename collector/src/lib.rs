@@ -1,4 +1,4 @@
-//! Scrapes, OTLP receivers and the formats they speak.
+//! Scrapes, OTLP and remote write receivers and the formats they speak.
 //!
 //! Hops 1 and 2 of the pipeline: sockets in, samples and spans into an appender out.
 
@@ -7,9 +7,11 @@ pub mod config;
 pub mod expfmt;
 pub mod otlp;
 pub mod relabel;
+pub mod remote_write;
 pub mod scrape;
 pub mod serve;
 
+mod admission;
 mod discovery;
 mod duration;
 mod egress;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use davy_api::View;
 use davy_collector::otlp::OtlpStats;
+use davy_collector::remote_write;
 use davy_collector::scrape::TargetStatus;
 use davy_store::Stats;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -78,6 +79,10 @@ pub(super) struct Metrics {
     otlp_spans: Family<OutcomeLabels, Gauge>,
     otlp_points: Family<OutcomeLabels, Gauge>,
     otlp_requests: Family<OutcomeLabels, Gauge>,
+    remote_write_samples: Family<OutcomeLabels, Gauge>,
+    remote_write_exemplars: Family<OutcomeLabels, Gauge>,
+    remote_write_requests: Family<OutcomeLabels, Gauge>,
+    remote_write_series: Gauge,
     pub(super) ticks: Counter,
     /// Rows that wait to be written because the control database cannot be.
     pub(super) unwritten: Gauge,
@@ -140,6 +145,26 @@ impl Metrics {
             "OTLP requests since the start, by how they ended",
             self.otlp_requests.clone(),
         );
+        r.register(
+            "remote_write_samples",
+            "Samples received by remote write since the start, by outcome",
+            self.remote_write_samples.clone(),
+        );
+        r.register(
+            "remote_write_exemplars",
+            "Exemplars received by remote write since the start, by outcome",
+            self.remote_write_exemplars.clone(),
+        );
+        r.register(
+            "remote_write_requests",
+            "Remote write requests since the start, by how they ended",
+            self.remote_write_requests.clone(),
+        );
+        r.register(
+            "remote_write_series",
+            "Series that remote write finds by their bytes",
+            self.remote_write_series.clone(),
+        );
         r.register("ticks", "Evaluations", self.ticks.clone());
         r.register(
             "control_rows_unwritten",
@@ -183,10 +208,7 @@ impl Metrics {
     }
 
     pub(super) fn publish_otlp(&self, stats: &OtlpStats) {
-        let set = |family: &Family<OutcomeLabels, Gauge>, outcome: &str, counter: &AtomicU64| {
-            let value = i64::try_from(counter.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
-            family.get_or_create(&OutcomeLabels { outcome: outcome.to_owned() }).set(value);
-        };
+        let set = set_outcome;
         set(&self.otlp_spans, "accepted", &stats.spans_accepted);
         set(&self.otlp_spans, "refused", &stats.spans_refused);
         set(&self.otlp_points, "accepted", &stats.points_accepted);
@@ -199,6 +221,23 @@ impl Metrics {
         set(&self.otlp_requests, "too_slow", &stats.requests_too_slow);
         set(&self.otlp_requests, "overloaded", &stats.requests_overloaded);
         set(&self.otlp_requests, "unavailable", &stats.requests_unavailable);
+    }
+
+    pub(super) fn publish_remote_write(&self, receiver: &remote_write::Receiver) {
+        let stats = receiver.stats();
+        set_outcome(&self.remote_write_samples, "accepted", &stats.samples_accepted);
+        set_outcome(&self.remote_write_samples, "refused", &stats.samples_refused);
+        set_outcome(&self.remote_write_exemplars, "accepted", &stats.exemplars_accepted);
+        set_outcome(&self.remote_write_exemplars, "refused", &stats.exemplars_refused);
+        set_outcome(&self.remote_write_requests, "ok", &stats.requests_ok);
+        set_outcome(&self.remote_write_requests, "partial", &stats.requests_partial);
+        set_outcome(&self.remote_write_requests, "malformed", &stats.requests_malformed);
+        set_outcome(&self.remote_write_requests, "too_large", &stats.requests_too_large);
+        set_outcome(&self.remote_write_requests, "unsupported", &stats.requests_unsupported);
+        set_outcome(&self.remote_write_requests, "too_slow", &stats.requests_too_slow);
+        set_outcome(&self.remote_write_requests, "overloaded", &stats.requests_overloaded);
+        set_outcome(&self.remote_write_requests, "unavailable", &stats.requests_unavailable);
+        self.remote_write_series.set(i64::try_from(receiver.series_known()).unwrap_or(i64::MAX));
     }
 
     fn publish_releases(&self, view: &View) {
@@ -238,6 +277,11 @@ impl Metrics {
             }
         }
     }
+}
+
+fn set_outcome(family: &Family<OutcomeLabels, Gauge>, outcome: &str, counter: &AtomicU64) {
+    let value = i64::try_from(counter.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
+    family.get_or_create(&OutcomeLabels { outcome: outcome.to_owned() }).set(value);
 }
 
 fn set<L>(family: &Family<L, Float>, labels: &L, value: Option<f64>)

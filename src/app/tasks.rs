@@ -8,8 +8,9 @@ use std::time::Duration;
 use davy_alerting::actuate::Actuator;
 use davy_alerting::notify::Notifier;
 use davy_alerting::release::{CallOutcome, RollbackRequest};
-use davy_api::{ApiState, Operation, OperationError, Reload, ViewHandle};
+use davy_api::{ApiState, Operation, OperationError, Reload, Storage, ViewHandle};
 use davy_collector::otlp;
+use davy_collector::remote_write;
 use davy_collector::scrape::ScrapeManager;
 use davy_collector::serve::{ServeLimits, serve};
 use davy_model::{Clock, Timestamp};
@@ -66,9 +67,16 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         serve(http, otlp::http_router(receiver.clone()), ServeLimits::default(), shutdown.clone()),
     );
 
+    let remote_write = remote_write::Receiver::new(
+        store.clone(),
+        clock.clone(),
+        &remote_write::RemoteWriteLimits::default(),
+    );
     let state = ApiState {
         view: view.clone(),
         scrapes: scrapes.clone(),
+        remote_write: remote_write.clone(),
+        storage: Storage::new(options.storage_path.clone()),
         store: store.clone(),
         control: control.clone(),
         clock: clock.clone(),
@@ -111,6 +119,7 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         external_url: url.clone(),
         store: store.clone(),
         receiver,
+        remote_write,
     };
     // Whoever is told "ready" is answered from what was read back.
     brain.publish();
@@ -230,6 +239,7 @@ struct Brain {
     external_url: String,
     store: Store,
     receiver: otlp::Receiver,
+    remote_write: remote_write::Receiver,
 }
 
 type CallDone = (i64, CallOutcome);
@@ -320,6 +330,7 @@ impl Brain {
         let view = watch.view();
         self.metrics.publish(&view, &self.scrapes.targets(), &self.store.stats());
         self.metrics.publish_otlp(self.receiver.stats());
+        self.metrics.publish_remote_write(&self.remote_write);
         self.metrics.unwritten.set(i64::try_from(watch.unwritten()).unwrap_or(i64::MAX));
         self.view.store(view);
         self.bell.notify_one();

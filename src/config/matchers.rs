@@ -18,7 +18,7 @@ pub(super) fn parse_matchers(text: &str) -> Result<Vec<Matcher>, String> {
 
 /// PromQL's form: `name`, `name{a="b"}` or `{a="b"}`. At least one matcher must refuse the empty value, or
 /// every series there is would be selected.
-pub(super) fn parse_selector(text: &str) -> Result<Vec<Matcher>, String> {
+pub(crate) fn parse_selector(text: &str) -> Result<Vec<Matcher>, String> {
     let mut scanner = Scanner::new(text)?;
     let name = scanner.word(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':');
     if name.starts_with(|c: char| c.is_ascii_digit()) {

@@ -41,6 +41,7 @@ mod yaml;
 
 pub use check::check;
 pub use error::{ConfigError, ConfigErrors};
+pub(crate) use matchers::parse_selector;
 pub use otlp::Otlp;
 pub use value::{ListenError, check_listen};
 

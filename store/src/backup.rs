@@ -6,10 +6,50 @@
 use std::fs::{self, File};
 use std::path::Path;
 
+use davy_model::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error::{At, Error};
 use crate::sqlite;
+use crate::store::{PARTITIONS, TELEMETRY, lock};
+
+/// What a data folder, or a copy of one, holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FolderSummary {
+    pub bytes: u64,
+    /// When each partition begins, the oldest first.
+    pub partitions: Vec<Timestamp>,
+}
+
+/// Reads nothing but the folder itself.
+pub fn summary(dir: &Path) -> Result<FolderSummary, Error> {
+    let mut summary = FolderSummary::default();
+    for folder in [dir.to_owned(), dir.join(PARTITIONS)] {
+        for entry in fs::read_dir(&folder).at(&folder)? {
+            let entry = entry.at(&folder)?;
+            let metadata = entry.metadata().at(&folder)?;
+            if metadata.is_file() {
+                summary.bytes += metadata.len();
+            }
+            let name = entry.file_name();
+            let start = name.to_str().and_then(|n| n.strip_suffix(".db")?.parse::<i64>().ok());
+            summary.partitions.extend(start.map(|s| Timestamp::from_millis(s.saturating_mul(1000))));
+        }
+    }
+    summary.partitions.sort_unstable();
+    Ok(summary)
+}
+
+/// Copies a data folder that no davy holds into the folder `to`, which must not exist yet; `databases` beside the
+/// telemetry are copied if they are there.
+pub fn backup_stopped(from: &Path, to: &Path, databases: &[&str]) -> Result<(), Error> {
+    let telemetry = from.join(TELEMETRY);
+    fs::metadata(&telemetry).at(&telemetry)?;
+    let _lock = lock(from)?;
+    let there = databases.iter().copied().filter(|name| from.join(name).exists());
+    let all: Vec<&str> = std::iter::once(TELEMETRY).chain(there).collect();
+    folder(from, to, &all, PARTITIONS)
+}
 
 /// Copies the named databases of `from`, and all of the folder `partitions` below it, into the new folder `to`.
 pub(crate) fn folder(from: &Path, to: &Path, databases: &[&str], partitions: &str) -> Result<(), Error> {

@@ -24,6 +24,8 @@ pub enum Error {
     Ranges { head: std::time::Duration, partition: std::time::Duration },
     #[error("free disk space is below the floor of {floor_bytes} bytes")]
     DiskFull { floor_bytes: u64 },
+    #[error("an import may touch {partitions_max} partitions (days, by default); split the file by time")]
+    ImportTooLong { partitions_max: usize },
     /// The disk has not taken anything for so long that no more may wait in memory.
     #[error("{samples} samples wait for the disk already")]
     Backlog { samples: usize },

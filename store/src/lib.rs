@@ -19,6 +19,7 @@ mod group;
 mod head;
 mod histogram;
 mod histogram_column;
+mod import;
 mod index;
 mod limits;
 mod log;
@@ -44,7 +45,9 @@ mod table;
 mod writer;
 
 pub use appender::Appender;
+pub use backup::{FolderSummary, backup_stopped, summary};
 pub use error::Error;
+pub use import::{Import, Imported};
 pub use options::{Limits, Options};
 pub use refusal::{Refusal, Refused};
 pub use snapshot::{SeriesSamples, Snapshot};

@@ -36,7 +36,8 @@ impl Inner {
     pub(crate) fn maintain(&self, now: Timestamp) -> Result<(), Error> {
         let mut state = self.maintenance.lock().expect("no holder of this lock panics");
         self.lower_floor(now);
-        while let Some(until) = self.next_seal(now) {
+        let late = self.late.swap(i64::MAX, Ordering::Relaxed);
+        while let Some(until) = self.next_seal(now).filter(|until| *until <= late) {
             self.seal_samples(until)?;
             state.dead_in_catalogue += self.head_mut().forget_dead();
         }
@@ -153,7 +154,11 @@ impl Inner {
         Ok(())
     }
 
-    fn partition_for(&self, partitions: &[Arc<Partition>], time: i64) -> Result<Arc<Partition>, Error> {
+    pub(crate) fn partition_for(
+        &self,
+        partitions: &[Arc<Partition>],
+        time: i64,
+    ) -> Result<Arc<Partition>, Error> {
         match partitions.iter().find(|p| (p.start..p.end).contains(&time)) {
             Some(p) => Ok(p.clone()),
             None => self.folder.open(time).map(Arc::new),
@@ -166,7 +171,7 @@ impl Inner {
 }
 
 /// The partitions with this one among them, oldest first.
-fn with(partitions: &[Arc<Partition>], partition: Arc<Partition>) -> Vec<Arc<Partition>> {
+pub(crate) fn with(partitions: &[Arc<Partition>], partition: Arc<Partition>) -> Vec<Arc<Partition>> {
     let mut all = partitions.to_vec();
     if let Err(at) = all.binary_search_by_key(&partition.start, |p| p.start) {
         all.insert(at, partition);

@@ -76,7 +76,7 @@ impl Folder {
         Partition::open(&path, start, start + self.range, self.quarantined.clone())
     }
 
-    fn connect(&self, path: &Path) -> Result<Connection, Error> {
+    pub(crate) fn connect(&self, path: &Path) -> Result<Connection, Error> {
         sqlite::open(path, Synchronous::Full, FORMAT, SCHEMA)
     }
 
@@ -205,7 +205,7 @@ fn new_members(
 }
 
 /// A table as chunks that are no longer than allowed and about as long as each other.
-fn cut(group: u32, mut table: Table, effort: Effort) -> Vec<Chunk> {
+pub(crate) fn cut(group: u32, mut table: Table, effort: Effort) -> Vec<Chunk> {
     let rows = table.times.len();
     let each = rows.div_ceil(rows.div_ceil(chunk::ROWS_MAX).max(1));
     let mut chunks = Vec::new();
@@ -216,7 +216,7 @@ fn cut(group: u32, mut table: Table, effort: Effort) -> Vec<Chunk> {
     chunks
 }
 
-fn insert_chunk(tx: &Connection, seal: i64, group: u32, chunk: &Chunk) -> rusqlite::Result<()> {
+pub(crate) fn insert_chunk(tx: &Connection, seal: i64, group: u32, chunk: &Chunk) -> rusqlite::Result<()> {
     tx.prepare_cached(
         "INSERT INTO chunks(seal, group_number, oldest, newest, frame) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?
@@ -224,7 +224,7 @@ fn insert_chunk(tx: &Connection, seal: i64, group: u32, chunk: &Chunk) -> rusqli
     Ok(())
 }
 
-fn insert_series(tx: &Connection, series: &[(SeriesRef, Labels)]) -> rusqlite::Result<()> {
+pub(crate) fn insert_series(tx: &Connection, series: &[(SeriesRef, Labels)]) -> rusqlite::Result<()> {
     for block in series.chunks(SERIES_BLOCK) {
         let number = next_number(tx, "series")?;
         let frame = frame::seal(Kind::Series, number as u64, &record::encode_series(block));
@@ -257,7 +257,7 @@ fn next_number(tx: &Connection, table: &str) -> rusqlite::Result<i64> {
 
 /// What was sealed moves from the write-ahead log into the file, as far as readers let it. It is committed whether
 /// that works or not: whoever seals must not hear of it and seal the same again.
-fn checkpoint(conn: &Connection, path: &Path) {
+pub(crate) fn checkpoint(conn: &Connection, path: &Path) {
     if let Err(error) = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(())) {
         tracing::warn!(path = %path.display(), %error, "what was sealed stays in the write-ahead log for now");
     }

@@ -103,6 +103,14 @@ impl Snapshot {
         Ok(names.into_iter().map(str::to_owned).collect())
     }
 
+    /// Bounds of the times that have samples: every sample lies within, and no range of them is much smaller.
+    pub fn time_range(&self) -> Option<(Timestamp, Timestamp)> {
+        let partitions = self.view.partitions.iter().map(|p| (p.start, p.end));
+        let groups = self.view.groups.iter().filter_map(|(_, g)| Some((g.oldest_time()?, g.newest_time())));
+        let (from, to) = partitions.chain(groups).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
+        Some((Timestamp::from_millis(from), Timestamp::from_millis(to)))
+    }
+
     pub fn metadata(&self, metric: &str) -> Option<Metadata> {
         self.view.metadata.get(metric).cloned()
     }

@@ -3,7 +3,7 @@
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 
@@ -24,8 +24,8 @@ use crate::stats::{Recovery, Stats};
 use crate::writer::{self, Counters, Job, Queue, Writer};
 use crate::{Durability, Options, SeriesRef, row, sqlite};
 
-const TELEMETRY: &str = "telemetry.db";
-const PARTITIONS: &str = "partitions";
+pub(crate) const TELEMETRY: &str = "telemetry.db";
+pub(crate) const PARTITIONS: &str = "partitions";
 const LOCK: &str = "lock";
 
 /// Handle to the telemetry database; cheap to clone. The last one to go writes what is pending.
@@ -41,6 +41,8 @@ pub(crate) struct Inner {
     pub(crate) maintenance: Mutex<Maintenance>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) refused: RefusalCounters,
+    /// Oldest time among the late samples since the last maintenance: what is still being filled is not sealed.
+    pub(crate) late: AtomicI64,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Held until the writer has gone.
     _lock: File,
@@ -76,6 +78,7 @@ impl Store {
             folder,
             maintenance: Mutex::default(),
             refused: RefusalCounters::default(),
+            late: AtomicI64::new(i64::MAX),
             writer: Mutex::new(Some(writer)),
             _lock: lock,
         };
@@ -173,12 +176,21 @@ impl Inner {
 
     pub(crate) fn commit(&self, batch: Batch, now: Timestamp, durability: Durability) -> Result<(), Error> {
         let spans = !batch.spans.is_empty();
+        self.note_late(&batch, now);
         self.enqueue(batch, durability)?;
         if spans && let Err(error) = self.bound_spans(now) {
             // They are in the log, so this is nothing the sender should hear of; the next batch tries again.
             tracing::error!(%error, "sealing spans failed");
         }
         Ok(())
+    }
+
+    /// Samples that a range would be sealed without, if it were sealed when it usually is.
+    fn note_late(&self, batch: &Batch, now: Timestamp) {
+        let oldest = batch.rows.iter().map(|(_, row)| row.time).min().unwrap_or(i64::MAX);
+        if oldest < (now - self.options.head_range / 2).as_millis() {
+            self.late.fetch_min(oldest, Ordering::Relaxed);
+        }
     }
 
     fn enqueue(&self, mut batch: Batch, durability: Durability) -> Result<(), Error> {
@@ -227,7 +239,7 @@ impl Drop for Inner {
     }
 }
 
-fn lock(dir: &Path) -> Result<File, Error> {
+pub(crate) fn lock(dir: &Path) -> Result<File, Error> {
     let path = dir.join(LOCK);
     let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path).at(&path)?;
     match file.try_lock() {

@@ -13,7 +13,6 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use tokio::sync::{mpsc, oneshot};
 
-mod admission;
 mod attributes;
 mod classic;
 mod cumulative;
@@ -48,7 +47,7 @@ pub use point::Point;
 pub use span_metrics::{CALLS, LATENCY, SpanMetrics};
 pub use stats::OtlpStats;
 
-use admission::{Admission, Admitted};
+use crate::admission::{Admission, Admitted};
 use decode::{Format, Request, decode};
 use spans::Window;
 use stats::add;
@@ -136,7 +135,7 @@ impl Receiver {
     }
 
     async fn admit(&self, bytes: usize) -> Result<Admitted, Refused> {
-        self.0.admission.admit(bytes).await
+        self.0.admission.admit(bytes).await.map_err(|_| Refused::Overloaded)
     }
 
     async fn write(&self, work: Work) -> Result<Outcome, Refused> {

@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::outcome::Refused;
-
 /// Counted in these, since a semaphore counts in `u32`.
 const UNIT_BYTES: usize = 1024;
 /// A burst may wait this long for a place before it is sent away.
@@ -19,6 +17,10 @@ pub(crate) struct Admission {
     units_max: u32,
 }
 
+/// No place became free in time: the sender should come back a little later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Overloaded;
+
 /// A place, until dropped.
 pub(crate) struct Admitted(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
@@ -28,12 +30,12 @@ impl Admission {
         Self { units: Arc::new(Semaphore::new(units_max as usize)), units_max }
     }
 
-    pub(crate) async fn admit(&self, bytes: usize) -> Result<Admitted, Refused> {
+    pub(crate) async fn admit(&self, bytes: usize) -> Result<Admitted, Overloaded> {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).clamp(1, self.units_max);
         let place = self.units.clone().acquire_many_owned(units);
         match tokio::time::timeout(WAIT_MAX, place).await {
             Ok(Ok(permit)) => Ok(Admitted(permit)),
-            Ok(Err(_)) | Err(_) => Err(Refused::Overloaded),
+            Ok(Err(_)) | Err(_) => Err(Overloaded),
         }
     }
 }
