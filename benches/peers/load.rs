@@ -1,5 +1,5 @@
-//! The fleet as scrape targets: one listener, `/t/{n}/metrics`, connections kept alive, a body rendered at most once
-//! a tick. The tick is that of the wall clock, so whoever scrapes within one sees the same samples.
+//! The fleet as scrape targets: addresses of their own as far as sockets reach, `/t/{n}/metrics`, connections kept
+//! alive, a body rendered at most once a tick. The tick is that of the wall clock, so whoever scrapes within one sees the same samples.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +17,12 @@ use davy_fixtures::fleet::{Fleet, Target};
 
 use crate::net::Net;
 
+/// A target is a process of its own, with its own address; beyond these some share one.
+const LISTENERS_MAX: usize = 200;
+
 pub struct Load {
-    pub port: u16,
+    /// Target `n` is at the port `n` modulo their number.
+    pub ports: Vec<u16>,
     pub fleet: Fleet,
     served: Arc<Served>,
     /// Its threads make the load.
@@ -55,11 +59,20 @@ impl Load {
             bytes: AtomicU64::new(0),
         });
         let net = Net::new();
-        let listener = net.runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
-        let port = listener.local_addr().unwrap().port();
         let app = Router::new().route("/t/{n}/metrics", get(metrics)).with_state(served.clone());
-        net.runtime.spawn(async move { axum::serve(listener, app).await });
-        Self { port, fleet, served, _net: net }
+        let listen = |_| {
+            let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+            let listener = net.runtime.block_on(listener).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            net.runtime.spawn(axum::serve(listener, app.clone()).into_future());
+            port
+        };
+        let ports = (0..targets.min(LISTENERS_MAX)).map(listen).collect();
+        Self { ports, fleet, served, _net: net }
+    }
+
+    pub fn targets(&self) -> usize {
+        self.served.targets.len()
     }
 
     pub fn totals(&self) -> Totals {

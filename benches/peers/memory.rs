@@ -42,7 +42,7 @@ fn each(args: &Args, title: String, queries: bool) -> Report {
 fn pass(args: &Args, kind: Kind, targets: usize, queries: bool, report: &mut Report) -> Result<(), String> {
     let home = Home::new(args, "memory");
     let load = Load::start(args.seed, targets, args.series, args.interval_ms());
-    let scrapes = Scrapes { port: load.port, targets, interval_ms: args.interval_ms() };
+    let scrapes = Scrapes { ports: &load.ports, targets, interval_ms: args.interval_ms() };
     let system = System::start(kind, args, home.path(), Some(&scrapes))?;
     sleep(Duration::from_secs(args.warm_up()));
 

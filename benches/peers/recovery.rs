@@ -14,7 +14,7 @@ use crate::system::{Kind, Scrapes, System};
 
 const ANSWER_MAX: Duration = Duration::from_secs(300);
 /// What was scraped this long before the kill is on disk, whatever a system's own interval of syncing.
-const DURABLE_MS: i64 = 15_000;
+const DURABLE_MS: i64 = 8000;
 
 pub fn run(args: &Args) -> Report {
     let (targets, series, fill) = (args.targets[0], args.series, args.warm_up());
@@ -35,7 +35,7 @@ fn pass(args: &Args, kind: Kind, report: &mut Report) -> Result<(), String> {
     let home = Home::new(args, "recovery");
     let targets = args.targets[0];
     let load = Load::start(args.seed, targets, args.series, args.interval_ms());
-    let scrapes = Scrapes { port: load.port, targets, interval_ms: args.interval_ms() };
+    let scrapes = Scrapes { ports: &load.ports, targets, interval_ms: args.interval_ms() };
     let system = System::start(kind, args, home.path(), Some(&scrapes))?;
     // Nothing is right before this much is there to be found again.
     let fill = args.warm_up().max(2 * DURABLE_MS.unsigned_abs() / 1000 + 4);

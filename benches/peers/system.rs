@@ -33,8 +33,9 @@ pub struct System {
 }
 
 /// Which targets it scrapes.
-pub struct Scrapes {
-    pub port: u16,
+pub struct Scrapes<'a> {
+    /// Target `n` is at the port `n` modulo their number.
+    pub ports: &'a [u16],
     pub targets: usize,
     pub interval_ms: u64,
 }
@@ -104,16 +105,16 @@ impl Kind {
     }
 
     /// The file that all three read, but for Davy's own bounds: the fleet is larger and older than a usual one.
-    fn config(self, scrapes: Option<&Scrapes>) -> String {
+    fn config(self, scrapes: Option<&Scrapes<'_>>) -> String {
         let mut file = String::new();
-        if let Some(Scrapes { port, targets, interval_ms }) = scrapes {
+        if let Some(Scrapes { ports, targets, interval_ms }) = scrapes {
             let _ = write!(
                 file,
                 "global: {{scrape_interval: {interval_ms}ms, scrape_timeout: {interval_ms}ms}}\n\
                  scrape_configs:\n- job_name: fleet\n  static_configs:\n"
             );
             for n in 0..*targets {
-                let (job, instance) = (Fleet::job(n), Fleet::instance(n));
+                let (job, instance, port) = (Fleet::job(n), Fleet::instance(n), ports[n % ports.len()]);
                 let _ = writeln!(
                     file,
                     "  - targets: ['127.0.0.1:{port}']\n    \
@@ -124,8 +125,11 @@ impl Kind {
             file.push_str("global: {scrape_interval: 1m}\n");
         }
         if self == Self::Davy {
-            file.push_str(
-                "storage: {series_limit: 3000000, series_per_service_limit: 3000000, max_sample_age: 30d}\n",
+            let (grpc, http) = (free_port(), free_port());
+            let _ = write!(
+                file,
+                "storage: {{series_limit: 3000000, series_per_service_limit: 3000000, max_sample_age: 30d}}\n\
+                 otlp: {{grpc: '127.0.0.1:{grpc}', http: '127.0.0.1:{http}'}}\n"
             );
         }
         file
@@ -134,7 +138,12 @@ impl Kind {
 
 impl System {
     /// Starts it on `home/KIND` and waits until it is ready; `Err` says why it is not measured.
-    pub fn start(kind: Kind, args: &Args, home: &Path, scrapes: Option<&Scrapes>) -> Result<Self, String> {
+    pub fn start(
+        kind: Kind,
+        args: &Args,
+        home: &Path,
+        scrapes: Option<&Scrapes<'_>>,
+    ) -> Result<Self, String> {
         let program = kind
             .program(args)
             .ok_or_else(|| format!("{} is not installed: .ci/peers brings it", kind.name()))?;
