@@ -1,8 +1,10 @@
 //! Hop 1: targets in, bodies out. [`ScrapeManager`] keeps a [`ScrapeLoop`] for each target.
 //!
-//! A loop waits for its tick, asks its target, and hands the body to a thread that may block: there it is read
-//! against what the target sent before ([`state::TargetState`], pure) and appended to the store as one batch.
+//! A loop waits for its tick, asks its target, and there and then reads the body against what the target sent before
+//! ([`state::TargetState`], pure) and appends it to the store as one batch. The loops have threads of their own
+//! ([`threads`]), so that this keeps nobody else waiting.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ mod series;
 mod start;
 mod state;
 mod status;
+mod threads;
 
 pub use error::{LimitError, Reason, ScrapeError};
 pub use manager::{ApplyError, DroppedTarget, ScrapeManager};
@@ -40,6 +43,8 @@ use state::{Counts, Rows, TargetState};
 const ALIGN_TOLERANCE: Duration = Duration::from_millis(2);
 /// A body buffer that grew beyond this is given back.
 const BODY_KEPT_BYTES: usize = 4 << 20;
+/// A body up to this size (milliseconds of work) is read on the loop's own thread, larger ones where blocking is fine.
+const INLINE_BODY_BYTES_MAX: usize = 1 << 20;
 
 /// What a loop shares with the manager.
 struct ScrapeLoop {
@@ -52,7 +57,7 @@ struct ScrapeLoop {
     stop: CancellationToken,
 }
 
-/// What goes to the blocking thread and comes back.
+/// What a loop keeps from scrape to scrape.
 struct Work {
     state: TargetState,
     rows: Rows,
@@ -109,27 +114,24 @@ impl ScrapeLoop {
         started: Instant,
     ) -> Work {
         let (store, now) = (self.store.clone(), self.clock.now());
-        let done = tokio::task::spawn_blocking(move || {
-            let Work { state, rows, body } = &mut work;
-            let result = fetched.and_then(|format| state.read(body, format, at, rows));
-            if result.is_err() {
-                state.fail(at, rows);
-            }
-            let Counts { scraped, kept, added, .. } = rows.counts;
-            let took = started.elapsed();
-            let up = if result.is_ok() { 1.0 } else { 0.0 };
-            let reports = [up, took.as_secs_f64(), scraped as f64, kept as f64, added as f64];
-            let stored = append::append(&store, now, state, rows, (at, reports));
-            state.forget();
-            (work, result, took, stored)
-        });
-        match done.await {
-            Ok((work, result, took, stored)) => {
+        // The first scrape of a loop asks the store what was there before it, which may read the disk.
+        let long = work.state.is_new() || work.body.len() > INLINE_BODY_BYTES_MAX;
+        let job = move || {
+            let read = AssertUnwindSafe(|| work.read_and_append(&store, now, fetched, at, started));
+            catch_unwind(read).map(|read| (read, work))
+        };
+        let done = if long {
+            tokio::task::spawn_blocking(job).await.expect("the job catches its panics, and nobody aborts it")
+        } else {
+            job()
+        };
+        match done {
+            Ok((Read { result, took, stored }, work)) => {
                 self.tell(at, took, work.rows.counts, result, stored);
                 work
             }
-            Err(error) => {
-                tracing::error!(url = %self.target.url, %error, "reading a scrape panicked: the target starts afresh");
+            Err(_) => {
+                tracing::error!(url = %self.target.url, "reading a scrape panicked: the target starts afresh");
                 let config = self.config.clone();
                 let state = TargetState::new(config, self.target.labels.clone(), self.target.interval);
                 Work { state, rows: Rows::default(), body: Vec::new() }
@@ -178,5 +180,36 @@ impl ScrapeLoop {
         status.refused = refused;
         status.scrapes += 1;
         status.failures += u64::from(health == Health::Down);
+    }
+}
+
+/// How reading and appending went.
+struct Read {
+    result: Result<(), ScrapeError>,
+    took: Duration,
+    stored: Result<append::Refused, davy_store::Error>,
+}
+
+impl Work {
+    fn read_and_append(
+        &mut self,
+        store: &Store,
+        now: Timestamp,
+        fetched: Result<Format, ScrapeError>,
+        at: Timestamp,
+        started: Instant,
+    ) -> Read {
+        let Self { state, rows, body } = self;
+        let result = fetched.and_then(|format| state.read(body, format, at, rows));
+        if result.is_err() {
+            state.fail(at, rows);
+        }
+        let Counts { scraped, kept, added, .. } = rows.counts;
+        let took = started.elapsed();
+        let up = if result.is_ok() { 1.0 } else { 0.0 };
+        let reports = [up, took.as_secs_f64(), scraped as f64, kept as f64, added as f64];
+        let stored = append::append(store, now, state, rows, (at, reports));
+        state.forget();
+        Read { result, took, stored }
     }
 }

@@ -1,43 +1,68 @@
 //! Numbers of an exposition: the short ones that fill it by hand, the rest by the standard library.
 
-/// Digits that fit into the 53 bits of a float's mantissa.
-const EXACT_DIGITS: usize = 15;
-/// A float holds these exactly, and more than [`EXACT_DIGITS`] of them are never asked for.
-const POWERS_OF_TEN: [f64; EXACT_DIGITS + 1] =
-    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+/// Every whole number of so many digits is below 2^53, which a float's mantissa holds exactly.
+const EXACT_DIGITS: u32 = 15;
+/// A float holds these exactly.
+const POWERS_OF_TEN: [f64; 23] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
+    1e19, 1e20, 1e21, 1e22,
+];
 
 /// Decimal floats, `+Inf`, `-Inf` and `NaN` in any case. Every NaN comes out as the same one, so that no target can
 /// send the staleness marker.
 pub(super) fn float(token: &str) -> Option<f64> {
-    if let Some(v) = short(token.as_bytes()) {
-        return Some(v);
-    }
-    let v: f64 = token.parse().ok()?;
-    Some(if v.is_nan() { f64::NAN } else { v })
-}
-
-/// `digits` or `digits.digits`: mantissa and power of ten are both exact, so one division rounds correctly
-/// (Clinger 1990, "How to read floating point numbers accurately", the fast path).
-fn short(token: &[u8]) -> Option<f64> {
-    if token.len() > EXACT_DIGITS + 1 {
-        return None;
-    }
-    let (mut mantissa, mut digits, mut point) = (0u64, 0, None);
-    for &b in token {
-        match b {
-            b'0'..=b'9' => {
-                mantissa = mantissa * 10 + u64::from(b - b'0');
-                digits += 1;
-            }
-            b'.' if point.is_none() => point = Some(digits),
-            _ => return None,
+    match short(token.as_bytes()) {
+        Some((value, len)) if len == token.len() => Some(value),
+        _ => {
+            let value: f64 = token.parse().ok()?;
+            Some(if value.is_nan() { f64::NAN } else { value })
         }
     }
-    if digits == 0 || digits > EXACT_DIGITS {
+}
+
+/// The number at the beginning of `text` and its length, if it is short: `digits`, `digits.digits`, or either with
+/// an exponent as Go writes large counters (`1.234567e+06`). Mantissa and power of ten are both exact, so that one
+/// multiplication or division rounds correctly (Clinger 1990, "How to read floating point numbers accurately", the
+/// fast path). What follows it is the caller's to look at.
+pub(super) fn short(text: &[u8]) -> Option<(f64, usize)> {
+    let (mut mantissa, mut at) = (0u64, 0);
+    let whole = digits(text, &mut at, &mut mantissa)?;
+    let mut fraction = 0;
+    if text.get(at) == Some(&b'.') {
+        at += 1;
+        fraction = digits(text, &mut at, &mut mantissa)?;
+    }
+    if whole + fraction == 0 || whole + fraction > EXACT_DIGITS {
         return None;
     }
-    let fraction = point.map_or(0, |p| digits - p);
-    Some(if fraction == 0 { mantissa as f64 } else { mantissa as f64 / POWERS_OF_TEN[fraction] })
+    let mut power = -(fraction as i32);
+    if let Some(b'e' | b'E') = text.get(at) {
+        at += 1;
+        let negative = text.get(at) == Some(&b'-');
+        at += usize::from(matches!(text.get(at), Some(b'+' | b'-')));
+        let mut exponent = 0;
+        if digits(text, &mut at, &mut exponent)? == 0 {
+            return None;
+        }
+        let exponent = i32::try_from(exponent).ok()?;
+        power += if negative { -exponent } else { exponent };
+    }
+    let scale = *POWERS_OF_TEN.get(power.unsigned_abs() as usize)?;
+    let mantissa = mantissa as f64;
+    Some((if power < 0 { mantissa / scale } else { mantissa * scale }, at))
+}
+
+/// Takes digits into `number`, and counts them; more than fit are none.
+fn digits(text: &[u8], at: &mut usize, number: &mut u64) -> Option<u32> {
+    let start = *at;
+    while let Some(digit) = text.get(*at).map(|b| b.wrapping_sub(b'0')).filter(|d| *d < 10) {
+        if *at - start > EXACT_DIGITS as usize {
+            return None;
+        }
+        *number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
+        *at += 1;
+    }
+    Some((*at - start) as u32)
 }
 
 #[cfg(test)]
@@ -62,7 +87,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_short_number_ends_where_its_digits_do() {
+        for (text, want) in [
+            ("12 1700000000000\n", Some((12.0, 2))),
+            ("1.5\n", Some((1.5, 3))),
+            ("1.234567e+06\n", Some((1_234_567.0, 12))),
+            ("2e-3 # {}", Some((0.002, 4))),
+            ("1e", None),
+            ("1e+", None),
+            (".", None),
+            ("-1", None),
+            ("1234567890123456", None),
+            ("1e23", None),
+            ("1e99999999999999999999", None),
+        ] {
+            assert_eq!(short(text.as_bytes()), want, "{text:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn exponents_round_as_the_standard_library_does(token in "[0-9]{0,9}\\.?[0-9]{0,9}[eE][+-]?[0-9]{0,3}") {
+            prop_assert_eq!(float(&token).map(f64::to_bits), token.parse().ok().map(f64::to_bits));
+        }
+
         #[test]
         fn short_numbers_round_as_the_standard_library_does(token in "[0-9]{0,9}\\.?[0-9]{0,9}") {
             prop_assert_eq!(float(&token), token.parse().ok());

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::pool::{ScrapePool, Shell};
 use super::status::TargetStatus;
+use super::threads::ScrapeThreads;
 use crate::client::{ClientError, HttpClient};
 use crate::config::ScrapeConfig;
 use crate::discovery::Source;
@@ -40,7 +41,8 @@ pub enum ApplyError {
 
 impl ScrapeManager {
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
-        let shell = Shell { store, clock, tasks: TaskTracker::new() };
+        let threads = Arc::new(ScrapeThreads::start());
+        let shell = Shell { store, clock, tasks: TaskTracker::new(), threads };
         Self(Arc::new(Inner { shell, pools: Mutex::new(BTreeMap::new()) }))
     }
 

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::append;
 use super::state::TargetState;
 use super::status::{Health, TargetStatus};
+use super::threads::ScrapeThreads;
 use super::{DroppedTarget, ScrapeLoop};
 use crate::client::HttpClient;
 use crate::config::ScrapeConfig;
@@ -26,6 +27,7 @@ pub(super) struct Shell {
     pub(super) store: Store,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) tasks: TaskTracker,
+    pub(super) threads: Arc<ScrapeThreads>,
 }
 
 pub(super) struct ScrapePool {
@@ -158,7 +160,7 @@ impl ScrapePool {
             stop: stop.clone(),
         };
         let (labels, interval, loop_config) = (target.labels.clone(), target.interval, config.clone());
-        let task = self.shell.tasks.spawn(async move {
+        let scrapes = async move {
             let before = match before {
                 Some(running) => running.stop().await,
                 None => None,
@@ -168,7 +170,8 @@ impl ScrapePool {
                 None => TargetState::new(loop_config, labels, interval),
             };
             scrape_loop.run(state).await
-        });
+        };
+        let task = self.shell.tasks.spawn_on(scrapes, self.shell.threads.pick());
         Some(Running { target, config, status, stop, task })
     }
 

@@ -134,6 +134,11 @@ impl TargetState {
         Self { series, reports, live, run, ..Self::new(config, target, interval) }
     }
 
+    /// No scrape of it was good yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.previous.is_none()
+    }
+
     /// Reads the body of a scrape at `at`. On an error nothing of it counts: see [`Self::fail`].
     pub(super) fn read(
         &mut self,

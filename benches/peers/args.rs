@@ -1,0 +1,126 @@
+//! What to measure, and how much of it.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+use crate::system::Kind;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Experiment {
+    /// CPU of scraping, from socket to durable.
+    Scrape,
+    /// CPU of remote write, live and backfill.
+    RemoteWrite,
+    /// Bytes of half a day after compaction.
+    Disk,
+    /// Resident bytes of an active series.
+    Memory,
+    /// Start after `kill -9` with a full head.
+    Recovery,
+    /// Davy at 10 k, 100 k and 1 M series.
+    Scale,
+}
+
+impl Experiment {
+    pub const ALL: [Self; 6] =
+        [Self::Scrape, Self::RemoteWrite, Self::Disk, Self::Memory, Self::Recovery, Self::Scale];
+}
+
+/// Davy beside its peers on the same samples. What is not said has the value that the figures were set for.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "peers")]
+pub struct Args {
+    pub experiment: Experiment,
+    /// Which run, one after another.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "davy,prometheus,victoria-metrics")]
+    pub systems: Vec<Kind>,
+    /// Targets; `memory` and `scale` take several numbers.
+    #[arg(long, value_delimiter = ',')]
+    pub targets: Vec<usize>,
+    /// Series of a target.
+    #[arg(long, default_value_t = 1000)]
+    pub series: usize,
+    /// Measured windows or passes; the figures are medians.
+    #[arg(long)]
+    pub runs: Option<usize>,
+    #[arg(long)]
+    pub interval_ms: Option<u64>,
+    /// Seconds of scraping before the window.
+    #[arg(long)]
+    pub warm_up: Option<u64>,
+    /// Seconds that are measured.
+    #[arg(long)]
+    pub window: Option<u64>,
+    /// Ticks that are pushed.
+    #[arg(long)]
+    pub ticks: Option<usize>,
+    /// Samples of a push request.
+    #[arg(long, default_value_t = 2000)]
+    pub request_samples: usize,
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Davy's binary, if not the one that was built with this.
+    #[arg(long, env = "DAVY_BIN", default_value = env!("CARGO_BIN_EXE_davy"))]
+    pub davy: PathBuf,
+    /// Leave the systems' logs and data here instead of in a folder that goes.
+    #[arg(long)]
+    pub keep: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+impl Args {
+    pub fn with_defaults_of(mut self, experiment: Experiment) -> Self {
+        let (targets, interval_ms, warm_up, window, ticks, runs): (&[usize], u64, u64, u64, usize, usize) =
+            match experiment {
+                Experiment::Scrape => (&[200], 1000, 30, 30, 0, 3),
+                Experiment::RemoteWrite => (&[200], 15_000, 0, 0, 50, 3),
+                Experiment::Disk => (&[20], 15_000, 0, 0, 2880, 1),
+                Experiment::Memory => (&[200, 1000], 5000, 540, 60, 0, 1),
+                Experiment::Recovery => (&[1000], 5000, 300, 0, 0, 3),
+                Experiment::Scale => (&[10, 100, 1000], 5000, 60, 60, 0, 1),
+            };
+        if self.targets.is_empty() {
+            self.targets = targets.to_vec();
+        }
+        self.interval_ms.get_or_insert(interval_ms);
+        self.warm_up.get_or_insert(warm_up);
+        self.window.get_or_insert(window);
+        self.ticks.get_or_insert(ticks);
+        self.runs.get_or_insert(runs);
+        if experiment == Experiment::Scale {
+            self.systems = vec![Kind::Davy];
+        }
+        self
+    }
+
+    /// Everything once, in seconds.
+    pub fn tiny(experiment: Experiment) -> Self {
+        let named = std::env::var("DAVY_BENCH_SYSTEMS").unwrap_or_else(|_| "davy".to_owned());
+        let name = experiment.to_possible_value().expect("no experiment is hidden").get_name().to_owned();
+        let small = ["--systems", &named, "--targets", "2", "--series", "60", "--runs", "1", "--ticks", "24"];
+        let quick = ["--interval-ms", "1000", "--warm-up", "2", "--window", "2"];
+        Self::parse_from(["peers", &name].into_iter().chain(small).chain(quick)).with_defaults_of(experiment)
+    }
+
+    pub fn interval_ms(&self) -> u64 {
+        self.interval_ms.expect("defaults are filled in")
+    }
+
+    pub fn warm_up(&self) -> u64 {
+        self.warm_up.expect("defaults are filled in")
+    }
+
+    pub fn window(&self) -> u64 {
+        self.window.expect("defaults are filled in")
+    }
+
+    pub fn ticks(&self) -> usize {
+        self.ticks.expect("defaults are filled in")
+    }
+
+    pub fn runs(&self) -> usize {
+        self.runs.expect("defaults are filled in")
+    }
+}
