@@ -9,6 +9,7 @@ use davy_model::{Exemplar, Labels, Metadata, Span, Timestamp, Value};
 use crate::head::{Batch, Head};
 use crate::packed_row::PackedRow;
 use crate::row::{Row, bit, same};
+use crate::spans::{SpanBatch, SpanBlock};
 use crate::store::Inner;
 use crate::{Durability, Error, Refusal, SeriesRef, Store};
 
@@ -69,7 +70,16 @@ impl Appender {
     }
 
     pub fn spans(&mut self, spans: Vec<Span>) {
-        self.batch.spans.extend(spans.into_iter().map(Arc::new));
+        let mut batch = SpanBatch::new();
+        spans.iter().for_each(|span| batch.push_span(span));
+        self.span_block(batch.seal());
+    }
+
+    /// Spans that are encoded already.
+    pub fn span_block(&mut self, block: SpanBlock) {
+        if !block.is_empty() {
+            self.batch.spans.push(block);
+        }
     }
 
     /// Blocking. On `Err` nothing of the batch was stored or will be.

@@ -34,6 +34,13 @@ impl Size {
     }
 }
 
+/// The same for all of them.
+pub(crate) fn size(values: &[i64]) -> usize {
+    let mut size = Size::NONE;
+    values.iter().for_each(|v| size.add(*v));
+    size.bytes()
+}
+
 pub(crate) fn put(out: &mut Vec<u8>, values: &[i64]) {
     for block in values.chunks(BLOCK) {
         let (min, max) = block.iter().fold((i64::MAX, i64::MIN), |(a, b), v| (a.min(*v), b.max(*v)));
@@ -123,9 +130,7 @@ mod tests {
             let values: Vec<i64> = raw.iter().map(|v| v >> width).collect();
             let mut out = Vec::new();
             put(&mut out, &values);
-            let mut size = Size::NONE;
-            values.iter().for_each(|v| size.add(*v));
-            prop_assert!(out.len() <= size.bytes() + 8 * values.len().div_ceil(BLOCK));
+            prop_assert!(out.len() <= size(&values) + 8 * values.len().div_ceil(BLOCK));
             let mut r = Reader(&out);
             prop_assert_eq!(read(&mut r, values.len()).unwrap(), values);
             prop_assert!(r.end().is_ok());

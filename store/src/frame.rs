@@ -11,6 +11,8 @@ pub(crate) enum Kind {
     Samples = 2,
     Spans = 3,
     Chunk = 4,
+    SpanHead = 5,
+    Traces = 6,
 }
 
 const FORMAT: u8 = 1;
@@ -33,14 +35,23 @@ pub(crate) fn seal_at(level: i32, kind: Kind, number: u64, body: &[u8]) -> Vec<u
         .then(|| zstd::bulk::compress(body, level).ok())
         .flatten()
         .filter(|c| c.len() < body.len());
-    let stored = compressed.as_deref().unwrap_or(body);
+    envelope(kind, number, body.len(), compressed.as_deref().unwrap_or(body))
+}
+
+/// The same for a body whose parts are compressed already.
+pub(crate) fn seal_plain(kind: Kind, number: u64, body: &[u8]) -> Vec<u8> {
+    assert!(body.len() <= BODY_BYTES_MAX, "writers split what they store long before this");
+    envelope(kind, number, body.len(), body)
+}
+
+fn envelope(kind: Kind, number: u64, body_len: usize, stored: &[u8]) -> Vec<u8> {
     // A stored length equal to the body's means "not compressed".
     let mut out = Vec::with_capacity(HEADER_BYTES + stored.len());
     out.extend_from_slice(&[0; 4]);
     out.push(kind as u8);
     out.push(FORMAT);
     out.extend_from_slice(&number.to_le_bytes());
-    out.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    out.extend_from_slice(&(body_len as u32).to_le_bytes());
     out.extend_from_slice(stored);
     let crc = crc32c::crc32c(&out[4..]);
     out[..4].copy_from_slice(&crc.to_le_bytes());

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use davy_model::{Exemplar, Label, Labels, Metadata, Span, Timestamp};
+use davy_model::{Exemplar, Label, Labels, Metadata, Timestamp};
 use hashbrown::HashTable;
 
 use crate::group::{Group, Groups, Trimmed};
@@ -13,7 +13,7 @@ use crate::index::Index;
 use crate::limits::Census;
 use crate::partition::Partition;
 use crate::row::bit;
-use crate::spans::RecentSpans;
+use crate::spans::{RecentSpans, SpanBlock};
 use crate::{Limits, Refusal, SeriesRef};
 
 /// Exemplars kept, the newest of all series.
@@ -55,8 +55,8 @@ pub(crate) struct Batch {
     pub(crate) rows: Vec<crate::record::GroupRow>,
     pub(crate) exemplars: Vec<(SeriesRef, Exemplar)>,
     pub(crate) metadata: Vec<(Arc<str>, Metadata)>,
-    pub(crate) spans: Vec<Arc<Span>>,
-    /// Number of the log record that holds the spans; given when the batch enters the queue.
+    pub(crate) spans: Vec<SpanBlock>,
+    /// Number of the log record of the first block, the others follow; given when the batch enters the queue.
     pub(crate) span_record: u64,
 }
 
@@ -67,6 +67,15 @@ impl Batch {
 
     pub(crate) fn samples(&self) -> usize {
         self.rows.iter().map(|(_, r)| r.len()).sum()
+    }
+
+    pub(crate) fn span_count(&self) -> usize {
+        self.spans.iter().map(SpanBlock::len).sum()
+    }
+
+    /// Blocks with the numbers of their log records.
+    pub(crate) fn span_records(&self) -> impl Iterator<Item = (u64, &SpanBlock)> {
+        (self.span_record..).zip(&self.spans)
     }
 }
 
@@ -202,8 +211,8 @@ impl Head {
                 None => refused += row.len(),
             }
         }
-        for span in &batch.spans {
-            self.view.spans.push(batch.span_record, span.clone());
+        for (record, block) in batch.span_records() {
+            self.view.spans.push(record, block.clone());
         }
         self.apply_exemplars(&batch.exemplars);
         for (metric, metadata) in &batch.metadata {
@@ -224,13 +233,13 @@ impl Head {
         all.get(metric).map_or(all.len() < METADATA_MAX, |known| known != metadata)
     }
 
-    /// Number for the log record of a batch's spans.
-    pub(crate) fn take_span_record(&mut self) -> u64 {
-        self.next_span_record += 1;
-        self.next_span_record - 1
+    /// Numbers for the log records of a batch's spans; the first of them.
+    pub(crate) fn take_span_records(&mut self, n: usize) -> u64 {
+        self.next_span_record += n as u64;
+        self.next_span_record - n as u64
     }
 
-    /// The newest number given by [`Self::take_span_record`].
+    /// The newest number given by [`Self::take_span_records`].
     pub(crate) fn last_span_record(&self) -> u64 {
         self.next_span_record - 1
     }

@@ -36,7 +36,6 @@ mod refusal;
 mod rot;
 mod row;
 mod snapshot;
-mod span_block;
 mod spans;
 mod sqlite;
 mod stats;
@@ -51,7 +50,7 @@ pub use import::{Import, Imported};
 pub use options::{Limits, Options};
 pub use refusal::{Refusal, Refused};
 pub use snapshot::{SeriesSamples, Snapshot};
-pub use spans::SpanQuery;
+pub use spans::{BatchValue, NotUtf8, ResourceId, SpanBatch, SpanBlock, SpanQuery, SpanRow, TextId};
 pub use stats::{Recovery, Stats};
 pub use store::Store;
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use davy_model::{Exemplar, Labels, Metadata, MetricType, Span};
+use davy_model::{Exemplar, Labels, Metadata, MetricType};
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use crate::SeriesRef;
@@ -13,7 +13,7 @@ use crate::frame::{self, Kind};
 use crate::head::Batch;
 use crate::meta;
 use crate::record::{self, GroupRow};
-use crate::span_block;
+use crate::spans::SpanBlock;
 use crate::sqlite::{self, Synchronous};
 
 const FORMAT: i32 = 1;
@@ -120,9 +120,9 @@ impl Log {
         })
     }
 
-    pub(crate) fn replay_spans(&mut self, mut each: impl FnMut(u64, Vec<Span>)) -> Result<(), Error> {
+    pub(crate) fn replay_spans(&mut self, mut each: impl FnMut(u64, SpanBlock)) -> Result<(), Error> {
         self.each("spans", Kind::Spans, |number, body| {
-            each(number, span_block::decode(body)?);
+            each(number, SpanBlock::from_record(body)?);
             Ok(())
         })
     }
@@ -286,12 +286,11 @@ fn insert_samples(
 
 fn insert_spans(tx: &Connection, batches: &[&Batch]) -> rusqlite::Result<()> {
     let mut next = None;
-    for batch in batches.iter().filter(|b| !b.spans.is_empty()) {
-        let body = span_block::encode(&batch.spans);
-        let frame = frame::seal(Kind::Spans, batch.span_record, &body);
+    for (record, block) in batches.iter().flat_map(|b| b.span_records()) {
+        let frame = frame::seal(Kind::Spans, record, &block.to_record());
         tx.prepare_cached("INSERT INTO spans(number, frame) VALUES (?1, ?2)")?
-            .execute(params![batch.span_record as i64, frame])?;
-        next = next.max(Some(batch.span_record as i64 + 1));
+            .execute(params![record as i64, frame])?;
+        next = next.max(Some(record as i64 + 1));
     }
     next.map_or(Ok(()), |n| meta::put(tx, NEXT_SPANS, n))
 }

@@ -13,13 +13,16 @@ use crate::error::Error;
 use crate::log::Trim;
 use crate::partition::{Partition, Seal};
 use crate::partitions;
+use crate::spans::Sealed;
 use crate::store::Inner;
 use crate::writer::Job;
 
-/// Spans kept in memory until they are sealed...
-const SPANS_SEALED_TOGETHER: usize = 4096;
-/// ...and the most that a burst may bring before its sender has to seal them.
-const SPANS_IN_MEMORY_MAX: usize = 32_768;
+/// Spans kept in memory until they are sealed; the more are sealed together, the better they pack...
+const SPANS_SEALED_TOGETHER: usize = 32_768;
+/// ...and the most that a burst may bring before its sender has to seal them...
+const SPANS_IN_MEMORY_MAX: usize = 131_072;
+/// ...or, of large ones, their bytes.
+const SPAN_BYTES_IN_MEMORY_MAX: usize = 64 << 20;
 /// The catalogue is written anew once it could be smaller by so many series.
 const CATALOGUE_DEAD_MIN: usize = 4096;
 
@@ -42,7 +45,7 @@ impl Inner {
             state.dead_in_catalogue += self.head_mut().forget_dead();
         }
         let window = now.as_millis().div_euclid(self.range());
-        let spans = self.head().view.spans.len();
+        let spans = self.head().view.spans.spans();
         if spans >= SPANS_SEALED_TOGETHER || state.span_window.replace(window) != Some(window) && spans > 0 {
             self.seal_spans(now)?;
         }
@@ -57,7 +60,10 @@ impl Inner {
 
     /// Called after spans were committed: keeps the memory they take bounded between maintenances.
     pub(crate) fn bound_spans(&self, now: Timestamp) -> Result<(), Error> {
-        let many = || self.head().view.spans.len() >= SPANS_IN_MEMORY_MAX;
+        let many = || {
+            let recent = &self.head().view.spans;
+            recent.spans() >= SPANS_IN_MEMORY_MAX || recent.bytes() >= SPAN_BYTES_IN_MEMORY_MAX
+        };
         if !many() {
             return Ok(());
         }
@@ -108,13 +114,14 @@ impl Inner {
         // What has a number by now reaches the log and the head.
         self.queue.run(Job::Flush)?;
         let view = self.head().view.clone();
-        let spans: Vec<_> = view.spans.iter().filter(|(r, _)| *r <= until).map(|(_, s)| s.clone()).collect();
-        if spans.is_empty() {
+        let mut blocks = view.spans.iter().filter(|(r, _)| *r <= until).map(|(_, b)| b).peekable();
+        if blocks.peek().is_none() {
             return Ok(());
         }
+        let spans = Sealed::new(blocks);
         // By when they came, not by what they say: a span from the year 2500 must not outlive the others.
         let partition = self.partition_for(&view.partitions, now.as_millis())?;
-        self.folder.seal_spans(&partition, spans, until)?;
+        self.folder.seal_spans(&partition, &spans, until)?;
         let partitions = with(&view.partitions, partition);
         drop(view);
         self.head_mut().spans_sealed(until, partitions);

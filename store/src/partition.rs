@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use davy_model::{Labels, Matcher, Sample, Span, Timestamp, TraceId};
+use davy_model::{Labels, Matcher, Sample};
 use rusqlite::{Connection, Row, ToSql, params};
 
 use crate::chunk::OpenChunk;
@@ -17,8 +17,7 @@ use crate::error::{At, Error};
 use crate::frame::{self, Kind};
 use crate::index::Index;
 use crate::row::SLOTS_MAX;
-use crate::spans::SpanQuery;
-use crate::{SeriesRef, meta, record, span_block, sqlite};
+use crate::{SeriesRef, meta, record, sqlite};
 
 pub(crate) const FORMAT: i32 = 1;
 pub(crate) const SCHEMA: &str = "
@@ -29,9 +28,11 @@ CREATE TABLE chunks(number INTEGER PRIMARY KEY, seal INTEGER NOT NULL, group_num
   oldest INTEGER NOT NULL, newest INTEGER NOT NULL, frame BLOB NOT NULL) STRICT;
 CREATE INDEX chunks_by_group ON chunks(group_number, oldest, newest);
 CREATE TABLE spans(number INTEGER PRIMARY KEY, oldest INTEGER NOT NULL, newest INTEGER NOT NULL,
-  record INTEGER NOT NULL, frame BLOB NOT NULL) STRICT;
+  record INTEGER NOT NULL, head BLOB NOT NULL, frame BLOB NOT NULL) STRICT;
 CREATE INDEX spans_by_time ON spans(newest, oldest);
-CREATE TABLE traces(hash INTEGER, block INTEGER, PRIMARY KEY(hash, block)) STRICT, WITHOUT ROWID;
+CREATE TABLE traces(number INTEGER PRIMARY KEY, level INTEGER NOT NULL, run INTEGER NOT NULL,
+  first INTEGER NOT NULL, last INTEGER NOT NULL, oldest INTEGER NOT NULL, newest INTEGER NOT NULL,
+  frame BLOB NOT NULL) STRICT;
 CREATE TABLE quarantine(number INTEGER PRIMARY KEY, source TEXT NOT NULL, source_number INTEGER NOT NULL,
   reason TEXT NOT NULL, frame BLOB NOT NULL) STRICT;
 ";
@@ -185,62 +186,16 @@ impl Partition {
         self.rows(sql, params![from, to, seal], |r| r.get(0)).into_iter().collect()
     }
 
-    /// Spans of a trace among those of log records up to `record`.
-    pub(crate) fn trace(&self, id: TraceId, record: u64) -> Vec<Span> {
-        let sql = "SELECT number, frame FROM spans WHERE record <= ?2
-                   AND number IN (SELECT block FROM traces WHERE hash = ?1)";
-        let blocks = self.frames(sql, params![trace_hash(id), record as i64]);
-        let spans = blocks.into_iter().flat_map(|(number, frame)| self.open_spans(number, &frame));
-        spans.filter(|s| s.trace_id == id).collect()
-    }
-
-    /// Adds matching spans, newest blocks first, until `found` holds the newest `limit` of them.
-    pub(crate) fn spans(
-        &self,
-        query: &SpanQuery,
-        from: Timestamp,
-        to: Timestamp,
-        record: u64,
-        found: &mut Vec<Span>,
-    ) {
-        let sql = "SELECT number, newest FROM spans WHERE newest >= ?1 AND oldest <= ?2 AND record <= ?3
-                   ORDER BY newest DESC";
-        let range = params![from.as_millis(), to.as_millis(), record as i64];
-        let blocks = self.rows(sql, range, |r| Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?)));
-        for (number, newest) in blocks {
-            let enough = found.len() >= query.limit();
-            if enough && found.last().is_some_and(|s| s.start_nanos / 1_000_000 > newest as u64) {
-                break;
-            }
-            for (_, frame) in
-                self.frames("SELECT number, frame FROM spans WHERE number = ?1", params![number])
-            {
-                found.extend(
-                    self.open_spans(number, &frame).into_iter().filter(|s| query.matches(s, from, to)),
-                );
-            }
-            query.keep_newest(found);
-        }
-    }
-
     /// Takes the list of rows to be set aside.
     pub(crate) fn take_bad(&self) -> Vec<Bad> {
         self.bad.lock().expect("no holder of this lock panics").drain().collect()
-    }
-
-    fn open_spans(&self, number: i64, frame: &[u8]) -> Vec<Span> {
-        let spans = frame::open(Kind::Spans, number as u64, frame).and_then(|b| span_block::decode(&b));
-        spans.unwrap_or_else(|why| {
-            self.set_bad("spans", number, why);
-            Vec::new()
-        })
     }
 
     fn frames(&self, sql: &str, params: &[&dyn ToSql]) -> Vec<(i64, Vec<u8>)> {
         self.rows(sql, params, |r| Ok((r.get(0)?, r.get(1)?)))
     }
 
-    fn rows<T>(
+    pub(crate) fn rows<T>(
         &self,
         sql: &str,
         params: &[&dyn ToSql],
@@ -253,7 +208,7 @@ impl Partition {
         self.whole(rows).unwrap_or_default()
     }
 
-    fn set_bad(&self, table: &'static str, number: i64, why: Corrupt) {
+    pub(crate) fn set_bad(&self, table: &'static str, number: i64, why: Corrupt) {
         let new = self.bad.lock().expect("no holder of this lock panics").insert(Bad {
             table,
             number,
@@ -281,9 +236,4 @@ impl Partition {
     fn conn(&self) -> MutexGuard<'_, Connection> {
         self.conn.lock().expect("no holder of this lock panics")
     }
-}
-
-/// What the index of traces holds of an id; blocks found by it are filtered by the whole id.
-pub(crate) fn trace_hash(id: TraceId) -> i64 {
-    i64::from_le_bytes(*id.0.last_chunk().expect("an id has sixteen bytes"))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use davy_model::{Labels, Span, Timestamp};
+use davy_model::{Labels, Timestamp};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
 use crate::chunk::{self, Chunk};
@@ -15,16 +15,15 @@ use crate::error::{At, Error};
 use crate::frame::{self, Kind};
 use crate::group::Groups;
 use crate::log::SERIES_BLOCK;
-use crate::partition::{self, Bad, FORMAT, Partition, SCHEMA, SPANS_UNTIL, Seal};
+use crate::partition::{Bad, FORMAT, Partition, SCHEMA, SPANS_UNTIL, Seal};
 use crate::row::slots;
+use crate::spans::{self, Sealed};
 use crate::table::Table;
 use crate::sqlite::{self, Synchronous};
-use crate::{SeriesRef, meta, record, span_block};
+use crate::{SeriesRef, meta, record};
 
 /// Groups whose chunks are written in one transaction.
 const GROUPS_IN_TRANSACTION: usize = 256;
-/// Spans in one block.
-const SPAN_BLOCK: usize = 4096;
 
 /// Where partitions lie and how long each is.
 #[derive(Debug)]
@@ -114,21 +113,11 @@ impl Folder {
     }
 
     /// Writes spans of log records up to `until`.
-    pub(crate) fn seal_spans(
-        &self,
-        into: &Partition,
-        mut spans: Vec<Arc<Span>>,
-        until: u64,
-    ) -> Result<(), Error> {
+    pub(crate) fn seal_spans(&self, into: &Partition, spans: &Sealed, until: u64) -> Result<(), Error> {
         let path = &into.path;
         let mut conn = self.connect(path)?;
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).at(path)?;
-        // Blocks by time, so that a search by time opens few; within one by trace, which packs better.
-        spans.sort_by_key(|s| s.start_nanos);
-        for block in spans.chunks_mut(SPAN_BLOCK) {
-            block.sort_by_key(|s| (s.trace_id, s.start_nanos));
-            insert_spans(&tx, block, until).at(path)?;
-        }
+        spans.insert(&tx, until).at(path)?;
         meta::put(&tx, SPANS_UNTIL, until as i64).at(path)?;
         tx.commit().at(path)?;
         checkpoint(&conn, path);
@@ -141,9 +130,14 @@ impl Folder {
         let mut conn = self.connect(path)?;
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).at(path)?;
         for Bad { table, number, reason } in bad {
+            if *table == "traces" {
+                spans::set_rotten(&tx, *number, reason).at(path)?;
+                continue;
+            }
+            let frame = if *table == "spans" { "CAST(head || frame AS BLOB)" } else { "frame" };
             let copy = format!(
                 "INSERT INTO quarantine(source, source_number, reason, frame)
-                 SELECT ?1, number, ?2, frame FROM {table} WHERE number = ?3"
+                 SELECT ?1, number, ?2, {frame} FROM {table} WHERE number = ?3"
             );
             tx.execute(&copy, params![table, reason, number]).at(path)?;
             tx.execute(&format!("DELETE FROM {table} WHERE number = ?1"), [number]).at(path)?;
@@ -230,22 +224,6 @@ pub(crate) fn insert_series(tx: &Connection, series: &[(SeriesRef, Labels)]) -> 
         let frame = frame::seal(Kind::Series, number as u64, &record::encode_series(block));
         tx.prepare_cached("INSERT INTO series(number, frame) VALUES (?1, ?2)")?
             .execute(params![number, frame])?;
-    }
-    Ok(())
-}
-
-fn insert_spans(tx: &Connection, block: &[Arc<Span>], until: u64) -> rusqlite::Result<()> {
-    let number = next_number(tx, "spans")?;
-    let frame = frame::seal(Kind::Spans, number as u64, &span_block::encode(block));
-    let starts = block.iter().map(|s| Timestamp::from_nanos(s.start_nanos).as_millis());
-    let (oldest, newest) = (starts.clone().min(), starts.max());
-    tx.prepare_cached(
-        "INSERT INTO spans(number, oldest, newest, record, frame) VALUES (?1, ?2, ?3, ?4, ?5)",
-    )?
-    .execute(params![number, oldest, newest, until as i64, frame])?;
-    let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO traces(hash, block) VALUES (?1, ?2)")?;
-    for traces in block.chunk_by(|a, b| a.trace_id == b.trace_id) {
-        insert.execute(params![partition::trace_hash(traces[0].trace_id), number])?;
     }
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! Recovery: what is on disk becomes the head again.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use davy_model::Timestamp;
@@ -47,11 +46,10 @@ pub(crate) fn recover(
         let refused = head.apply(&batch);
         recovery.samples += (batch.samples() - refused) as u64;
     })?;
-    log.replay_spans(|number, spans| {
+    log.replay_spans(|number, block| {
         if number > spans_sealed {
-            recovery.spans += spans.len() as u64;
-            let spans = spans.into_iter().map(Arc::new).collect();
-            head.apply(&Batch { spans, span_record: number, ..Batch::default() });
+            recovery.spans += block.len() as u64;
+            head.apply(&Batch { spans: vec![block], span_record: number, ..Batch::default() });
         }
     })?;
     let records_set_aside = log.quarantined()? - before;

@@ -141,7 +141,7 @@ impl Snapshot {
 
     /// Spans of one trace, by start time.
     pub fn trace(&self, id: TraceId) -> Result<Vec<Span>, Error> {
-        let mut spans: Vec<Span> = self.view.spans.trace(id).map(|s| (**s).clone()).collect();
+        let mut spans = self.view.spans.trace(id);
         spans.extend(self.view.partitions.iter().flat_map(|p| p.trace(id, self.view.spans_sealed)));
         spans.sort_by_key(|s| s.start_nanos);
         Ok(spans)
@@ -149,9 +149,7 @@ impl Snapshot {
 
     /// Spans that started in `from..=to`, newest first.
     pub fn spans(&self, query: &SpanQuery, from: Timestamp, to: Timestamp) -> Result<Vec<Span>, Error> {
-        let recent = self.view.spans.iter().map(|(_, s)| s).filter(|s| query.matches(s, from, to));
-        let mut found: Vec<Span> = recent.map(|s| (**s).clone()).collect();
-        query.keep_newest(&mut found);
+        let mut found = self.view.spans.find(query, from, to);
         for partition in self.view.partitions.iter().rev() {
             partition.spans(query, from, to, self.view.spans_sealed, &mut found);
         }

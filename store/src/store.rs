@@ -210,7 +210,7 @@ impl Inner {
             return Err(Error::SeriesForgotten);
         }
         if !batch.spans.is_empty() {
-            batch.span_record = head.take_span_record();
+            batch.span_record = head.take_span_records(batch.spans.len());
         }
         // The queue is entered under the head's lock, so that the log has the order in which the head changed.
         match durability {

@@ -129,7 +129,7 @@ impl Queue {
 }
 
 fn weight(batch: &Batch) -> usize {
-    batch.samples() + batch.spans.len() + batch.exemplars.len() + batch.metadata.len()
+    batch.samples() + batch.span_count() + batch.exemplars.len() + batch.metadata.len()
 }
 
 /// What the writer shares with everyone else.
@@ -287,7 +287,7 @@ impl Writer {
 pub(crate) fn apply(head: &mut Head, batch: &Batch, counters: &Counters) {
     let refused = head.apply(batch);
     counters.samples_appended.fetch_add((batch.samples() - refused) as u64, Ordering::Relaxed);
-    counters.spans_appended.fetch_add(batch.spans.len() as u64, Ordering::Relaxed);
+    counters.spans_appended.fetch_add(batch.span_count() as u64, Ordering::Relaxed);
     counters.conflicts.fetch_add(refused as u64, Ordering::Relaxed);
 }
 

@@ -1,5 +1,6 @@
 //! OTLP attributes into Davy's: strings shared within a request, sizes bounded, nested values as JSON text.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -42,21 +43,37 @@ impl Interner {
     }
 
     fn value(&mut self, value: &Option<AnyValue>) -> AttributeValue {
-        match value.as_ref().and_then(|v| v.value.as_ref()) {
-            None | Some(Value::StringValueStrindex(_)) => AttributeValue::String(self.text("")),
-            Some(Value::StringValue(s)) => AttributeValue::String(self.text(s)),
-            Some(Value::BoolValue(b)) => AttributeValue::Bool(*b),
-            Some(Value::IntValue(i)) => AttributeValue::Int(*i),
-            Some(Value::DoubleValue(d)) => AttributeValue::Double(*d),
-            Some(nested @ (Value::ArrayValue(_) | Value::KvlistValue(_) | Value::BytesValue(_))) => {
-                let mut json = Json { out: String::new(), style: Style::Otlp };
-                json.value(nested);
-                // Cut JSON is not JSON any more: it is kept as text.
-                match json.is_full() {
-                    true => AttributeValue::String(self.text(&json.out)),
-                    false => AttributeValue::Json(json.out.into()),
-                }
-            }
+        match nested(value.as_ref().and_then(|v| v.value.as_ref())) {
+            Nested::Text(text) => AttributeValue::String(self.text(&text)),
+            Nested::Json(json) => AttributeValue::Json(json.into()),
+            Nested::Bool(b) => AttributeValue::Bool(b),
+            Nested::Int(i) => AttributeValue::Int(i),
+            Nested::Double(d) => AttributeValue::Double(d),
+        }
+    }
+}
+
+/// A value as it is kept, but for the cut of what is longer than [`TEXT_BYTES_MAX`].
+pub(crate) enum Nested<'a> {
+    Text(Cow<'a, str>),
+    Json(String),
+    Bool(bool),
+    Int(i64),
+    Double(f64),
+}
+
+pub(crate) fn nested(value: Option<&Value>) -> Nested<'_> {
+    match value {
+        None | Some(Value::StringValueStrindex(_)) => Nested::Text("".into()),
+        Some(Value::StringValue(s)) => Nested::Text(s.into()),
+        Some(Value::BoolValue(b)) => Nested::Bool(*b),
+        Some(Value::IntValue(i)) => Nested::Int(*i),
+        Some(Value::DoubleValue(d)) => Nested::Double(*d),
+        Some(nested @ (Value::ArrayValue(_) | Value::KvlistValue(_) | Value::BytesValue(_))) => {
+            let mut json = Json { out: String::new(), style: Style::Otlp };
+            json.value(nested);
+            // JSON that will be cut is not JSON any more: it is kept as text.
+            if json.is_full() { Nested::Text(json.out.into()) } else { Nested::Json(json.out) }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Bytes into OTLP requests, the same for gRPC and HTTP.
 //!
 //! Decoded messages can be two hundred times the size of their bytes (an empty span is two bytes on the wire), so
-//! a walk over the bytes adds up what decoding would allocate before anything is allocated.
+//! a walk over the bytes adds up what decoding would allocate before anything is allocated. Traces in protobuf are not
+//! decoded at all ([`super::walk`]), but take as much of the same budget.
 
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -53,7 +54,7 @@ pub(crate) fn too_large() -> Refused {
 
 /// A message type: what one takes in memory, and its fields that hold messages or packed numbers.
 pub(crate) struct Shape {
-    bytes: usize,
+    pub(crate) bytes: usize,
     fields: &'static [(u64, Field)],
 }
 
@@ -64,18 +65,20 @@ enum Field {
 }
 
 static TRACES: Shape = Shape { bytes: 0, fields: &[(1, Msg(&RESOURCE_SPANS))] };
-static RESOURCE_SPANS: Shape = Shape {
+pub(crate) static RESOURCE_SPANS: Shape = Shape {
     bytes: size_of::<trace::ResourceSpans>(),
     fields: &[(1, Msg(&RESOURCE)), (2, Msg(&SCOPE_SPANS))],
 };
-static SCOPE_SPANS: Shape =
+pub(crate) static SCOPE_SPANS: Shape =
     Shape { bytes: size_of::<trace::ScopeSpans>(), fields: &[(1, Msg(&SCOPE)), (2, Msg(&SPAN))] };
-static SPAN: Shape = Shape {
+pub(crate) static SPAN: Shape = Shape {
     bytes: size_of::<trace::Span>(),
     fields: &[(9, Msg(&KEY_VALUE)), (11, Msg(&EVENT)), (13, Msg(&LINK))],
 };
-static EVENT: Shape = Shape { bytes: size_of::<trace::span::Event>(), fields: &[(3, Msg(&KEY_VALUE))] };
-static LINK: Shape = Shape { bytes: size_of::<trace::span::Link>(), fields: &[(4, Msg(&KEY_VALUE))] };
+pub(crate) static EVENT: Shape =
+    Shape { bytes: size_of::<trace::span::Event>(), fields: &[(3, Msg(&KEY_VALUE))] };
+pub(crate) static LINK: Shape =
+    Shape { bytes: size_of::<trace::span::Link>(), fields: &[(4, Msg(&KEY_VALUE))] };
 
 static METRICS: Shape = Shape { bytes: 0, fields: &[(1, Msg(&RESOURCE_METRICS))] };
 static RESOURCE_METRICS: Shape = Shape {
@@ -120,27 +123,34 @@ static QUANTILE: Shape =
     Shape { bytes: size_of::<metrics::summary_data_point::ValueAtQuantile>(), fields: &[] };
 static EXEMPLAR: Shape = Shape { bytes: size_of::<metrics::Exemplar>(), fields: &[(7, Msg(&KEY_VALUE))] };
 
-static RESOURCE: Shape = Shape { bytes: 0, fields: &[(1, Msg(&KEY_VALUE)), (3, Msg(&ENTITY))] };
+pub(crate) static RESOURCE: Shape = Shape { bytes: 0, fields: &[(1, Msg(&KEY_VALUE)), (3, Msg(&ENTITY))] };
 static ENTITY: Shape =
     Shape { bytes: size_of::<common::EntityRef>(), fields: &[(3, Msg(&TEXT)), (4, Msg(&TEXT))] };
 static TEXT: Shape = Shape { bytes: size_of::<String>(), fields: &[] };
-static SCOPE: Shape = Shape { bytes: 0, fields: &[(3, Msg(&KEY_VALUE))] };
-static KEY_VALUE: Shape = Shape { bytes: size_of::<common::KeyValue>(), fields: &[(2, Msg(&ANY))] };
-static ANY: Shape =
+pub(crate) static SCOPE: Shape = Shape { bytes: 0, fields: &[(3, Msg(&KEY_VALUE))] };
+pub(crate) static KEY_VALUE: Shape =
+    Shape { bytes: size_of::<common::KeyValue>(), fields: &[(2, Msg(&ANY))] };
+pub(crate) static ANY: Shape =
     Shape { bytes: size_of::<common::AnyValue>(), fields: &[(5, Msg(&ARRAY)), (6, Msg(&KEY_VALUES))] };
 static ARRAY: Shape = Shape { bytes: 0, fields: &[(1, Msg(&ANY))] };
 static KEY_VALUES: Shape = Shape { bytes: 0, fields: &[(1, Msg(&KEY_VALUE))] };
 
 /// prost's own limit on nesting.
-const DEPTH_MAX: usize = 100;
+pub(crate) const DEPTH_MAX: usize = 100;
 
 /// `Err` if decoding would take more than `bytes_max`, or if the bytes are no protobuf at all.
 fn weigh(shape: &Shape, body: &[u8], bytes_max: usize) -> Result<(), Refused> {
     let mut left = bytes_max;
-    walk(shape, body, &mut left, DEPTH_MAX)
+    weigh_below(shape, body, &mut left, DEPTH_MAX)
 }
 
-fn walk(shape: &Shape, mut body: &[u8], left: &mut usize, depth: usize) -> Result<(), Refused> {
+/// Takes from `left` what decoding a message would allocate; `depth` is how deep others may still lie in it.
+pub(crate) fn weigh_below(
+    shape: &Shape,
+    mut body: &[u8],
+    left: &mut usize,
+    depth: usize,
+) -> Result<(), Refused> {
     let malformed = |what: &str| Refused::Malformed(format!("not an OTLP protobuf message: {what}"));
     if depth == 0 {
         return Err(malformed("nested too deeply"));
@@ -170,7 +180,7 @@ fn walk(shape: &Shape, mut body: &[u8], left: &mut usize, depth: usize) -> Resul
         };
         *left = left.checked_sub(cost).ok_or_else(too_large)?;
         if let Some(inner) = inner {
-            walk(inner, content, left, depth - 1)?;
+            weigh_below(inner, content, left, depth - 1)?;
         }
     }
     Ok(())

@@ -32,7 +32,7 @@ use tracing::info;
 use super::decode::Format;
 use super::outcome::{Outcome, Refused};
 use super::status::{self, Answer};
-use super::{Export, MESSAGE_BYTES_MAX, Receiver, export};
+use super::{Export, MESSAGE_BYTES_MAX, Receiver};
 
 const CONNECTIONS_MAX: usize = 512;
 /// Of one connection.
@@ -127,7 +127,7 @@ impl<R: Export + Answer + 'static> UnaryService<Bytes> for Service<R> {
     fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
         let receiver = self.0.clone();
         Box::pin(async move {
-            let ended = export::<R>(&receiver, Format::Protobuf, request.into_inner()).await;
+            let ended = R::export(&receiver, Format::Protobuf, request.into_inner()).await;
             receiver.stats().request(&ended);
             match ended {
                 Ok(outcome) => Ok(tonic::Response::new(encoded::<R>(&outcome))),

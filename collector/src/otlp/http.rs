@@ -19,7 +19,7 @@ use prost::Message as _;
 use super::decode::Format;
 use super::outcome::{Outcome, Refused};
 use super::status::{Answer, Status};
-use super::{Export, MESSAGE_BYTES_MAX, Receiver, blocking, export};
+use super::{Export, MESSAGE_BYTES_MAX, Receiver, blocking};
 
 /// Bytes of a body as it is sent.
 const WIRE_BYTES_MAX: usize = 4 << 20;
@@ -72,7 +72,7 @@ async fn receive<R: Export + 'static>(
         let limit = unpacked_bytes_max(body.len());
         body = blocking(move || unpack(&body, limit)).await??;
     }
-    export::<R>(receiver, format, body).await
+    R::export(receiver, format, body).await
 }
 
 fn format(headers: &HeaderMap) -> Result<Format, Refused> {

@@ -1,7 +1,7 @@
 //! The OTLP receiver: traces and metrics pushed over gRPC and HTTP.
 //!
-//! Hops 1 and 2 for whoever pushes. Both transports end in [`Receiver::traces`] and [`Receiver::metrics`]: decoded,
-//! checked, converted, committed. An answer of success means that the request is on disk.
+//! Hops 1 and 2 for whoever pushes. Both transports end in [`Export::export`]: decoded, checked, converted,
+//! committed. An answer of success means that the request is on disk.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use tokio::sync::{mpsc, oneshot};
 
 mod attributes;
+mod calls;
 mod classic;
 mod cumulative;
 mod decode;
@@ -31,12 +32,15 @@ mod mutations;
 mod names;
 mod outcome;
 mod point;
+mod received;
 mod resource;
 mod scalar;
 mod span_metrics;
 mod spans;
 mod stats;
 mod status;
+mod walk;
+mod wire;
 mod writer;
 
 pub use grpc::{routes, serve_grpc};
@@ -49,6 +53,7 @@ pub use stats::OtlpStats;
 
 use crate::admission::{Admission, Admitted};
 use decode::{Format, Request, decode};
+use received::Received;
 use spans::Window;
 use stats::add;
 use writer::{Job, Work, Writer};
@@ -112,11 +117,15 @@ impl Receiver {
 
     /// Stores spans, and the call counts and latencies made from them, in one batch.
     pub async fn traces(&self, request: ExportTraceServiceRequest) -> Result<Outcome, Refused> {
-        let window = self.0.limits.window(self.0.clock.now());
-        let converted = blocking(move || spans::convert(&request, window)).await?;
+        let window = self.window();
+        let received = blocking(move || spans::convert(&request, window).into()).await?;
+        self.store_traces(received).await
+    }
+
+    async fn store_traces(&self, received: Received) -> Result<Outcome, Refused> {
         let stats = &self.0.stats;
-        let truncated = converted.truncated;
-        let outcome = self.write(Work::Spans(converted)).await?;
+        let truncated = received.truncated;
+        let outcome = self.write(Work::Spans(received)).await?;
         add(&stats.spans_accepted, outcome.accepted);
         add(&stats.spans_refused, outcome.rejected);
         add(&stats.truncated, truncated);
@@ -128,6 +137,11 @@ impl Receiver {
         add(&self.0.stats.points_accepted, outcome.accepted);
         add(&self.0.stats.points_refused, outcome.rejected);
         Ok(outcome)
+    }
+
+    /// Which times are believed now.
+    fn window(&self) -> Window {
+        self.0.limits.window(self.0.clock.now())
     }
 
     pub fn stats(&self) -> &OtlpStats {
@@ -148,28 +162,31 @@ impl Receiver {
 
 /// What the transports call: a body of one of the two signals.
 pub(crate) trait Export: Request {
-    fn store(self, receiver: &Receiver) -> impl Future<Output = Result<Outcome, Refused>> + Send;
+    fn export(
+        receiver: &Receiver,
+        format: Format,
+        body: Bytes,
+    ) -> impl Future<Output = Result<Outcome, Refused>> + Send;
 }
 
 impl Export for ExportTraceServiceRequest {
-    async fn store(self, receiver: &Receiver) -> Result<Outcome, Refused> {
-        receiver.traces(self).await
+    async fn export(receiver: &Receiver, format: Format, body: Bytes) -> Result<Outcome, Refused> {
+        let window = receiver.window();
+        let read = move || match format {
+            Format::Protobuf => walk::walk(&body, window),
+            Format::Json => {
+                decode::<Self>(format, body).map(|request| spans::convert(&request, window).into())
+            }
+        };
+        receiver.store_traces(blocking(read).await??).await
     }
 }
 
 impl Export for ExportMetricsServiceRequest {
-    async fn store(self, receiver: &Receiver) -> Result<Outcome, Refused> {
-        receiver.metrics(self).await
+    async fn export(receiver: &Receiver, format: Format, body: Bytes) -> Result<Outcome, Refused> {
+        let request: Self = blocking(move || decode(format, body)).await??;
+        receiver.metrics(request).await
     }
-}
-
-async fn export<R: Export + 'static>(
-    receiver: &Receiver,
-    format: Format,
-    body: Bytes,
-) -> Result<Outcome, Refused> {
-    let request: R = blocking(move || decode(format, body)).await??;
-    request.store(receiver).await
 }
 
 /// Decoding and converting megabytes is no work for a thread that serves sockets.

@@ -2,16 +2,20 @@
 //! comes out is what the store relies on. Tests only.
 
 use bytes::Bytes;
+use davy_fixtures::spans::{Shop, exported};
 use davy_model::{Timestamp, Value};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+
 use proptest::prelude::*;
+use prost::Message as _;
 
 use super::cumulative::Streams;
 use super::decode::{Format, Request, decode};
+use super::received::Received;
 use super::span_metrics::SpanMetrics;
 use super::spans::Window;
-use super::{metrics, spans};
+use super::{metrics, spans, walk};
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 const WINDOW: Window = Window { from: Timestamp::from_millis(0), to: Timestamp::from_millis(2_000_000) };
@@ -98,7 +102,31 @@ fn protobuf<R: Request>(document: &'static str) -> Vec<u8> {
         .encode_to_vec()
 }
 
+/// Reading in place comes to what decoding and converting does, whether the request is good or bad.
+fn compare(body: &Bytes) {
+    let converted = decode::<ExportTraceServiceRequest>(Format::Protobuf, body.clone())
+        .map(|request| Received::from(spans::convert(&request, WINDOW)));
+    let walked = walk::walk(body, WINDOW);
+    match (walked, converted) {
+        (Ok(walked), Ok(converted)) => {
+            let facts = |r: &Received| {
+                let spans = r.block.as_ref().map(|b| b.spans().expect("readable"));
+                // As text, since a NaN is not equal to itself.
+                format!("{spans:?} {:?} {:?} {:?}", r.senders, r.tally, r.truncated)
+            };
+            assert_eq!(facts(&walked), facts(&converted));
+            let [mut metrics, mut other] = [SpanMetrics::new(), SpanMetrics::new()];
+            assert_eq!(metrics.observe_calls(&walked.calls, NOW), other.observe_calls(&converted.calls, NOW));
+        }
+        (Err(_), Err(_)) => {}
+        (walked, converted) => panic!("walked: {walked:?}\nconverted: {converted:?}"),
+    }
+}
+
 fn read_traces(format: Format, body: Bytes) {
+    if format == Format::Protobuf {
+        compare(&body);
+    }
     let Ok(request) = decode::<ExportTraceServiceRequest>(format, body) else { return };
     let sent: usize = request.resource_spans.iter().flat_map(|r| &r.scope_spans).map(|s| s.spans.len()).sum();
     let converted = spans::convert(&request, WINDOW);
@@ -149,6 +177,89 @@ proptest! {
     fn mutated_json_metrics_never_panic(m in prop::collection::vec(mutation(), 1..4)) {
         read_metrics(Format::Json, mutate(METRICS.into(), &m));
     }
+}
+
+/// Fields that protobuf lets come twice or in any order: the last counts, messages merge, lists are joined.
+#[test]
+fn fields_in_pieces_and_in_any_order_are_put_together() {
+    let whole = protobuf::<ExportTraceServiceRequest>(TRACES);
+    let request: ExportTraceServiceRequest =
+        decode(Format::Protobuf, whole.clone().into()).expect("the document is valid");
+    let field = |number: u8, content: &[u8]| {
+        let mut out = vec![number << 3 | 2];
+        prost::encoding::encode_varint(content.len() as u64, &mut out);
+        out.extend(content);
+        out
+    };
+    let from = &request.resource_spans[0];
+    let resource = from.resource.as_ref().expect("it has one").encode_to_vec();
+    let (scope, span) = (&from.scope_spans[0], from.scope_spans[0].spans[0].encode_to_vec());
+    let scope_name = scope.scope.as_ref().expect("it has one").encode_to_vec();
+    let pair = |values: &[&[u8]]| {
+        let values = values.iter().flat_map(|v| field(2, v));
+        field(9, &[field(1, b"k"), values.collect(), field(1, b"l")].concat())
+    };
+    let text = field(1, b"text");
+    let array = field(5, &field(1, &text));
+    let attributes = [
+        pair(&[]),
+        pair(&[&text, &[3 << 3, 7]]),
+        pair(&[&array, &array]),
+        pair(&[&array, &text]),
+        pair(&[&[text.as_slice(), &[2 << 3, 1]].concat()]),
+        pair(&[&[array.clone(), text.clone(), field(9, b"unknown")].concat()]),
+        pair(&[&[8 << 3, 1]]),
+    ];
+    for twice in
+        [attributes.concat(), field(5, b"again"), field(15, &field(2, b"once more")), vec![6 << 3, 3]]
+    {
+        let span = [twice.clone(), span.clone(), twice].concat();
+        let scopes = [field(2, &span), field(1, &scope_name), field(1, &scope_name)].concat();
+        let resources =
+            [field(2, &scopes), field(1, &resource), field(1, &resource), field(77, b"?")].concat();
+        let body = Bytes::from([field(1, &resources), whole.clone(), field(1, &resources)].concat());
+        let taken = walk::walk(&body, WINDOW).expect("it is valid");
+        assert_eq!(taken.tally.accepted, 3);
+        compare(&body);
+    }
+}
+
+#[test]
+fn what_a_shop_sends_is_read_alike_both_ways() {
+    let mut shop = Shop::new(5, 1_000_000_000, 1000.0);
+    let spans: Vec<_> = (0..300).flat_map(|_| shop.trace()).collect();
+    for request in exported(spans, 100) {
+        compare(&davy_fixtures::otlp::traces(&request).encode_to_vec().into());
+    }
+}
+
+#[test]
+fn limits_are_the_same_both_ways() {
+    let mut request: ExportTraceServiceRequest =
+        decode(Format::Json, Bytes::from_static(TRACES.as_bytes())).expect("valid");
+    let spans = &mut request.resource_spans[0].scope_spans[0].spans;
+    let (attribute, event) =
+        (spans[0].attributes.first().cloned().unwrap_or_default(), spans[0].events[0].clone());
+    let mut large = spans[0].clone();
+    large.name = "n".repeat(9000);
+    large.attributes = vec![attribute; 200];
+    large.events = vec![event; 200];
+    large.links = vec![large.links[0].clone(); 200];
+    let mut refused = large.clone();
+    refused.trace_id = vec![1];
+    spans.extend([large, refused]);
+    let small = spans[0].clone();
+    compare(&request.encode_to_vec().into());
+    request.resource_spans[0].scope_spans[0].spans = vec![small; spans::SPANS_MAX as usize + 3];
+    compare(&request.encode_to_vec().into());
+    let field = |content: Vec<u8>| {
+        let mut out = vec![10];
+        prost::encoding::encode_varint(content.len() as u64, &mut out);
+        [out, content].concat()
+    };
+    // Empty spans that would unfold to far more than they are.
+    let bomb = field([18, 0].repeat(4 << 20));
+    compare(&bomb.into());
 }
 
 #[test]

@@ -1,4 +1,6 @@
 //! OTLP spans into Davy's, bounded: what is impossible is refused and counted, what is too long is cut.
+//!
+//! For JSON; requests in protobuf are read in place by [`super::walk`], which must come to the same.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +15,8 @@ use super::resource::resource;
 
 /// Spans of one request; the rest is refused and counted.
 pub(crate) const SPANS_MAX: u64 = 20_000;
-const EVENTS_MAX: usize = 128;
-const LINKS_MAX: usize = 128;
+pub(crate) const EVENTS_MAX: usize = 128;
+pub(crate) const LINKS_MAX: usize = 128;
 /// A span may end this much before it starts: clocks are set back. Its duration then counts as zero.
 const BACKWARDS_MAX: Duration = Duration::from_secs(1);
 
@@ -46,7 +48,8 @@ pub(crate) fn convert(request: &ExportTraceServiceRequest, window: Window) -> Co
                 let checked = if out.tally.accepted == SPANS_MAX {
                     Err(format!("more than {SPANS_MAX} spans in one request"))
                 } else {
-                    check(span, window)
+                    let times = [span.start_time_unix_nano, span.end_time_unix_nano];
+                    check([&span.trace_id, &span.span_id], times, window)
                 };
                 match checked {
                     Ok(ids) => {
@@ -63,14 +66,17 @@ pub(crate) fn convert(request: &ExportTraceServiceRequest, window: Window) -> Co
 }
 
 /// Ids of a span that can be true.
-fn check(span: &otlp::Span, window: Window) -> Result<(TraceId, SpanId), String> {
-    let trace_id = trace_id(&span.trace_id)
+pub(crate) fn check(
+    [trace, span]: [&[u8]; 2],
+    [start, end]: [u64; 2],
+    window: Window,
+) -> Result<(TraceId, SpanId), String> {
+    let trace_id = trace_id(trace)
         .filter(|id| !id.is_zero())
-        .ok_or_else(|| format!("trace id is not 16 bytes with one set, got {} bytes", span.trace_id.len()))?;
-    let span_id = span_id(&span.span_id)
+        .ok_or_else(|| format!("trace id is not 16 bytes with one set, got {} bytes", trace.len()))?;
+    let span_id = span_id(span)
         .filter(|id| !id.is_zero())
-        .ok_or_else(|| format!("span id is not 8 bytes with one set, got {} bytes", span.span_id.len()))?;
-    let (start, end) = (span.start_time_unix_nano, span.end_time_unix_nano);
+        .ok_or_else(|| format!("span id is not 8 bytes with one set, got {} bytes", span.len()))?;
     if start == 0 {
         return Err("span has no start time".to_owned());
     }
@@ -105,11 +111,7 @@ fn convert_one(
         kind: kind(span.kind),
         start_nanos: span.start_time_unix_nano,
         end_nanos: span.end_time_unix_nano,
-        status: status.map_or(SpanStatus::Unset, |s| match s.code {
-            1 => SpanStatus::Ok,
-            2 => SpanStatus::Error,
-            _ => SpanStatus::Unset,
-        }),
+        status: status.map_or(SpanStatus::Unset, |s| self::status(s.code)),
         status_message: interner.text(status.map_or("", |s| &s.message)),
         attributes: interner.attributes(&span.attributes),
         events: span.events.iter().take(EVENTS_MAX).map(|e| event(e, interner)).collect(),
@@ -117,7 +119,7 @@ fn convert_one(
     }
 }
 
-fn event(event: &otlp::span::Event, interner: &mut Interner) -> SpanEvent {
+pub(crate) fn event(event: &otlp::span::Event, interner: &mut Interner) -> SpanEvent {
     SpanEvent {
         time_nanos: event.time_unix_nano,
         name: interner.text(&event.name),
@@ -126,7 +128,7 @@ fn event(event: &otlp::span::Event, interner: &mut Interner) -> SpanEvent {
 }
 
 /// A link whose ids are broken leads nowhere and is left out.
-fn link(link: &otlp::span::Link, interner: &mut Interner) -> Option<SpanLink> {
+pub(crate) fn link(link: &otlp::span::Link, interner: &mut Interner) -> Option<SpanLink> {
     Some(SpanLink {
         trace_id: trace_id(&link.trace_id)?,
         span_id: span_id(&link.span_id)?,
@@ -135,7 +137,7 @@ fn link(link: &otlp::span::Link, interner: &mut Interner) -> Option<SpanLink> {
 }
 
 /// Unknown numbers are unspecified, so that a newer SDK's spans are kept.
-fn kind(kind: i32) -> SpanKind {
+pub(crate) fn kind(kind: i32) -> SpanKind {
     match kind {
         1 => SpanKind::Internal,
         2 => SpanKind::Server,
@@ -143,6 +145,14 @@ fn kind(kind: i32) -> SpanKind {
         4 => SpanKind::Producer,
         5 => SpanKind::Consumer,
         _ => SpanKind::Unspecified,
+    }
+}
+
+pub(crate) fn status(code: i32) -> SpanStatus {
+    match code {
+        1 => SpanStatus::Ok,
+        2 => SpanStatus::Error,
+        _ => SpanStatus::Unset,
     }
 }
 

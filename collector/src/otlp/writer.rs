@@ -16,9 +16,8 @@ use super::liveness::Liveness;
 use super::metrics;
 use super::outcome::{Outcome, Refused, Tally};
 use super::point::{Point, zero};
-use super::resource::identity;
+use super::received::Received;
 use super::span_metrics::SpanMetrics;
-use super::spans;
 use super::stats::{OtlpStats, add};
 
 /// Requests that share one commit.
@@ -33,7 +32,7 @@ pub(crate) struct Job {
 }
 
 pub(crate) enum Work {
-    Spans(spans::Converted),
+    Spans(Received),
     Metrics(ExportMetricsServiceRequest),
 }
 
@@ -114,12 +113,14 @@ impl Writer {
         let mut appender = self.store.appender(now);
         let mut outcomes = Vec::with_capacity(works.len());
         let mut derived = Vec::new();
-        let mut all_spans = Vec::new();
+        let (mut senders, mut calls) = (Vec::new(), Vec::new());
         for work in works {
             let tally = match work {
-                Work::Spans(converted) => {
-                    all_spans.extend(converted.spans);
-                    converted.tally
+                Work::Spans(received) => {
+                    received.block.into_iter().for_each(|block| appender.span_block(block));
+                    senders.extend(received.senders);
+                    calls.extend(received.calls);
+                    received.tally
                 }
                 Work::Metrics(request) => {
                     let converted =
@@ -144,11 +145,8 @@ impl Writer {
             };
             outcomes.push(tally.into());
         }
-        for batch in all_spans.chunk_by(|a, b| Arc::ptr_eq(&a.resource, &b.resource)) {
-            derived.extend(self.liveness.pushed(&identity(&batch[0].resource), now));
-        }
-        derived.extend(self.span_metrics.observe(&all_spans, now));
-        appender.spans(all_spans);
+        derived.extend(senders.iter().filter_map(|sender| self.liveness.pushed(sender, now)));
+        derived.extend(self.span_metrics.observe_calls(&calls, now));
         let mut tally = Tally::default();
         for point in derived {
             append_point(&mut appender, point, &mut tally)?;

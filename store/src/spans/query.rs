@@ -1,15 +1,11 @@
-//! Spans in memory: those not yet sealed into a partition, and how a query picks among spans.
+//! `SpanQuery`: how a reader picks among spans.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use davy_model::{Span, SpanStatus, Timestamp, TraceId};
+use davy_model::{AttributeValue, Span, SpanStatus, Timestamp};
 
 /// Most spans one query returns.
 pub(crate) const SPANS_LIMIT_MAX: usize = 10_000;
-const PAGE: usize = 256;
-
-type Page = Vec<(u64, Arc<Span>)>;
 
 /// Which spans to find; every condition that is set must hold.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +15,8 @@ pub struct SpanQuery {
     pub operation: Option<String>,
     pub errors_only: bool,
     pub duration_min: Option<Duration>,
+    /// Key and value, as text, of attributes that the span or its resource must have.
+    pub attributes: Vec<(String, String)>,
     /// Zero, or more than 10,000, is 10,000.
     pub limit: usize,
 }
@@ -45,50 +43,19 @@ impl SpanQuery {
             && is(&self.operation, &span.name)
             && (!self.errors_only || span.status == SpanStatus::Error)
             && self.duration_min.is_none_or(|d| u128::from(span.duration_nanos()) >= d.as_nanos())
-    }
-}
-
-/// Spans and the number of the log record that holds each, in pages that snapshots share.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct RecentSpans {
-    pages: Vec<Arc<Page>>,
-    len: usize,
-}
-
-impl RecentSpans {
-    pub(crate) fn push(&mut self, record: u64, span: Arc<Span>) {
-        if self.pages.last().is_none_or(|p| p.len() >= PAGE) {
-            self.pages.push(Arc::new(Vec::with_capacity(PAGE)));
-        }
-        let page = self.pages.last_mut().expect("pushed just above if there was none");
-        Arc::make_mut(page).push((record, span));
-        self.len += 1;
-    }
-
-    /// Without those of records up to `record`.
-    pub(crate) fn after(&self, record: u64) -> Self {
-        let mut kept = Self::default();
-        self.iter().filter(|(r, _)| *r > record).for_each(|(r, s)| kept.push(*r, s.clone()));
-        kept
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &(u64, Arc<Span>)> {
-        self.pages.iter().flat_map(|p| p.iter())
-    }
-
-    pub(crate) fn trace(&self, id: TraceId) -> impl Iterator<Item = &Arc<Span>> {
-        self.iter().map(|(_, s)| s).filter(move |s| s.trace_id == id)
+            && self.attributes.iter().all(|(key, value)| {
+                let is = |got: Option<&AttributeValue>| got.is_some_and(|v| v.to_string() == *value);
+                is(span.attribute(key)) || is(span.resource.get(key))
+            })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use davy_model::{AttributeValue, Resource, SpanId, SpanKind};
+    use std::sync::Arc;
+
+    use davy_model::{Resource, SpanId, SpanKind, TraceId};
 
     fn span(service: &str, start_ms: u64, status: SpanStatus) -> Span {
         Span {
@@ -124,6 +91,11 @@ mod tests {
         check(SpanQuery { operation: Some("GET".into()), ..Default::default() }, false);
         check(SpanQuery { duration_min: Some(Duration::from_millis(20)), ..Default::default() }, true);
         check(SpanQuery { duration_min: Some(Duration::from_millis(21)), ..Default::default() }, false);
+        let attribute =
+            |k: &str, v: &str| SpanQuery { attributes: vec![(k.into(), v.into())], ..Default::default() };
+        check(attribute("service.name", "cart"), true);
+        check(attribute("service.name", "pay"), false);
+        check(attribute("http.route", ""), false);
         assert!(!SpanQuery::default().matches(&span("cart", 99, SpanStatus::Ok), from, to));
         assert!(!SpanQuery::default().matches(&span("cart", 201, SpanStatus::Ok), from, to));
         let errors = SpanQuery { errors_only: true, ..Default::default() };

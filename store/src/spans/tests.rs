@@ -1,0 +1,174 @@
+//! What goes into blocks comes out of them, whichever way it takes.
+
+use std::time::Duration;
+
+use davy_model::{Span, SpanId, Timestamp, TraceId};
+use proptest::prelude::*;
+
+use super::batch::{COLUMNS_MAX, SpanBatch};
+use super::block::SpanBlock;
+use super::query::SpanQuery;
+use super::sealed::Sealed;
+use super::testing::any_span;
+
+fn block(spans: &[Span]) -> SpanBlock {
+    let mut batch = SpanBatch::new();
+    spans.iter().for_each(|span| batch.push_span(span));
+    batch.seal()
+}
+
+fn all(block: &SpanBlock) -> Vec<Span> {
+    block.spans().unwrap()
+}
+
+/// In an order that does not depend on how blocks are cut.
+fn sorted(mut spans: Vec<Span>) -> Vec<String> {
+    spans.sort_by_key(|s| s.start_nanos);
+    let mut texts: Vec<String> = spans.iter().map(|s| format!("{s:?}")).collect();
+    texts.sort();
+    texts
+}
+
+fn any_query() -> impl Strategy<Value = SpanQuery> {
+    let some = |text: &'static str| proptest::option::of(Just(text.to_owned()));
+    let attribute = ("[a-c]", prop_oneof!["[a-zü]{0,2}", "[0-2]", Just("true".to_owned())]);
+    let attributes = proptest::collection::vec(attribute, 0..3);
+    (some("op"), any::<bool>(), proptest::option::of(0u64..5_000_000), attributes).prop_map(
+        |(operation, errors_only, duration, attributes)| SpanQuery {
+            operation,
+            errors_only,
+            duration_min: duration.map(Duration::from_nanos),
+            attributes,
+            ..SpanQuery::default()
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn spans_come_back_from_the_log_and_from_merged_blocks(
+        batches in proptest::collection::vec(proptest::collection::vec(any_span(), 1..12), 1..5),
+    ) {
+        let blocks: Vec<SpanBlock> = batches.iter().map(|spans| block(spans)).collect();
+        for (block, spans) in blocks.iter().zip(&batches) {
+            prop_assert_eq!(&all(block), spans);
+            prop_assert_eq!(&all(&SpanBlock::from_record(&block.to_record()).unwrap()), spans);
+        }
+        let sealed = Sealed::new(blocks.iter());
+        let merged: Vec<Span> = sealed.blocks.iter().flat_map(all).collect();
+        prop_assert_eq!(sorted(merged), sorted(batches.concat()));
+    }
+
+    #[test]
+    fn a_query_finds_what_matches_span_by_span(
+        spans in proptest::collection::vec(any_span(), 0..40),
+        query in any_query(),
+        times in [0i64..10, 0i64..10],
+    ) {
+        let (from, to) = (Timestamp::from_millis(times[0]), Timestamp::from_millis(times[0].max(times[1])));
+        let want: Vec<Span> = spans.iter().filter(|s| query.matches(s, from, to)).cloned().collect();
+        let recent = block(&spans);
+        prop_assert_eq!(recent.open().unwrap().find(&query, from, to).unwrap(), want.clone());
+        let sealed = Sealed::new([recent].iter());
+        let found = sealed.blocks.iter().flat_map(|b| b.open().unwrap().find(&query, from, to).unwrap());
+        prop_assert_eq!(sorted(found.collect()), sorted(want));
+        for (block, traces) in sealed.blocks.iter().zip(&sealed.traces) {
+            for id in traces {
+                let found = block.open().unwrap().trace(*id).unwrap();
+                let want = all(block).into_iter().filter(|s| s.trace_id == *id).collect::<Vec<_>>();
+                prop_assert_eq!(found, want);
+            }
+        }
+    }
+
+    #[test]
+    fn broken_blocks_never_panic(
+        spans in proptest::collection::vec(any_span(), 1..6),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        query in any_query(),
+    ) {
+        let recent = block(&spans);
+        let sealed = Sealed::new([recent.clone()].iter());
+        for block in sealed.blocks.iter().chain([&recent]) {
+            let mut record = block.to_record();
+            let at = at.index(record.len());
+            record[at] = byte;
+            for bytes in [&record[..], &record[..at]] {
+                if let Ok(block) = SpanBlock::from_record(bytes) {
+                    let open = block.open().unwrap();
+                    let _ = open.find(&query, Timestamp::MIN, Timestamp::MAX);
+                    let rows: Vec<usize> = (0..block.len()).collect();
+                    let _ = (open.spans(&rows), open.trace(TraceId([1; 16])));
+                }
+            }
+        }
+    }
+}
+
+/// A span of a trace with the number `n`, its parent the one before.
+fn chained(trace: u8, n: u64, trace_len: u64) -> Span {
+    let mut span = plain();
+    span.trace_id = TraceId([trace; 16]);
+    span.span_id = SpanId((n + 1).to_le_bytes());
+    span.parent_span_id = SpanId(n.to_le_bytes());
+    span.start_nanos = 1_000_000 * (trace_len - n);
+    span.end_nanos = span.start_nanos + n;
+    span
+}
+
+fn plain() -> Span {
+    Span {
+        trace_id: TraceId([1; 16]),
+        span_id: SpanId([1; 8]),
+        parent_span_id: SpanId::default(),
+        trace_state: "".into(),
+        resource: Default::default(),
+        scope: "".into(),
+        name: "op".into(),
+        kind: Default::default(),
+        start_nanos: 0,
+        end_nanos: 0,
+        status: Default::default(),
+        status_message: "".into(),
+        attributes: vec![],
+        events: vec![],
+        links: vec![],
+    }
+}
+
+#[test]
+fn parents_of_long_and_short_traces_are_found_again() {
+    for len in [1u64, 2, 31, 32, 33, 500] {
+        let spans: Vec<Span> = (0..len).map(|n| chained(7, n, len)).collect();
+        let sealed = Sealed::new([block(&spans)].iter());
+        assert_eq!(sorted(sealed.blocks.iter().flat_map(all).collect()), sorted(spans), "{len} spans");
+    }
+}
+
+#[test]
+fn keys_made_up_without_end_keep_their_order_and_are_found() {
+    let mut spans = Vec::new();
+    for n in 0..COLUMNS_MAX {
+        let mut span = plain();
+        span.attributes =
+            (0..3).map(|i| (format!("k{}", n * 3 + i).into(), davy_model::AttributeValue::Int(7))).collect();
+        span.attributes.push(("k0".into(), davy_model::AttributeValue::Int(n as i64)));
+        spans.push(span);
+    }
+    let recent = block(&spans);
+    assert_eq!(all(&recent), spans);
+    let sealed = Sealed::new([recent.clone(), block(&spans[..2])].iter());
+    let merged: Vec<Span> = sealed.blocks.iter().flat_map(all).collect();
+    assert_eq!(merged.len(), COLUMNS_MAX + 2);
+    for (key, value) in [("k3000", "7"), ("k0", "1000"), ("k4", "7")] {
+        let query = SpanQuery { attributes: vec![(key.into(), value.into())], ..SpanQuery::default() };
+        let want = spans.iter().filter(|s| query.matches(s, Timestamp::MIN, Timestamp::MAX)).count();
+        assert_eq!(want, 1);
+        assert_eq!(
+            recent.open().unwrap().find(&query, Timestamp::MIN, Timestamp::MAX).unwrap().len(),
+            1,
+            "{key}"
+        );
+    }
+}
