@@ -120,7 +120,7 @@ pub(crate) async fn snapshot(State(state): State<ApiState>) -> Result<Json<Value
 pub(crate) async fn compact(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
     let ApiState { store, clock, .. } = state;
     let work = move || {
-        store.maintain(clock.now())?;
+        store.compact(clock.now())?;
         let stats = store.stats();
         Ok(json!({"series_active": stats.series_active, "bytes_on_disk": stats.bytes_on_disk}))
     };

@@ -186,6 +186,7 @@ async fn maintain(
         let (store, control, now) = (store.clone(), control.clone(), clock.now());
         let work = move || {
             store.maintain(now)?;
+            store.compact_slice(now)?;
             // A thousand rows a call: what is left waits for the next minute.
             control.prune(now - retention).map(drop)
         };

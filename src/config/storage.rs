@@ -26,6 +26,16 @@ fn section(s: &mut Section<'_>) -> Options {
             default.limits.series_per_service_max,
             series,
         ),
+        series_per_target_max: s.or(
+            "series_per_target_limit",
+            default.limits.series_per_target_max,
+            series,
+        ),
+        series_new_per_hour_max: s.or(
+            "series_new_per_hour_limit",
+            default.limits.series_new_per_hour_max,
+            series,
+        ),
         free_disk_bytes_min: s
             .or("min_free_disk", default.limits.free_disk_bytes_min, |f| f.parse(positive_bytes)),
         timestamp_past_max: s

@@ -6,7 +6,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use davy_collector::expfmt::{Event, LabelBuf, StreamError, parse_openmetrics};
+use std::borrow::Cow;
+
+use davy_collector::expfmt::{Event, StreamError, parse_openmetrics};
 use davy_model::{Clock as _, Labels, Metadata, MetricType};
 use davy_store::{Import, Refusal, SeriesRef};
 
@@ -139,7 +141,11 @@ struct Last {
 }
 
 impl Last {
-    fn series(&mut self, labels: &LabelBuf<'_>, import: &mut Import<'_>) -> Result<SeriesRef, Refusal> {
+    fn series(
+        &mut self,
+        labels: &[(Cow<'_, str>, Cow<'_, str>)],
+        import: &mut Import<'_>,
+    ) -> Result<SeriesRef, Refusal> {
         let same = self.labels.len() == labels.len()
             && self.labels.iter().zip(labels).all(|(a, b)| a.0 == b.0 && a.1 == b.1);
         match &self.series {

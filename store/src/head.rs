@@ -3,7 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::BuildHasher;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use davy_model::{Exemplar, Label, Labels, Metadata, Timestamp};
 use hashbrown::HashTable;
@@ -33,6 +33,8 @@ pub(crate) struct View {
     pub(crate) spans: RecentSpans,
     /// Chunks of seals up to this one are in partitions and no longer in `groups`.
     pub(crate) seal: i64,
+    /// Lives as long as a snapshot takes this seal for the newest.
+    pub(crate) seal_in_use: Arc<()>,
     /// Spans of records up to this are in partitions, later ones in `spans`.
     pub(crate) spans_sealed: u64,
     pub(crate) partitions: Arc<Vec<Arc<Partition>>>,
@@ -93,6 +95,8 @@ pub(crate) struct Head {
     census: Census,
     /// The group with room of each target.
     open_groups: HashMap<u64, u32>,
+    /// Seals that were the newest when snapshots were taken that may still be read.
+    seals_in_use: Vec<(i64, Weak<()>)>,
     next_group: u32,
     unindexed: Vec<(SeriesRef, Labels)>,
     /// Series that are not in the catalogue on disk yet.
@@ -123,6 +127,7 @@ impl Head {
                 exemplars: Arc::default(),
                 spans: RecentSpans::default(),
                 seal: start.seal,
+                seal_in_use: Arc::default(),
                 spans_sealed: start.spans_sealed,
                 partitions: Arc::new(start.partitions),
             },
@@ -133,6 +138,7 @@ impl Head {
             labels: HashSet::new(),
             census: Census::new(limits),
             open_groups: HashMap::new(),
+            seals_in_use: Vec::new(),
             next_group: start.next_group,
             unindexed: Vec::new(),
             undefined: Vec::new(),
@@ -258,12 +264,20 @@ impl Head {
         until: i64,
         partitions: Vec<Arc<Partition>>,
     ) -> Vec<Trimmed> {
-        self.view.seal = seal;
+        self.seals_in_use.retain(|(_, view)| view.strong_count() > 0);
+        self.seals_in_use.push((self.view.seal, Arc::downgrade(&self.view.seal_in_use)));
+        (self.view.seal, self.view.seal_in_use) = (seal, Arc::default());
         self.view.partitions = Arc::new(partitions);
         let old = |g: &Group| g.oldest_time().is_some_and(|t| t < until);
         let numbers: Vec<u32> = self.view.groups.iter().filter(|(_, g)| old(g)).map(|(n, _)| n).collect();
         let trim = |n| self.view.groups.get_mut(n).expect("numbered by its own list").trim(n, until);
         numbers.into_iter().map(trim).collect()
+    }
+
+    /// The oldest seal that some snapshot takes for the newest.
+    pub(crate) fn oldest_seal_in_use(&self) -> i64 {
+        let used = self.seals_in_use.iter().filter(|(_, view)| view.strong_count() > 0);
+        used.map(|(seal, _)| *seal).min().unwrap_or(self.view.seal)
     }
 
     /// Forgets series without a sample in the head; returns how many. The index still names them.

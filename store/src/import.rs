@@ -56,6 +56,7 @@ impl Store {
     ) -> Result<Imported, E> {
         let inner = self.inner();
         let _state = inner.maintenance.lock().expect("no holder of this lock panics");
+        let _one = inner.compaction.lock().expect("no holder of this lock panics");
         let mut import = Import::new(self, now);
         feed(&mut import)?;
         Ok(import.finish()?)

@@ -12,6 +12,7 @@ mod bitpack;
 mod chunk;
 mod codec;
 mod column;
+mod compact;
 mod control_rows;
 mod error;
 mod frame;

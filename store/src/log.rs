@@ -163,6 +163,12 @@ impl Log {
         tx.commit().at(path)
     }
 
+    /// Makes the file as small as what it holds.
+    pub(crate) fn vacuum(&mut self) -> Result<(), Error> {
+        self.conn.execute_batch("VACUUM").at(&self.path)?;
+        self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(())).at(&self.path)
+    }
+
     /// Writes the catalogue anew, with these series only.
     pub(crate) fn rewrite_catalogue(&mut self, series: &[(SeriesRef, Labels)]) -> Result<(), Error> {
         let path = &self.path;

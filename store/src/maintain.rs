@@ -89,6 +89,27 @@ impl Inner {
         (until.saturating_add(self.range() / 2) <= now.as_millis()).then_some(until)
     }
 
+    /// Seals samples before `limit`, whether or not their range is over, and all spans.
+    pub(crate) fn seal_all(&self, now: Timestamp, limit: i64) -> Result<(), Error> {
+        let mut state = self.maintenance.lock().expect("no holder of this lock panics");
+        let limit = {
+            let head = self.head();
+            let newest = head.view.groups.iter().map(|(_, g)| g.newest_time()).max();
+            newest.map_or(limit, |newest| limit.min(newest.saturating_add(1)))
+        };
+        loop {
+            let view = self.head().view.clone();
+            let Some(oldest) = view.groups.iter().filter_map(|(_, g)| g.oldest_time()).min() else { break };
+            drop(view);
+            if oldest >= limit {
+                break;
+            }
+            self.seal_samples(limit.min((oldest.div_euclid(self.range()) + 1) * self.range()))?;
+            state.dead_in_catalogue += self.head_mut().forget_dead();
+        }
+        self.seal_spans(now)
+    }
+
     fn seal_samples(&self, until: i64) -> Result<(), Error> {
         {
             let mut head = self.head_mut();

@@ -39,6 +39,8 @@ pub(crate) struct Inner {
     pub(crate) queue: Arc<Queue>,
     pub(crate) folder: Folder,
     pub(crate) maintenance: Mutex<Maintenance>,
+    /// Held by whoever rewrites partitions; taken after `maintenance` where both are.
+    pub(crate) compaction: Mutex<()>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) refused: RefusalCounters,
     /// Oldest time among the late samples since the last maintenance: what is still being filled is not sealed.
@@ -77,6 +79,7 @@ impl Store {
             counters,
             folder,
             maintenance: Mutex::default(),
+            compaction: Mutex::default(),
             refused: RefusalCounters::default(),
             late: AtomicI64::new(i64::MAX),
             writer: Mutex::new(Some(writer)),
@@ -99,11 +102,23 @@ impl Store {
         self.0.maintain(now)
     }
 
+    /// Packs a part of what is long sealed into fewer bytes; whether there was anything to do. The shell calls it
+    /// after [`Store::maintain`].
+    pub fn compact_slice(&self, now: Timestamp) -> Result<bool, Error> {
+        self.0.compact_slice(now)
+    }
+
+    /// Seals and packs everything that can be, however long that takes. Samples must not come late afterwards.
+    pub fn compact(&self, now: Timestamp) -> Result<(), Error> {
+        self.0.compact_all(now)
+    }
+
     /// Copies the store into `dir`, which must not exist yet, while it goes on working: everything that was
     /// committed before the call, and perhaps some of what comes meanwhile. [`Store::open`] on it restores it.
     pub fn backup_to(&self, dir: &Path) -> Result<(), Error> {
         // Nothing may move from the log into a partition while one is copied and then the other.
         let _state = self.0.maintenance.lock().expect("no holder of this lock panics");
+        let _one = self.0.compaction.lock().expect("no holder of this lock panics");
         self.flush()?;
         backup::folder(&self.0.dir, dir, &[TELEMETRY], PARTITIONS)
     }

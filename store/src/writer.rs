@@ -40,6 +40,8 @@ pub(crate) enum Job {
     Flush,
     Trim(Trim),
     RewriteCatalogue,
+    /// Gives back the room of what was trimmed.
+    Vacuum,
     #[cfg(test)]
     LimitPages(u32),
 }
@@ -263,6 +265,7 @@ impl Writer {
                 let series = self.head.read().expect("no holder of this lock panics").defined_series();
                 self.log.rewrite_catalogue(&series)
             }
+            Job::Vacuum => self.log.vacuum(),
             #[cfg(test)]
             Job::LimitPages(pages) => self.log.limit_pages(*pages),
         }
