@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 mod append;
+mod buffers;
 mod cache;
 mod error;
 mod family;
@@ -37,12 +38,11 @@ use crate::client::HttpClient;
 use crate::config::ScrapeConfig;
 use crate::expfmt::Format;
 use crate::target::ScrapeTarget;
-use state::{Counts, Rows, TargetState};
+use buffers::{BufferPool, Buffers};
+use state::{Counts, TargetState};
 
 /// A scrape this little late gets the time of its tick: evenly spaced timestamps compress to almost nothing.
 const ALIGN_TOLERANCE: Duration = Duration::from_millis(2);
-/// A body buffer that grew beyond this is given back.
-const BODY_KEPT_BYTES: usize = 4 << 20;
 /// A body up to this size (milliseconds of work) is read on the loop's own thread, larger ones where blocking is fine.
 const INLINE_BODY_BYTES_MAX: usize = 1 << 20;
 
@@ -54,31 +54,30 @@ struct ScrapeLoop {
     store: Store,
     clock: Arc<dyn Clock>,
     status: Arc<Mutex<TargetStatus>>,
+    buffers: Arc<BufferPool>,
     stop: CancellationToken,
 }
 
-/// What a loop keeps from scrape to scrape.
+/// What a loop keeps from scrape to scrape, and the buffers of this one.
 struct Work {
     state: TargetState,
-    rows: Rows,
-    body: Vec<u8>,
+    buffers: Buffers,
 }
 
 impl ScrapeLoop {
     /// Scrapes at every tick until it is stopped; returns what it knows, for a successor or for the markers of an end.
     async fn run(self, state: TargetState) -> TargetState {
-        let mut work = Work { state, rows: Rows::default(), body: Vec::new() };
+        let mut work = Work { state, buffers: Buffers::default() };
         while let Some(at) = self.next_tick().await {
             let started = Instant::now();
+            work.buffers = self.buffers.take();
             let max = self.config.limits.body_bytes_max;
             let fetched = tokio::select! {
                 () = self.stop.cancelled() => break,
-                fetched = fetch::fetch(&self.client, &self.target, max, &mut work.body) => fetched,
+                fetched = fetch::fetch(&self.client, &self.target, max, &mut work.buffers.body) => fetched,
             };
             work = self.read_and_append(work, fetched, at, started).await;
-            if work.body.capacity() > BODY_KEPT_BYTES {
-                work.body = Vec::new();
-            }
+            self.buffers.give(std::mem::take(&mut work.buffers));
         }
         work.state
     }
@@ -115,7 +114,7 @@ impl ScrapeLoop {
     ) -> Work {
         let (store, now) = (self.store.clone(), self.clock.now());
         // The first scrape of a loop asks the store what was there before it, which may read the disk.
-        let long = work.state.is_new() || work.body.len() > INLINE_BODY_BYTES_MAX;
+        let long = work.state.is_new() || work.buffers.body.len() > INLINE_BODY_BYTES_MAX;
         let job = move || {
             let read = AssertUnwindSafe(|| work.read_and_append(&store, now, fetched, at, started));
             catch_unwind(read).map(|read| (read, work))
@@ -127,14 +126,14 @@ impl ScrapeLoop {
         };
         match done {
             Ok((Read { result, took, stored }, work)) => {
-                self.tell(at, took, work.rows.counts, result, stored);
+                self.tell(at, took, work.buffers.rows.counts, result, stored);
                 work
             }
             Err(_) => {
                 tracing::error!(url = %self.target.url, "reading a scrape panicked: the target starts afresh");
                 let config = self.config.clone();
                 let state = TargetState::new(config, self.target.labels.clone(), self.target.interval);
-                Work { state, rows: Rows::default(), body: Vec::new() }
+                Work { state, buffers: Buffers::default() }
             }
         }
     }
@@ -199,7 +198,7 @@ impl Work {
         at: Timestamp,
         started: Instant,
     ) -> Read {
-        let Self { state, rows, body } = self;
+        let Self { state, buffers: Buffers { rows, body } } = self;
         let result = fetched.and_then(|format| state.read(body, format, at, rows));
         if result.is_err() {
             state.fail(at, rows);

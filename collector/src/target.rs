@@ -112,12 +112,14 @@ impl ScrapeTarget {
         Ok(Relabelled::Target(Box::new(Self { labels, discovered, url, interval, timeout })))
     }
 
-    /// Where in its interval the target is scraped: spread by its identity, and the same after a restart.
+    /// Where in its interval the target is scraped: spread by its identity, and the same after a restart. A few
+    /// share each place, so that one waking serves them all.
     pub fn offset(&self) -> Duration {
         let mut hasher = DefaultHasher::new();
         (&self.labels, self.url.as_str()).hash(&mut hasher);
         let interval = u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX).max(1);
-        Duration::from_millis(hasher.finish() % interval)
+        let step = (interval / PLACES).max(1);
+        Duration::from_millis(hasher.finish() % interval / step * step)
     }
 }
 
@@ -161,6 +163,9 @@ fn url(labels: &Labels, config: &ScrapeConfig) -> Result<Url, TargetError> {
     }
     Ok(url)
 }
+
+/// Into which an interval is cut.
+const PLACES: u64 = 20;
 
 #[cfg(test)]
 mod tests {

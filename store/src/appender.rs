@@ -18,7 +18,7 @@ pub struct Appender {
     store: Store,
     now: Timestamp,
     rows: Vec<(u32, Row)>,
-    row_numbers: HashMap<(u32, i64), usize>,
+    row_numbers: HashMap<(u32, i64), usize, foldhash::fast::RandomState>,
     batch: Batch,
     /// The group of the last sample: its neighbours mostly belong to the same.
     group: Option<KnownGroup>,
@@ -36,7 +36,7 @@ impl Appender {
             store,
             now,
             rows: Vec::new(),
-            row_numbers: HashMap::new(),
+            row_numbers: HashMap::default(),
             batch: Batch::default(),
             group: None,
         }
@@ -50,6 +50,11 @@ impl Appender {
         self.group = None;
         let created = self.inner().head_mut().series(labels, self.now);
         created.map_err(|r| self.refuse(r))
+    }
+
+    /// Labels of a series as the store shares them.
+    pub fn labels(&self, series: SeriesRef) -> Option<Labels> {
+        self.inner().head().view.labels_of(series).cloned()
     }
 
     /// Takes a sample. The same sample again, in this batch or stored before, is accepted and kept once.
@@ -133,17 +138,20 @@ impl Appender {
         let number = match last {
             Some(_) => self.rows.len() - 1,
             None => *self.row_numbers.entry((group, time)).or_insert_with(|| {
-                self.rows.push((group, Row::new(time)));
+                let members = self.group.as_ref().filter(|g| g.number == group).map_or(0, |g| g.alive.count_ones());
+                self.rows.push((group, Row::with_capacity(time, members as usize)));
                 self.rows.len() - 1
             }),
         };
         let row = &mut self.rows[number].1;
-        match row.get(slot) {
-            None => row.set(slot, value),
-            Some(before) if same(&before, &value) => {}
-            Some(_) => return Err(Refusal::Duplicate { at }),
+        if !row.has(slot) {
+            row.set(slot, value);
+            return Ok(());
         }
-        Ok(())
+        match row.get(slot) {
+            Some(before) if !same(&before, &value) => Err(Refusal::Duplicate { at }),
+            _ => Ok(()),
+        }
     }
 
     fn refuse(&self, refusal: Refusal) -> Refusal {

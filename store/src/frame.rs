@@ -3,6 +3,10 @@
 //! SQLite does not notice bits that rot inside a value, so each blob carries its own CRC-32C. Kind and
 //! number lie inside the checksum: a page that lands in the wrong place is noticed as well.
 
+use std::cell::RefCell;
+
+use zstd::bulk::{Compressor, Decompressor};
+
 use crate::codec::{Corrupt, Reader};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +21,8 @@ pub(crate) enum Kind {
 
 const FORMAT: u8 = 1;
 pub(crate) const LEVEL: i32 = 1;
+/// Levels of zstd from zero on that are in use.
+const LEVELS: usize = 16;
 const HEADER_BYTES: usize = 4 + 1 + 1 + 8 + 4;
 /// Shorter bodies are not worth a compressor's header.
 const COMPRESS_BYTES_MIN: usize = 64;
@@ -32,13 +38,13 @@ pub(crate) fn seal(kind: Kind, number: u64, body: &[u8]) -> Vec<u8> {
 pub(crate) fn seal_at(level: i32, kind: Kind, number: u64, body: &[u8]) -> Vec<u8> {
     assert!(body.len() <= BODY_BYTES_MAX, "writers split what they store long before this");
     let compressed = (body.len() >= COMPRESS_BYTES_MIN)
-        .then(|| zstd::bulk::compress(body, level).ok())
+        .then(|| compress(body, level))
         .flatten()
         .filter(|c| c.len() < body.len());
     envelope(kind, number, body.len(), compressed.as_deref().unwrap_or(body))
 }
 
-/// The same for a body whose parts are compressed already.
+/// The same without compression: for parts that are compressed already, and for what is kept for hours only.
 pub(crate) fn seal_plain(kind: Kind, number: u64, body: &[u8]) -> Vec<u8> {
     assert!(body.len() <= BODY_BYTES_MAX, "writers split what they store long before this");
     envelope(kind, number, body.len(), body)
@@ -81,11 +87,39 @@ pub(crate) fn open(kind: Kind, number: u64, blob: &[u8]) -> Result<Vec<u8>, Corr
     if r.0.len() == len {
         return Ok(r.0.to_vec());
     }
-    let body = zstd::bulk::decompress(r.0, len).map_err(|_| Corrupt("does not decompress"))?;
+    let body = decompress(r.0, len)?;
     if body.len() != len {
         return Err(Corrupt("has another length than it says"));
     }
     Ok(body)
+}
+
+thread_local! {
+    /// Made once a thread: it takes longer to make than to use.
+    static COMPRESSORS: RefCell<[Option<Compressor<'static>>; LEVELS]> = 
+        const { RefCell::new([const { None }; LEVELS]) };
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// `None` if it cannot be made smaller.
+fn compress(body: &[u8], level: i32) -> Option<Vec<u8>> {
+    COMPRESSORS.with_borrow_mut(|all| {
+        let place = &mut all[usize::try_from(level).ok().filter(|l| *l < LEVELS)?];
+        if place.is_none() {
+            *place = Some(Compressor::new(level).ok()?);
+        }
+        place.as_mut()?.compress(body).ok()
+    })
+}
+
+fn decompress(bytes: &[u8], len: usize) -> Result<Vec<u8>, Corrupt> {
+    DECOMPRESSOR.with_borrow_mut(|place| {
+        if place.is_none() {
+            *place = Decompressor::new().ok();
+        }
+        let body = place.as_mut().and_then(|d| d.decompress(bytes, len).ok());
+        body.ok_or(Corrupt("does not decompress"))
+    })
 }
 
 /// Always, but where a test shows what would happen otherwise.

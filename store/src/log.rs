@@ -280,7 +280,7 @@ fn insert_samples(
         let (record, after) = rest.split_at(fitting.count());
         let newest = record.iter().map(|(_, r)| r.time).max().unwrap_or(i64::MIN);
         let body = record::encode_samples(record, std::mem::take(&mut exemplars));
-        let frame = frame::seal(Kind::Samples, next_record, &body);
+        let frame = frame::seal_plain(Kind::Samples, next_record, &body);
         tx.prepare_cached("INSERT INTO samples(number, newest, frame) VALUES (?1, ?2, ?3)")?
             .execute(params![next_record as i64, newest, frame])?;
         rest = after;

@@ -29,8 +29,10 @@ pub(crate) struct PackedRow {
 impl PackedRow {
     pub(crate) fn pack(row: Row) -> Self {
         let bits = row.float_bits();
-        let mut packed = vec![0; bits.len().div_ceil(2) + 8 * bits.len()];
-        let (codes, bytes) = packed.split_at_mut(bits.len().div_ceil(2));
+        let codes_len = bits.len().div_ceil(2);
+        // The longest row there is: packed in place, then copied at its size.
+        let mut place = [0u8; SLOTS_MAX / 2 + 8 * SLOTS_MAX];
+        let (codes, bytes) = place.split_at_mut(codes_len);
         let mut at = 0;
         for (i, bits) in bits.iter().enumerate() {
             let (code, word) = code(*bits);
@@ -41,10 +43,9 @@ impl PackedRow {
             }
             at += len(code);
         }
-        let end = bits.len().div_ceil(2) + at;
-        packed.truncate(end);
+        let packed = place[..codes_len + at].into();
         let (time, floats) = (row.time, row.float_mask());
-        Self { time, floats, packed: packed.into(), histograms: row.into_histograms() }
+        Self { time, floats, packed, histograms: row.into_histograms() }
     }
 
     pub(crate) fn unpack(&self) -> Row {

@@ -28,7 +28,12 @@ pub(crate) struct Histograms {
 
 impl Row {
     pub(crate) fn new(time: i64) -> Self {
-        Self { time, floats: 0, bits: Vec::new(), histograms: None }
+        Self::with_capacity(time, 0)
+    }
+
+    /// For so many floats.
+    pub(crate) fn with_capacity(time: i64, floats: usize) -> Self {
+        Self { time, floats: 0, bits: Vec::with_capacity(floats), histograms: None }
     }
 
     /// From a mask and as many values as it has bits.
@@ -80,11 +85,11 @@ impl Row {
         debug_assert!(!self.has(slot), "slot {slot} has a value already");
         match value {
             Value::Float(v) => {
-                let at = rank(self.floats, slot);
-                if at == self.bits.len() {
+                // Samples mostly come in the order of their slots.
+                if self.floats < bit(slot) {
                     self.bits.push(v.to_bits());
                 } else {
-                    self.bits.insert(at, v.to_bits());
+                    self.bits.insert(rank(self.floats, slot), v.to_bits());
                 }
                 self.floats |= bit(slot);
             }

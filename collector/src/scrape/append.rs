@@ -64,6 +64,10 @@ fn put(appender: &mut Appender, series: &mut Series, at: Timestamp, value: f64) 
         }
     }
     let found = appender.series(&series.labels)?;
+    // The store shares labels between series: what it holds need not be held twice.
+    if let Some(shared) = appender.labels(found) {
+        series.labels = shared;
+    }
     series.stored_as = Some(found);
     appender.append(found, at, Value::Float(value))
 }

@@ -42,7 +42,7 @@ pub enum ApplyError {
 impl ScrapeManager {
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
         let threads = Arc::new(ScrapeThreads::start());
-        let shell = Shell { store, clock, tasks: TaskTracker::new(), threads };
+        let shell = Shell { store, clock, tasks: TaskTracker::new(), threads, buffers: Arc::default() };
         Self(Arc::new(Inner { shell, pools: Mutex::new(BTreeMap::new()) }))
     }
 

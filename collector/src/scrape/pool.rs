@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::append;
+use super::buffers::BufferPool;
 use super::state::TargetState;
 use super::status::{Health, TargetStatus};
 use super::threads::ScrapeThreads;
@@ -28,6 +29,7 @@ pub(super) struct Shell {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) tasks: TaskTracker,
     pub(super) threads: Arc<ScrapeThreads>,
+    pub(super) buffers: Arc<BufferPool>,
 }
 
 pub(super) struct ScrapePool {
@@ -157,6 +159,7 @@ impl ScrapePool {
             store: self.shell.store.clone(),
             clock: self.shell.clock.clone(),
             status: status.clone(),
+            buffers: self.shell.buffers.clone(),
             stop: stop.clone(),
         };
         let (labels, interval, loop_config) = (target.labels.clone(), target.interval, config.clone());

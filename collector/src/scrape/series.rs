@@ -1,9 +1,11 @@
 //! `SeriesTable`: the series of one target, by number and by labels.
 
-use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 
 use davy_model::{Labels, Timestamp};
 use davy_store::SeriesRef;
+use hashbrown::HashTable;
 
 /// Series that are gone are remembered until they outnumber the present ones by this: one that comes back is not new,
 /// and must not be given a zero.
@@ -45,29 +47,38 @@ impl Series {
 #[derive(Debug, Default)]
 pub(super) struct SeriesTable {
     pub(super) all: Vec<Series>,
-    by_labels: HashMap<Labels, u32>,
+    /// Numbers, found by the labels of the series.
+    by_labels: HashTable<u32>,
+    hasher: RandomState,
 }
 
 impl SeriesTable {
     pub(super) fn get_or_insert(&mut self, labels: Labels) -> u32 {
-        if let Some(number) = self.by_labels.get(&labels) {
+        let hash = self.hasher.hash_one(&labels);
+        if let Some(number) = self.by_labels.find(hash, |n| self.all[*n as usize].labels == labels) {
             return *number;
         }
         let number =
             u32::try_from(self.all.len()).expect("the sample limit keeps a target far below 2^32 series");
-        self.by_labels.insert(labels.clone(), number);
         self.all.push(Series::new(labels));
+        self.place(hash, number);
         number
     }
 
     /// Forgets all but these, which become the numbers from zero on.
     pub(super) fn keep(&mut self, present: &[u32]) {
         let mut old: Vec<Option<Series>> = std::mem::take(&mut self.all).into_iter().map(Some).collect();
-        self.by_labels.clear();
+        self.by_labels = HashTable::new();
         for number in present {
             let series = old[*number as usize].take().expect("a present series is named once");
-            self.by_labels.insert(series.labels.clone(), self.all.len() as u32);
+            let hash = self.hasher.hash_one(&series.labels);
             self.all.push(series);
+            self.place(hash, self.all.len() as u32 - 1);
         }
+    }
+
+    fn place(&mut self, hash: u64, number: u32) {
+        let (all, hasher) = (&self.all, &self.hasher);
+        self.by_labels.insert_unique(hash, number, |n| hasher.hash_one(&all[*n as usize].labels));
     }
 }
