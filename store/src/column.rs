@@ -10,7 +10,8 @@ use crate::codec::{Corrupt, Reader, put_ivarint, put_uvarint, whole};
 const CONSTANT: u8 = 0;
 const INTEGERS: u8 = 1;
 const PCO: u8 = 2;
-const RAW: u8 = 3;
+/// The bits of doubles, packed like integers: neighbours mostly share sign and exponent.
+const BITS: u8 = 3;
 const KIND: u8 = 0x03;
 /// A list of values that are not finite follows.
 const EXCEPTIONS: u8 = 0x04;
@@ -39,7 +40,6 @@ const POWERS: [f64; SCALE_MAX as usize + 1] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6
 /// Fewer values than this are not worth pco's header.
 const PCO_VALUES_MIN: usize = 16;
 const PCO_LEVEL: usize = 8;
-const PCO_LEVEL_QUICK: usize = 2;
 /// Integers packed into fewer bytes than this cannot gain by it either.
 const PCO_INTEGERS_BYTES_MIN: usize = 64;
 
@@ -91,9 +91,10 @@ fn put_finite(
             out.extend_from_slice(&packed);
         }
         None => {
-            out.push(RAW | flags);
+            let bits: Vec<i64> = finite.iter().map(|b| *b as i64).collect();
+            out.push(BITS | flags);
             put_exceptions(out, exceptions);
-            finite.iter().for_each(|b| out.extend_from_slice(&b.to_le_bytes()));
+            bitpack::put(out, &bits);
         }
     }
     None
@@ -132,7 +133,7 @@ pub(crate) fn read(
             let floats: Vec<f64> = decompress(r.bytes(r.0.len())?, n)?;
             (floats.into_iter().map(f64::to_bits).collect(), None)
         }
-        _ => ((0..n).map(|_| r.u64()).collect::<Result<_, _>>()?, None),
+        _ => (bitpack::read(r, n)?.into_iter().map(|b| b as u64).collect(), None),
     };
     for (at, value) in exceptions {
         bits[at] = value;
@@ -276,7 +277,7 @@ fn smaller(values: &[i64], bytes: usize) -> Option<Vec<u8>> {
     if bytes < PCO_INTEGERS_BYTES_MIN {
         return None;
     }
-    let packed = pco::standalone::simple_compress(values, &pco_config(Effort::Small)).ok()?;
+    let packed = pco::standalone::simple_compress(values, &pco_config()).ok()?;
     (packed.len() < bytes).then_some(packed)
 }
 
@@ -306,19 +307,15 @@ fn read_integers(r: &mut Reader, head: u8, n: usize, below: Option<&Integers>) -
 }
 
 fn compress(floats: &[f64], effort: Effort) -> Option<Vec<u8>> {
-    if floats.len() < PCO_VALUES_MIN {
+    if floats.len() < PCO_VALUES_MIN || effort == Effort::Quick {
         return None;
     }
-    let packed = pco::standalone::simple_compress(floats, &pco_config(effort)).ok()?;
+    let packed = pco::standalone::simple_compress(floats, &pco_config()).ok()?;
     (packed.len() < 8 * floats.len()).then_some(packed)
 }
 
-fn pco_config(effort: Effort) -> pco::ChunkConfig {
-    let level = match effort {
-        Effort::Quick => PCO_LEVEL_QUICK,
-        Effort::Small => PCO_LEVEL,
-    };
-    pco::ChunkConfig::default().with_compression_level(level)
+fn pco_config() -> pco::ChunkConfig {
+    pco::ChunkConfig::default().with_compression_level(PCO_LEVEL)
 }
 
 fn decompress<T: pco::data_types::Number + Default>(bytes: &[u8], n: usize) -> Result<Vec<T>, Corrupt> {

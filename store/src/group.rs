@@ -3,6 +3,7 @@
 //! Everything hangs on `Arc`s that are copied only where a snapshot still looks (`Arc::make_mut`): taking a
 //! snapshot costs a pointer per 8,192 series, and never makes the writer wait.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use davy_model::{Labels, Sample, Timestamp, Value};
@@ -35,6 +36,11 @@ const ROWS_FOLDED: usize = 64;
 const ROWS_KEPT: usize = 8;
 /// Rows with few samples each wait longer: a chunk of them would hold little.
 const ROWS_SPARSE_MAX: usize = 512;
+
+thread_local! {
+    /// Folding makes a table of a hundred columns every time: its room is used again.
+    static FOLDED: RefCell<Table> = RefCell::default();
+}
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Group {
@@ -218,8 +224,11 @@ impl Group {
         let dense = samples * 4 >= n * self.members.len();
         let window_over = n < most;
         if dense && n >= ROWS_FOLDED || window_over || self.rows.len() >= ROWS_SPARSE_MAX {
-            let table = Table::from_rows(&self.rows[..n]);
-            self.chunks.push(Arc::new(Chunk::encode(number, &table, Effort::Quick)));
+            let chunk = FOLDED.with_borrow_mut(|table| {
+                table.fill(&self.rows[..n]);
+                Chunk::encode(number, table, Effort::Quick)
+            });
+            self.chunks.push(Arc::new(chunk));
             self.rows.drain(..n);
         }
     }

@@ -334,6 +334,10 @@ impl Head {
     /// The first `n` of [`Self::undefined`] are on disk now.
     pub(crate) fn defined(&mut self, n: usize) {
         self.undefined.drain(..n);
+        if self.undefined.is_empty() {
+            // They come in a flood, and then hardly ever.
+            self.undefined = Vec::new();
+        }
     }
 
     pub(crate) fn next_group(&self) -> u32 {

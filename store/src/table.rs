@@ -40,6 +40,13 @@ impl TableColumn {
         Self { rows: rows.unwrap_or_default(), bits, histogram_rows, histograms }
     }
 
+    fn clear(&mut self) {
+        self.rows.clear();
+        self.bits.clear();
+        self.histogram_rows.clear();
+        self.histograms.clear();
+    }
+
     /// Puts `other`, of `n` rows, behind the `before` rows that are here.
     fn append(&mut self, before: usize, other: Self, n: usize) {
         let all = self.bits.len() == before && other.bits.len() == n;
@@ -61,18 +68,31 @@ impl TableColumn {
 impl Table {
     /// From rows in ascending order of time.
     pub(crate) fn from_rows(rows: &[Arc<PackedRow>]) -> Self {
+        let mut table = Self::default();
+        table.fill(rows);
+        table
+    }
+
+    /// The same in the room of this one, for whoever makes many.
+    pub(crate) fn fill(&mut self, rows: &[Arc<PackedRow>]) {
         let mask = rows.iter().fold(0, |m, r| m | r.mask());
         let full = rows.iter().all(|r| r.float_mask() == mask);
-        let column = || TableColumn { bits: Vec::with_capacity(rows.len()), ..TableColumn::default() };
-        let mut columns: Vec<_> = slots(mask).map(|slot| (slot, column())).collect();
+        let Self { times, columns } = self;
+        times.clear();
+        times.extend(rows.iter().map(|r| r.time));
+        columns.resize_with(mask.count_ones() as usize, Default::default);
+        for ((place, column), slot) in columns.iter_mut().zip(slots(mask)) {
+            *place = slot;
+            column.clear();
+            column.bits.reserve_exact(rows.len());
+        }
         if full {
             rows.iter().for_each(|r| r.each_float(|i, bits| columns[i].1.bits.push(bits)));
         } else {
             for (at, row) in rows.iter().enumerate() {
-                put_row(&mut columns, mask, at as u32, row);
+                put_row(columns, mask, at as u32, row);
             }
         }
-        Self { times: rows.iter().map(|r| r.time).collect(), columns }
     }
 
     pub(crate) fn mask(&self) -> u128 {

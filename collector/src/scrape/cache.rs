@@ -3,9 +3,10 @@
 //! A target sends the same lines in the same order but for their values. So the text before the value is compared
 //! with that of the line that stood here last time (one `memcmp`), then looked up by its hash, and only then parsed.
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
 
 /// Lines that are gone are kept until they outnumber the present ones by this.
 const SPARE_LINES: usize = 1_000;
@@ -37,8 +38,8 @@ struct Line {
 pub(super) struct LineCache {
     arena: Vec<u8>,
     lines: Vec<Line>,
-    /// Two texts with one hash are rare enough that the second is parsed each time.
-    by_hash: HashMap<u64, u32>,
+    /// Numbers of lines, found by their text.
+    by_text: HashTable<u32>,
     hasher: RandomState,
     /// Lines of the last scrape, and of the one that is being read.
     order: Vec<u32>,
@@ -66,11 +67,9 @@ impl LineCache {
 
     /// A line seen before, wherever it stood.
     pub(super) fn find(&mut self, text: &[u8]) -> Option<What> {
-        let id = *self.by_hash.get(&self.hasher.hash_one(text))?;
+        let hash = self.hasher.hash_one(text);
+        let id = *self.by_text.find(hash, |id| self.text(&self.lines[*id as usize]) == text)?;
         let line = self.lines[id as usize];
-        if self.text(&line) != text {
-            return None;
-        }
         self.next.push(id);
         // What follows it is what followed it then.
         if self.order.get(line.position as usize) == Some(&id) {
@@ -87,7 +86,12 @@ impl LineCache {
         };
         self.arena.extend_from_slice(text);
         self.lines.push(Line { start, len, position: u32::MAX, what });
-        self.by_hash.entry(self.hasher.hash_one(text)).or_insert(id);
+        let (arena, lines, hasher) = (&self.arena, &self.lines, &self.hasher);
+        let text_of = |id: &u32| {
+            let line = &lines[*id as usize];
+            &arena[line.start as usize..][..line.len as usize]
+        };
+        self.by_text.insert_unique(hasher.hash_one(text), id, |id| hasher.hash_one(text_of(id)));
         self.next.push(id);
     }
 
@@ -98,6 +102,10 @@ impl LineCache {
             return;
         }
         self.place();
+        // Most targets never change again.
+        self.arena.shrink_to_fit();
+        self.lines.shrink_to_fit();
+        self.next = Vec::with_capacity(self.order.len());
     }
 
     /// Forgets the lines that the last good scrape did not have, once they are many: after a failed scrape too, or a

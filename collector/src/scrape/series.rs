@@ -17,16 +17,14 @@ pub(super) struct Series {
     /// The store's name for it, once it was stored.
     pub(super) stored_as: Option<SeriesRef>,
     /// The scrape that last had it, and at which time: a second line for both is a duplicate.
-    pub(super) run: u64,
+    pub(super) run: u32,
     pub(super) run_at: Timestamp,
-    /// The last sample of a successful scrape.
-    pub(super) last: Option<(Timestamp, f64)>,
+    /// The last sample of a successful scrape; at [`Timestamp::MIN`] if there was none.
+    last: (Timestamp, f64),
     /// Grows from zero.
     pub(super) cumulative: bool,
     /// Number in the table of start times.
     pub(super) start: Option<u32>,
-    /// Hash of the last exemplar, to store each once.
-    pub(super) exemplar: u64,
 }
 
 impl Series {
@@ -36,11 +34,18 @@ impl Series {
             stored_as: None,
             run: 0,
             run_at: Timestamp::MIN,
-            last: None,
+            last: (Timestamp::MIN, 0.0),
             cumulative: false,
             start: None,
-            exemplar: 0,
         }
+    }
+
+    pub(super) fn last(&self) -> Option<(Timestamp, f64)> {
+        Some(self.last).filter(|(at, _)| *at > Timestamp::MIN)
+    }
+
+    pub(super) fn set_last(&mut self, at: Timestamp, value: f64) {
+        self.last = (at, value);
     }
 }
 

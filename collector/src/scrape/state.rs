@@ -102,7 +102,9 @@ pub(super) struct TargetState {
     live_next: Vec<u32>,
     /// The last successful scrape.
     previous: Option<Timestamp>,
-    run: u64,
+    run: u32,
+    /// Hash of the last exemplar of each series that has any, to store each once.
+    exemplars: HashMap<u32, u64>,
 }
 
 impl TargetState {
@@ -124,6 +126,7 @@ impl TargetState {
             live_next: Vec::new(),
             previous: None,
             run: 0,
+            exemplars: HashMap::new(),
         }
     }
 
@@ -148,7 +151,7 @@ impl TargetState {
         rows: &mut Rows,
     ) -> Result<(), ScrapeError> {
         rows.clear();
-        self.run += 1;
+        self.run = self.run.wrapping_add(1);
         self.lines.begin();
         self.read_lines(body, format, at, rows)?;
         self.finish(at, rows);
@@ -297,7 +300,7 @@ impl TargetState {
         (series.run, series.run_at) = (self.run, at);
         rows.samples.push(Row { series: number, at, value: point.value, explicit: explicit.is_some() });
         if let Some(e) = &point.exemplar
-            && let Some(exemplar) = new_exemplar(e, at, &mut series.exemplar)
+            && let Some(exemplar) = new_exemplar(e, at, self.exemplars.entry(number).or_default())
         {
             rows.exemplars.push((number, exemplar));
         }
@@ -317,8 +320,8 @@ impl TargetState {
             let series = &mut self.series.all[row.series as usize];
             let zero = zero(row, series, &self.starts, &known);
             rows.zeros.extend(zero.map(|at| Row { at, value: 0.0, ..*row }));
-            rows.counts.added += u64::from(series.last.is_none());
-            series.last = Some((row.at, row.value));
+            rows.counts.added += u64::from(series.last().is_none());
+            series.set_last(row.at, row.value);
             if !row.explicit {
                 self.live_next.push(row.series);
             }
@@ -359,6 +362,7 @@ impl TargetState {
         self.starts.clear();
         self.start_by_labels.clear();
         self.process_start_series = None;
+        self.exemplars.clear();
         self.series.all.iter_mut().for_each(|s| s.start = None);
     }
 }
@@ -369,7 +373,7 @@ fn zero(row: &Row, series: &Series, starts: &[Start], known: &Circumstances) -> 
     }
     let start = series.start.map(|n| starts[n as usize]).unwrap_or_default();
     let point = Point { at: row.at, value: row.value, start: start.now };
-    match series.last {
+    match series.last() {
         // With a timestamp of its own it is somebody's copy, and may be old.
         None if row.explicit && start.now.is_none() => None,
         None => start::zero_of_new(point, known)
