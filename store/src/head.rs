@@ -79,6 +79,13 @@ impl Batch {
     pub(crate) fn span_records(&self) -> impl Iterator<Item = (u64, &SpanBlock)> {
         (self.span_record..).zip(&self.spans)
     }
+
+    /// Every group of its rows, some perhaps more than once.
+    pub(crate) fn groups(&self) -> Vec<u32> {
+        let mut groups: Vec<u32> = self.rows.iter().map(|(g, _)| *g).collect();
+        groups.dedup();
+        groups
+    }
 }
 
 #[derive(Debug)]
@@ -105,6 +112,8 @@ pub(crate) struct Head {
     /// Series that were forgotten, the oldest first, for callers that still hold their reference.
     retired: VecDeque<SeriesRef>,
     retired_labels: HashMap<SeriesRef, Labels>,
+    /// Groups of batches that are on their way to the disk, and how many: their series must be there on arrival.
+    pinned: HashMap<u32, usize>,
 }
 
 /// What the disk says about where the head begins.
@@ -145,6 +154,7 @@ impl Head {
             next_span_record: start.next_span_record,
             retired: VecDeque::new(),
             retired_labels: HashMap::new(),
+            pinned: HashMap::new(),
         }
     }
 
@@ -280,9 +290,27 @@ impl Head {
         used.map(|(seal, _)| *seal).min().unwrap_or(self.view.seal)
     }
 
+    /// Keeps the series of these groups until [`Self::unpin`].
+    pub(crate) fn pin(&mut self, groups: &[u32]) {
+        groups.iter().for_each(|g| *self.pinned.entry(*g).or_default() += 1);
+    }
+
+    pub(crate) fn unpin(&mut self, groups: &[u32]) {
+        for group in groups {
+            let left = self.pinned.get_mut(group).map_or(0, |n| {
+                *n -= 1;
+                *n
+            });
+            if left == 0 {
+                self.pinned.remove(group);
+            }
+        }
+    }
+
     /// Forgets series without a sample in the head; returns how many. The index still names them.
     pub(crate) fn forget_dead(&mut self) -> usize {
-        let numbers: Vec<u32> = self.view.groups.iter().map(|(n, _)| n).collect();
+        let numbers: Vec<u32> =
+            self.view.groups.iter().map(|(n, _)| n).filter(|n| !self.pinned.contains_key(n)).collect();
         let mut dead = 0;
         for number in numbers {
             let group = self.view.groups.get_mut(number).expect("numbered by its own list");

@@ -236,7 +236,9 @@ impl Inner {
                 Ok(())
             }
             Durability::Sync => {
+                let groups = batch.groups();
                 let done = self.queue.push_sync(batch)?;
+                head.pin(&groups);
                 drop(head);
                 done.wait()
             }
@@ -347,5 +349,25 @@ mod tests {
         assert_eq!(times(&store), taken);
         drop(store);
         assert_eq!(times(&open(dir.path())), taken, "what waited for room is on disk as well");
+    }
+
+    #[test]
+    fn a_batch_on_its_way_to_the_disk_keeps_its_series() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let inner = store.inner();
+        let labels = Labels::from_pairs([("n", "7")]);
+        let series = inner.head_mut().series(&labels, at(0)).unwrap();
+        let mut row = row::Row::new(at(0).as_millis());
+        row.set(series.slot(), Value::Float(1.0));
+        let batch = Batch { rows: vec![(series.group(), Arc::new(crate::packed_row::PackedRow::pack(row)))], ..Batch::default() };
+        let groups = batch.groups();
+        // What `enqueue` and the writer do, with maintenance between.
+        inner.head_mut().pin(&groups);
+        assert_eq!(inner.head_mut().forget_dead(), 0);
+        let mut head = inner.head_mut();
+        head.unpin(&groups);
+        assert_eq!(head.apply(&batch), 0, "no sample was dropped");
+        assert_eq!(head.forget_dead(), 0);
     }
 }

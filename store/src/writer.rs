@@ -274,9 +274,14 @@ impl Writer {
     /// Makes what was waited for visible, or says why not; keeps what must be tried again.
     fn settle(&mut self, sync: Vec<Waiting<Batch>>, result: &Result<(), Error>) {
         let mut done_weight: usize = sync.iter().map(|w| weight(&w.work)).sum();
-        if result.is_ok() {
+        {
             let mut head = self.head.write().expect("no holder of this lock panics");
-            sync.iter().for_each(|w| apply(&mut head, &w.work, &self.counters));
+            sync.iter().for_each(|w| head.unpin(&w.work.groups()));
+            if result.is_ok() {
+                sync.iter().for_each(|w| apply(&mut head, &w.work, &self.counters));
+            }
+        }
+        if result.is_ok() {
             done_weight += self.pending.drain(..).map(|b| weight(&b)).sum::<usize>();
         }
         sync.into_iter().for_each(|w| w.done.set(result.clone()));

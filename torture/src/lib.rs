@@ -25,6 +25,6 @@ pub use ledger::{Acknowledge, Entry, Ledger, Refused, What};
 pub use load::{Habits, Load, may_be_expired, options};
 pub use payload::{SERIES, START};
 pub use rng::Rng;
-pub use run::{check_folder, lay_out, number, scratch, stop_on_writer_panic};
+pub use run::{check_folder, lay_out, number, scratch, stop_on_writer_panic, tell};
 pub use vfs::{Record, Strength, record};
 pub use writes::{control as write_control, telemetry as write_telemetry};

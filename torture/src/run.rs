@@ -21,6 +21,14 @@ pub fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |v| v.parse().expect("the variable is a number"))
 }
 
+/// A long form says now and then how far it is, so that one that is stopped has told something.
+pub fn tell(done: u64, outcome: &impl std::fmt::Debug) {
+    const EVERY: u64 = 1000;
+    if done.is_multiple_of(EVERY) {
+        println!("so far: {outcome:?}");
+    }
+}
+
 /// Puts files that lay below `worked` below `to`.
 pub fn lay_out(worked: &Path, to: &Path, files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>) {
     let make = |folder: &Path| std::fs::create_dir_all(folder).expect("the scratch folder takes folders");

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use davy_torture::{
     Acknowledge, Call, Entry, Fault, Habits, Ledger, Load, Plan, Strength, Tally, check_folder, lay_out,
-    least, may_be_expired, number, options, record, scratch, stop_on_writer_panic,
+    least, may_be_expired, number, options, record, scratch, stop_on_writer_panic, tell,
 };
 
 const STEPS: usize = 40;
@@ -124,6 +124,7 @@ fn sweep(points: u64, stride: u64, ways: &[Way], concealed: bool, acknowledge: A
                         println!("seed {seed}, {way:?}, call {at} ({call:?} of {}): {why}", name.display());
                     }
                 }
+                tell(outcome.points, &outcome);
                 if outcome.points >= points {
                     break 'seeds;
                 }

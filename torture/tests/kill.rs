@@ -12,12 +12,14 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use davy_model::Timestamp;
-use davy_torture::{Entry, Rng, START, check_folder, may_be_expired, number, options, scratch};
+use davy_torture::{Entry, Rng, START, What, check_folder, may_be_expired, number, options, scratch};
 
 /// Kills of one folder, one after the other; then a fresh one.
 const PER_FOLDER: u64 = 12;
 const SOON_MILLIS: usize = 25;
 const LATE_MILLIS: usize = 300;
+/// Virtual time that may pass during one maintenance.
+const MAINTENANCE_MILLIS: i64 = 40_000;
 
 #[derive(Default, Debug)]
 struct Outcome {
@@ -35,6 +37,14 @@ struct Known {
     /// The latest time from which retention may have looked.
     maintained: i64,
     now: i64,
+}
+
+impl Known {
+    /// Spans lie in the partition of the time that maintenance was given, and they can come while it is at work.
+    fn may_be_gone(&self, e: &Entry) -> bool {
+        let at = if e.what == What::Push { e.at - MAINTENANCE_MILLIS } else { e.at };
+        may_be_expired(at, self.maintained, &options())
+    }
 }
 
 fn kill(kills: u64, early: bool) -> Outcome {
@@ -57,7 +67,7 @@ fn kill(kills: u64, early: bool) -> Outcome {
                 // On a copy: the next victim starts on what the kill left, not on what a check tidied up.
                 let copy = dir.path().join("copy");
                 copy_folder(&folder, &copy);
-                let gone = |e: &Entry| may_be_expired(e.at, known.maintained, &options());
+                let gone = |e: &Entry| known.may_be_gone(e);
                 let now = Timestamp::from_millis(known.now);
                 let result = check_folder(&copy, now, &options(), &known.acked, gone);
                 std::fs::remove_dir_all(&copy).unwrap();

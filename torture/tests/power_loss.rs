@@ -8,12 +8,14 @@ use std::path::Path;
 
 use davy_torture::{
     Acknowledge, Entry, Habits, Ledger, Load, Rng, Strength, check_folder, image, lay_out, may_be_expired,
-    number, options, record, scratch, stop_on_writer_panic,
+    number, options, record, scratch, stop_on_writer_panic, tell,
 };
 
 /// Images opened of each recording.
 const PER_RECORDING: u64 = 100;
 const STEPS: usize = 80;
+/// Of so many images, one is also worked on with.
+const WORKED_ON: u64 = 4;
 
 #[derive(Default, Debug)]
 struct Outcome {
@@ -49,7 +51,13 @@ fn cut(images: u64, strength: Strength, acknowledge: Acknowledge) -> Outcome {
             let to = dir.path().join(n.to_string());
             lay_out(&worked, &to, image(&ops[..cut], &mut rng));
             outcome.images += 1;
-            if let Err(why) = open_and_work_on(&to, seed, ended, &before) {
+            let result = open(&to, ended, &before);
+            let result = if n.is_multiple_of(WORKED_ON) {
+                result.and_then(|()| work_on(&to, seed, ended))
+            } else {
+                result
+            };
+            if let Err(why) = result {
                 outcome.bad += 1;
                 outcome.first.get_or_insert(format!(
                     "DAVY_TORTURE_SEED={seed}, image {n}, cut at {cut} of {}: {why}",
@@ -57,6 +65,7 @@ fn cut(images: u64, strength: Strength, acknowledge: Acknowledge) -> Outcome {
                 ));
             }
             std::fs::remove_dir_all(&to).unwrap();
+            tell(outcome.images, &outcome);
         }
     }
     outcome
@@ -73,10 +82,13 @@ fn work(folder: &Path, seed: u64, ledger: &mut Ledger) -> i64 {
     load.now_millis()
 }
 
-fn open_and_work_on(folder: &Path, seed: u64, ended: i64, acked: &[Entry]) -> Result<(), String> {
+fn open(folder: &Path, ended: i64, acked: &[Entry]) -> Result<(), String> {
     let now = davy_model::Timestamp::from_millis(ended);
     let gone = |e: &Entry| may_be_expired(e.at, ended, &options());
-    check_folder(folder, now, &options(), acked, gone).map_err(|w| w.to_string())?;
+    check_folder(folder, now, &options(), acked, gone).map_err(|w| w.to_string())
+}
+
+fn work_on(folder: &Path, seed: u64, ended: i64) -> Result<(), String> {
     let mut load = Load::resume(folder, seed, Habits::ALL, ended, 1 << 32);
     let mut nothing = |_| {};
     let mut ledger = Ledger::new(Acknowledge::OnReturn, &mut nothing);
