@@ -96,9 +96,9 @@ fn ask(address: SocketAddr) -> Result<PathBuf, String> {
             .build()?;
         let response = client.post(&url).send().await?;
         let ok = response.status().is_success();
-        Ok((ok, response.text().await?))
+        Ok::<_, reqwest::Error>((ok, response.text().await?))
     });
-    let (ok, body) = answer.map_err(|e: reqwest::Error| {
+    let (ok, body) = answer.map_err(|e| {
         let hint =
             "say where davy listens with --web.address, or its folder with --storage.path if it is stopped";
         if e.is_connect() { format!("no davy answers on {address}; {hint}") } else { format!("{url}: {e}") }

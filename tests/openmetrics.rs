@@ -1,6 +1,8 @@
 //! Import and export on the real binary: against promtool, against the strict parser of the Python client, and
 //! against `kill -9` in the middle.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 mod common;
 
 use std::fmt::Write as _;
@@ -42,19 +44,26 @@ fn exposition() -> String {
                 match metric {
                     "counter" => {
                         let exemplar = if n % 7 == 0 { " # {trace_id=\"ab\"} 1.0" } else { "" };
-                        writeln!(out, "orders_total{{instance=\"{instance}\"}} {n} {at}.5{exemplar}").unwrap();
+                        writeln!(out, "orders_total{{instance=\"{instance}\"}} {n} {at}.5{exemplar}")
+                            .unwrap();
                     }
                     "histogram" => {
                         for (le, v) in [("0.1", n / 2), ("1.0", n), ("+Inf", n + 1)] {
-                            writeln!(out, "wait_seconds_bucket{{instance=\"{instance}\",le=\"{le}\"}} {v} {at}")
-                                .unwrap();
+                            writeln!(
+                                out,
+                                "wait_seconds_bucket{{instance=\"{instance}\",le=\"{le}\"}} {v} {at}"
+                            )
+                            .unwrap();
                         }
-                        writeln!(out, "wait_seconds_count{{instance=\"{instance}\"}} {} {at}", n + 1).unwrap();
-                        writeln!(out, "wait_seconds_sum{{instance=\"{instance}\"}} {}.25 {at}", n * 3).unwrap();
+                        writeln!(out, "wait_seconds_count{{instance=\"{instance}\"}} {} {at}", n + 1)
+                            .unwrap();
+                        writeln!(out, "wait_seconds_sum{{instance=\"{instance}\"}} {}.25 {at}", n * 3)
+                            .unwrap();
                     }
                     _ => {
                         let odd = ["NaN", "+Inf", "-Inf", "-0.0", "1e-300", "0.1"][(n % 6) as usize];
-                        writeln!(out, "odd{{instance=\"{instance}\",text=\"x\\\\y\\\"z\\n\"}} {odd} {at}").unwrap();
+                        writeln!(out, "odd{{instance=\"{instance}\",text=\"x\\\\y\\\"z\\n\"}} {odd} {at}")
+                            .unwrap();
                     }
                 }
             }
@@ -70,7 +79,8 @@ fn an_export_is_read_by_promtool_and_by_the_strict_parser_and_imports_as_it_was(
     let dir = tempfile::tempdir().expect("a temporary folder");
     let path = |name: &str| dir.path().join(name);
     std::fs::write(path("in.om"), exposition()).expect("the file can be written");
-    let said = ok(&davy(&["import", "openmetrics", "--storage.path", text(&path("a")), text(&path("in.om"))]));
+    let said =
+        ok(&davy(&["import", "openmetrics", "--storage.path", text(&path("a")), text(&path("in.om"))]));
     assert!(said.contains(&format!("{SAMPLES} samples imported into 2 partitions")), "{said}");
     assert!(said.contains("exemplars left out"), "{said}");
     let out = path("out.om");
@@ -90,12 +100,14 @@ fn an_export_is_read_by_promtool_and_by_the_strict_parser_and_imports_as_it_was(
             .output()
             .expect("promtool starts");
         ok(&made);
-        let dump = Command::new(&promtool).args(["tsdb", "dump", text(&blocks)]).output().expect("promtool starts");
+        let dump =
+            Command::new(&promtool).args(["tsdb", "dump", text(&blocks)]).output().expect("promtool starts");
         ok(&dump);
         let dumped = String::from_utf8_lossy(&dump.stdout).into_owned();
         assert_eq!(dumped.lines().count(), SAMPLES, "promtool holds every sample");
         let last = format!(" {} {}", 287, (START - 600) * 1000 + 500);
-        let found = dumped.lines().filter(|l| l.starts_with("{__name__=\"orders_total\"") && l.ends_with(&last));
+        let found =
+            dumped.lines().filter(|l| l.starts_with("{__name__=\"orders_total\"") && l.ends_with(&last));
         assert_eq!(found.count(), 2, "with its value and time");
     }
     if let Some(python) = python() {

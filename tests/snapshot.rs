@@ -37,7 +37,9 @@ fn orders(davy: &Davy) -> f64 {
 fn a_snapshot_of_the_running_davy_is_a_folder_to_start_on() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (here, there, third) = (dir.path().join("here"), dir.path().join("there"), dir.path().join("third"));
-    [&here, &there, &third].map(|d| std::fs::create_dir(d).expect("a new folder"));
+    for folder in [&here, &there, &third] {
+        std::fs::create_dir(folder).expect("a new folder");
+    }
     let http = Http::new();
     let mut running = Davy::start(&here, "{otlp}\n");
     push(&http, &running, 1.0);

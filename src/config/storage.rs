@@ -26,11 +26,7 @@ fn section(s: &mut Section<'_>) -> Options {
             default.limits.series_per_service_max,
             series,
         ),
-        series_per_target_max: s.or(
-            "series_per_target_limit",
-            default.limits.series_per_target_max,
-            series,
-        ),
+        series_per_target_max: s.or("series_per_target_limit", default.limits.series_per_target_max, series),
         series_new_per_hour_max: s.or(
             "series_new_per_hour_limit",
             default.limits.series_new_per_hour_max,

@@ -111,7 +111,7 @@ fn export(snapshot: &Snapshot, args: &ExportArgs, out: &mut impl Write) -> Resul
     if let Some((oldest, newest)) = snapshot.time_range() {
         let (from, to) = (args.from.unwrap_or(oldest).max(oldest), args.to.unwrap_or(newest).min(newest));
         let everything = [Selector(Vec::new())];
-        let selectors = if args.selectors.is_empty() { &everything[..] } else { &args.selectors };
+        let selectors = if args.selectors.is_empty() { &everything[..] } else { &args.selectors[..] };
         let mut exporter = Exporter::new(snapshot, (from, to), out, &mut counts);
         exporter.families(selectors)?;
     }
@@ -495,7 +495,7 @@ mod tests {
                     let value = f64::from_bits(*bits);
                     let value = if value.is_nan() { f64::NAN } else { value };
                     let metric = ["a_bucket", "b_total", "c"][usize::from(*n) % 3];
-                    let labels = Labels::from_pairs([("__name__", metric), ("le", "1"), ("n", &text(*n))]);
+                    let labels = Labels::from_pairs([("__name__", metric), ("le", "1"), ("n", text(*n).as_str())]);
                     let series = import.series(&labels).unwrap();
                     import.append(series, at(*t), value)?;
                 }

@@ -28,7 +28,7 @@ impl Families<'_> {
             };
             let base = metric.strip_suffix(suffix).filter(|base| !base.is_empty());
             // Two families must not share a name.
-            let base = base.filter(|base| suffix.is_empty() || !self.0.contains_key(base));
+            let base = base.filter(|base| suffix.is_empty() || !self.0.contains_key(*base));
             return match base {
                 Some(base) => family(base, metadata.metric_type, metric),
                 None => family(metric, T::Unknown, metric),

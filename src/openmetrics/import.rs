@@ -1,13 +1,12 @@
 //! `davy import openmetrics FILE...`: text with timestamps into the partitions of its time.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use std::borrow::Cow;
-
 use davy_collector::expfmt::{Event, StreamError, parse_openmetrics};
 use davy_model::{Clock as _, Labels, Metadata, MetricType};
 use davy_store::{Import, Refusal, SeriesRef};
@@ -56,7 +55,7 @@ pub(super) fn run(args: &ImportArgs) -> Result<String, String> {
         (imported.out_of_bounds, "refused: before 1970, or still to come"),
         (counts.refused, counts.refusal.as_deref().unwrap_or_default()),
         (counts.exemplars, "exemplars left out: those of live series only are kept"),
-        (imported.expired, &expired),
+        (imported.expired, expired.as_str()),
     ] {
         if n > 0 {
             report.push_str(&format!("; {n} {what}"));
@@ -152,7 +151,7 @@ impl Last {
             Some(known) if same => known.clone(),
             _ => {
                 let found = import.series(&Labels::from_pairs(labels.iter().map(|(n, v)| (n, v))));
-                self.labels = labels.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+                self.labels = labels.iter().map(|(n, v)| ((**n).to_owned(), (**v).to_owned())).collect();
                 self.series.insert(found).clone()
             }
         }

@@ -138,7 +138,8 @@ impl Appender {
         let number = match last {
             Some(_) => self.rows.len() - 1,
             None => *self.row_numbers.entry((group, time)).or_insert_with(|| {
-                let members = self.group.as_ref().filter(|g| g.number == group).map_or(0, |g| g.alive.count_ones());
+                let members =
+                    self.group.as_ref().filter(|g| g.number == group).map_or(0, |g| g.alive.count_ones());
                 self.rows.push((group, Row::with_capacity(time, members as usize)));
                 self.rows.len() - 1
             }),

@@ -115,7 +115,8 @@ impl OpenChunk {
         match column.float_rows(self.times.len()) {
             None => out.extend(self.times[start..end].iter().zip(&column.bits[start..end]).map(float)),
             Some(rows) => {
-                let within = rows.iter().zip(&column.bits).filter(|(r, _)| (start..end).contains(&(**r as usize)));
+                let within =
+                    rows.iter().zip(&column.bits).filter(|(r, _)| (start..end).contains(&(**r as usize)));
                 out.extend(within.map(|(row, bits)| float((&self.times[*row as usize], bits))));
             }
         }

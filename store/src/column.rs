@@ -300,7 +300,8 @@ fn read_integers(r: &mut Reader, head: u8, n: usize, below: Option<&Integers>) -
         read(r, n)?
     };
     if head & ABOVE != 0 {
-        let below = below.filter(|b| b.values.len() == n).ok_or(Corrupt("the column to lean on is missing"))?;
+        let below =
+            below.filter(|b| b.values.len() == n).ok_or(Corrupt("the column to lean on is missing"))?;
         values.iter_mut().zip(&below.values).for_each(|(v, b)| *v = v.wrapping_add(*b));
     }
     Ok(Integers { scale, values })

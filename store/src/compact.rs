@@ -57,7 +57,8 @@ impl Inner {
     /// A slice of one partition; `false` if all of it is compacted, or a snapshot still stands in the way.
     fn compact_part(&self, partition: &Partition) -> Result<bool, Error> {
         let newest = partition.seals().iter().map(|s| s.number).max().unwrap_or(0);
-        if partition.read_meta(COMPACTED).unwrap_or(0) >= newest || newest > self.head().oldest_seal_in_use() {
+        if partition.read_meta(COMPACTED).unwrap_or(0) >= newest || newest > self.head().oldest_seal_in_use()
+        {
             return Ok(false);
         }
         let path = &partition.path;
@@ -84,7 +85,8 @@ impl Inner {
 }
 
 fn numbers(conn: &Connection, after: i64) -> rusqlite::Result<Vec<u32>> {
-    let sql = "SELECT DISTINCT group_number FROM chunks WHERE group_number > ?1 ORDER BY group_number LIMIT ?2";
+    let sql =
+        "SELECT DISTINCT group_number FROM chunks WHERE group_number > ?1 ORDER BY group_number LIMIT ?2";
     conn.prepare_cached(sql)?.query_map(params![after, GROUPS_AT_ONCE], |r| r.get(0))?.collect()
 }
 

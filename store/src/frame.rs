@@ -96,7 +96,7 @@ pub(crate) fn open(kind: Kind, number: u64, blob: &[u8]) -> Result<Vec<u8>, Corr
 
 thread_local! {
     /// Made once a thread: it takes longer to make than to use.
-    static COMPRESSORS: RefCell<[Option<Compressor<'static>>; LEVELS]> = 
+    static COMPRESSORS: RefCell<[Option<Compressor<'static>>; LEVELS]> =
         const { RefCell::new([const { None }; LEVELS]) };
     static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }

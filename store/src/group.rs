@@ -176,8 +176,12 @@ impl Group {
         chunks.sort_by_key(|c| c.oldest);
         let rows = &self.rows[..self.rows.partition_point(|r| r.time < until)];
         let open = |c: &Arc<Chunk>| opened(c, number)?.table().map_err(|why| complain(number, why)).ok();
-        let tables: Vec<Table> =
-            chunks.into_iter().filter_map(open).chain([Table::from_rows(rows)]).filter(|t| !t.times.is_empty()).collect();
+        let tables: Vec<Table> = chunks
+            .into_iter()
+            .filter_map(open)
+            .chain([Table::from_rows(rows)])
+            .filter(|t| !t.times.is_empty())
+            .collect();
         let mut table = concat(tables);
         let within = table.times.partition_point(|t| *t < until);
         if within < table.times.len() { table.split_front(within) } else { table }

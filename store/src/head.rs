@@ -205,9 +205,8 @@ impl Head {
         for (series, labels) in block {
             let series = *series;
             let all = &mut self.labels;
-            let labels = labels.interned(|l| {
-                known.entry(Arc::as_ptr(l)).or_insert_with(|| intern(all, l)).clone()
-            });
+            let labels =
+                labels.interned(|l| known.entry(Arc::as_ptr(l)).or_insert_with(|| intern(all, l)).clone());
             if self.view.groups.get(series.group()).is_none() {
                 self.view.groups.insert(series.group(), Group::default());
             }

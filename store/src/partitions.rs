@@ -18,8 +18,8 @@ use crate::log::SERIES_BLOCK;
 use crate::partition::{Bad, FORMAT, Partition, SCHEMA, SPANS_UNTIL, Seal};
 use crate::row::slots;
 use crate::spans::{self, Sealed};
-use crate::table::Table;
 use crate::sqlite::{self, Synchronous};
+use crate::table::Table;
 use crate::{SeriesRef, meta, record};
 
 /// Groups whose chunks are written in one transaction.
@@ -204,7 +204,8 @@ pub(crate) fn cut(group: u32, mut table: Table, effort: Effort) -> Vec<Chunk> {
     let each = rows.div_ceil(rows.div_ceil(chunk::ROWS_MAX).max(1));
     let mut chunks = Vec::new();
     while !table.times.is_empty() {
-        let part = if table.times.len() > each { table.split_front(each) } else { std::mem::take(&mut table) };
+        let part =
+            if table.times.len() > each { table.split_front(each) } else { std::mem::take(&mut table) };
         chunks.push(Chunk::encode(group, &part, effort));
     }
     chunks

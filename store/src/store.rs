@@ -360,7 +360,10 @@ mod tests {
         let series = inner.head_mut().series(&labels, at(0)).unwrap();
         let mut row = row::Row::new(at(0).as_millis());
         row.set(series.slot(), Value::Float(1.0));
-        let batch = Batch { rows: vec![(series.group(), Arc::new(crate::packed_row::PackedRow::pack(row)))], ..Batch::default() };
+        let batch = Batch {
+            rows: vec![(series.group(), Arc::new(crate::packed_row::PackedRow::pack(row)))],
+            ..Batch::default()
+        };
         let groups = batch.groups();
         // What `enqueue` and the writer do, with maintenance between.
         inner.head_mut().pin(&groups);

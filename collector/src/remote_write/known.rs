@@ -4,13 +4,12 @@
 //! followed this one last time is tried first, and only then the table. Nothing is decoded, checked or allocated
 //! again. The bytes themselves are compared, never only a hash.
 
-use std::hash::BuildHasher as _;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use davy_model::Timestamp;
 use davy_store::SeriesRef;
-use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 
 /// Series that are remembered; twice what the store takes by default.
