@@ -7,7 +7,7 @@ use clap::{Parser, ValueEnum};
 use crate::system::Kind;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Experiment {
+pub(crate) enum Experiment {
     /// CPU of scraping, from socket to durable.
     Scrape,
     /// CPU of remote write, live and backfill.
@@ -23,55 +23,55 @@ pub enum Experiment {
 }
 
 impl Experiment {
-    pub const ALL: [Self; 6] =
+    pub(crate) const ALL: [Self; 6] =
         [Self::Scrape, Self::RemoteWrite, Self::Disk, Self::Memory, Self::Recovery, Self::Scale];
 }
 
 /// Davy beside its peers on the same samples. What is not said has the value that the figures were set for.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "peers")]
-pub struct Args {
-    pub experiment: Experiment,
+pub(crate) struct Args {
+    pub(crate) experiment: Experiment,
     /// Which run, one after another.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "davy,prometheus,victoria-metrics")]
-    pub systems: Vec<Kind>,
+    pub(crate) systems: Vec<Kind>,
     /// Targets; `memory` and `scale` take several numbers.
     #[arg(long, value_delimiter = ',')]
-    pub targets: Vec<usize>,
+    pub(crate) targets: Vec<usize>,
     /// Series of a target.
     #[arg(long, default_value_t = 1000)]
-    pub series: usize,
+    pub(crate) series: usize,
     /// Measured windows or passes; the figures are medians.
     #[arg(long)]
-    pub runs: Option<usize>,
+    pub(crate) runs: Option<usize>,
     #[arg(long)]
-    pub interval_ms: Option<u64>,
+    pub(crate) interval_ms: Option<u64>,
     /// Seconds of scraping before the window.
     #[arg(long)]
-    pub warm_up: Option<u64>,
+    pub(crate) warm_up: Option<u64>,
     /// Seconds that are measured.
     #[arg(long)]
-    pub window: Option<u64>,
+    pub(crate) window: Option<u64>,
     /// Ticks that are pushed.
     #[arg(long)]
-    pub ticks: Option<usize>,
+    pub(crate) ticks: Option<usize>,
     /// Samples of a push request.
     #[arg(long, default_value_t = 2000)]
-    pub request_samples: usize,
+    pub(crate) request_samples: usize,
     #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Davy's binary, if not the one that was built with this.
     #[arg(long, env = "DAVY_BIN", default_value = env!("CARGO_BIN_EXE_davy"))]
-    pub davy: PathBuf,
+    pub(crate) davy: PathBuf,
     /// Leave the systems' logs and data here instead of in a folder that goes.
     #[arg(long)]
-    pub keep: Option<PathBuf>,
+    pub(crate) keep: Option<PathBuf>,
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 impl Args {
-    pub fn with_defaults_of(mut self, experiment: Experiment) -> Self {
+    pub(crate) fn with_defaults_of(mut self, experiment: Experiment) -> Self {
         let (targets, interval_ms, warm_up, window, ticks, runs): (&[usize], u64, u64, u64, usize, usize) =
             match experiment {
                 Experiment::Scrape => (&[200], 1000, 30, 30, 0, 3),
@@ -96,7 +96,7 @@ impl Args {
     }
 
     /// Everything once, in seconds.
-    pub fn tiny(experiment: Experiment) -> Self {
+    pub(crate) fn tiny(experiment: Experiment) -> Self {
         let named = std::env::var("DAVY_BENCH_SYSTEMS").unwrap_or_else(|_| "davy".to_owned());
         let name = experiment.to_possible_value().expect("no experiment is hidden").get_name().to_owned();
         let small = ["--systems", &named, "--targets", "2", "--series", "60", "--runs", "1", "--ticks", "24"];
@@ -104,23 +104,23 @@ impl Args {
         Self::parse_from(["peers", &name].into_iter().chain(small).chain(quick)).with_defaults_of(experiment)
     }
 
-    pub fn interval_ms(&self) -> u64 {
+    pub(crate) fn interval_ms(&self) -> u64 {
         self.interval_ms.expect("defaults are filled in")
     }
 
-    pub fn warm_up(&self) -> u64 {
+    pub(crate) fn warm_up(&self) -> u64 {
         self.warm_up.expect("defaults are filled in")
     }
 
-    pub fn window(&self) -> u64 {
+    pub(crate) fn window(&self) -> u64 {
         self.window.expect("defaults are filled in")
     }
 
-    pub fn ticks(&self) -> usize {
+    pub(crate) fn ticks(&self) -> usize {
         self.ticks.expect("defaults are filled in")
     }
 
-    pub fn runs(&self) -> usize {
+    pub(crate) fn runs(&self) -> usize {
         self.runs.expect("defaults are filled in")
     }
 }

@@ -10,7 +10,7 @@ use crate::system::{Kind, System};
 /// The data ends at a full even hour, where Prometheus' blocks and Davy's chunks end too.
 const EVEN_MS: i64 = 2 * 3600 * 1000;
 
-pub fn run(args: &Args) -> Report {
+pub(crate) fn run(args: &Args) -> Report {
     let (targets, series, ticks) = (args.targets[0], args.series, args.ticks());
     let hours = ticks as f64 * args.interval_ms() as f64 / 3.6e6;
     let title =

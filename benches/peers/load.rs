@@ -20,10 +20,10 @@ use crate::net::Net;
 /// A target is a process of its own, with its own address; beyond these some share one.
 const LISTENERS_MAX: usize = 200;
 
-pub struct Load {
+pub(crate) struct Load {
     /// Target `n` is at the port `n` modulo their number.
-    pub ports: Vec<u16>,
-    pub fleet: Fleet,
+    pub(crate) ports: Vec<u16>,
+    pub(crate) fleet: Fleet,
     served: Arc<Served>,
     /// Its threads make the load.
     _net: Net,
@@ -43,13 +43,13 @@ struct Shown {
 
 /// Of what was served so far.
 #[derive(Debug, Clone, Copy)]
-pub struct Totals {
-    pub samples: u64,
-    pub bytes: u64,
+pub(crate) struct Totals {
+    pub(crate) samples: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Load {
-    pub fn start(seed: u64, targets: usize, series: usize, step_ms: u64) -> Self {
+    pub(crate) fn start(seed: u64, targets: usize, series: usize, step_ms: u64) -> Self {
         let fleet = Fleet { seed, series, start_ms: now_ms(), step_ms: step_ms.cast_signed() };
         let shown = |n| Mutex::new(Shown { target: Target::new(fleet, n), body: Bytes::new() });
         let served = Arc::new(Served {
@@ -71,11 +71,11 @@ impl Load {
         Self { ports, fleet, served, _net: net }
     }
 
-    pub fn targets(&self) -> usize {
+    pub(crate) fn targets(&self) -> usize {
         self.served.targets.len()
     }
 
-    pub fn totals(&self) -> Totals {
+    pub(crate) fn totals(&self) -> Totals {
         Totals {
             samples: self.served.samples.load(Ordering::Relaxed),
             bytes: self.served.bytes.load(Ordering::Relaxed),
@@ -101,6 +101,6 @@ async fn metrics(State(served): State<Arc<Served>>, Path(n): Path<usize>) -> Res
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], body).into_response()
 }
 
-pub fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis().try_into().unwrap()
 }

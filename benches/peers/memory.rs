@@ -13,13 +13,13 @@ use crate::system::{Kind, Scrapes, System};
 const LOOKS: u64 = 6;
 const QUERIES: usize = 20;
 
-pub fn run(args: &Args) -> Report {
+pub(crate) fn run(args: &Args) -> Report {
     let title = format!("Memory: {} series a target at {} ms", args.series, args.interval_ms());
     each(args, title, false)
 }
 
 /// Davy as the fleet grows.
-pub fn scale(args: &Args) -> Report {
+pub(crate) fn scale(args: &Args) -> Report {
     let title = format!("Scale: {} series a target at {} ms", args.series, args.interval_ms());
     each(args, title, true)
 }

@@ -8,13 +8,13 @@ use tokio::runtime::Runtime;
 /// No answer may take longer: a forced merge or a query over a million series takes a while.
 const ANSWER_MAX: Duration = Duration::from_secs(300);
 
-pub struct Net {
-    pub runtime: Runtime,
-    pub client: reqwest::Client,
+pub(crate) struct Net {
+    pub(crate) runtime: Runtime,
+    pub(crate) client: reqwest::Client,
 }
 
 impl Net {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -23,11 +23,11 @@ impl Net {
     }
 
     /// Status and body; `None` if nobody answers.
-    pub fn get(&self, url: &str) -> Option<(u16, String)> {
+    pub(crate) fn get(&self, url: &str) -> Option<(u16, String)> {
         self.send(self.client.get(url))
     }
 
-    pub fn post(&self, url: &str) -> Option<(u16, String)> {
+    pub(crate) fn post(&self, url: &str) -> Option<(u16, String)> {
         self.send(self.client.post(url))
     }
 
@@ -40,12 +40,12 @@ impl Net {
 }
 
 /// A port that was free a moment ago.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// Asks every `step` until there is an answer, or `None` after `max`.
-pub fn wait_for<T>(step: Duration, max: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
+pub(crate) fn wait_for<T>(step: Duration, max: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let began = Instant::now();
     loop {
         if let Some(found) = probe() {

@@ -10,21 +10,21 @@ use crate::net::wait_for;
 /// A system that does not stop by itself is killed after this.
 const STOP_MAX: Duration = Duration::from_secs(60);
 
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     log: PathBuf,
 }
 
 /// Bytes.
 #[derive(Debug, Clone, Copy)]
-pub struct Memory {
-    pub resident: f64,
-    pub anonymous: f64,
+pub(crate) struct Memory {
+    pub(crate) resident: f64,
+    pub(crate) anonymous: f64,
 }
 
 impl Process {
     /// Its output goes to `log`. If this program dies, so does the child.
-    pub fn start(program: &Path, arguments: &[String], log: PathBuf) -> Self {
+    pub(crate) fn start(program: &Path, arguments: &[String], log: PathBuf) -> Self {
         let file = OpenOptions::new().create(true).append(true).open(&log).unwrap();
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(arguments);
@@ -37,17 +37,17 @@ impl Process {
         Self { child, log }
     }
 
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// CPU seconds so far, user and system.
-    pub fn cpu(&self) -> f64 {
+    pub(crate) fn cpu(&self) -> f64 {
         let stat = self.procfs().stat().unwrap();
         (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64
     }
 
-    pub fn memory(&self) -> Memory {
+    pub(crate) fn memory(&self) -> Memory {
         let status = self.procfs().status().unwrap();
         let bytes = |kib: Option<u64>| kib.unwrap_or(0) as f64 * 1024.0;
         Memory { resident: bytes(status.vmrss), anonymous: bytes(status.rssanon) }
@@ -58,24 +58,24 @@ impl Process {
             .unwrap_or_else(|e| panic!("the system ended early: {e}\n{}", self.log_tail()))
     }
 
-    pub fn ended(&mut self) -> bool {
+    pub(crate) fn ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 
-    pub fn log_tail(&self) -> String {
+    pub(crate) fn log_tail(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
 
     /// `SIGTERM`, and the time to write down what is in memory.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         let _ = Command::new("kill").arg(self.id().to_string()).status();
         wait_for(Duration::from_millis(50), STOP_MAX, || self.ended().then_some(()));
     }
 
     /// `kill -9`.
-    pub fn kill(self) {
+    pub(crate) fn kill(self) {
         drop(self);
     }
 }
@@ -88,13 +88,13 @@ impl Drop for Process {
 }
 
 /// Load of the machine over the last minute: how much others disturbed.
-pub fn machine_load() -> f64 {
+pub(crate) fn machine_load() -> f64 {
     use procfs::Current;
     f64::from(procfs::LoadAverage::current().unwrap().one)
 }
 
 /// Bytes of the files below `dir` whose path within it `wanted` takes.
-pub fn bytes_below(dir: &Path, wanted: &dyn Fn(&Path) -> bool) -> u64 {
+pub(crate) fn bytes_below(dir: &Path, wanted: &dyn Fn(&Path) -> bool) -> u64 {
     let (mut total, mut folders) = (0, vec![dir.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {

@@ -20,7 +20,7 @@ const BODIES_MAX: usize = 64;
 const TRIES: u32 = 50;
 
 /// The fleet, standing at its next tick.
-pub struct Pusher {
+pub(crate) struct Pusher {
     fleet: Fleet,
     targets: Vec<(Target, Encoder)>,
     samples_max: usize,
@@ -30,7 +30,7 @@ pub struct Pusher {
 type Body = (Vec<u8>, usize);
 
 impl Pusher {
-    pub fn new(args: &Args, start_ms: i64) -> Self {
+    pub(crate) fn new(args: &Args, start_ms: i64) -> Self {
         let step_ms = args.interval_ms().cast_signed();
         let fleet = Fleet { seed: args.seed, series: args.series, start_ms, step_ms };
         let target = |n| {
@@ -42,13 +42,8 @@ impl Pusher {
         Self { fleet, targets, samples_max: args.request_samples, net: Net::new() }
     }
 
-    /// Time of the next tick.
-    pub fn now_ms(&self) -> i64 {
-        self.fleet.time_ms(self.targets[0].0.tick())
-    }
-
     /// Sends the next `ticks`, `at_once` of them of each series in one request; returns the samples acknowledged.
-    pub fn push(&mut self, system: &System, ticks: usize, at_once: usize) -> Result<u64, String> {
+    pub(crate) fn push(&mut self, system: &System, ticks: usize, at_once: usize) -> Result<u64, String> {
         let (sender, receiver) = mpsc::channel::<Body>(BODIES_MAX);
         let (receiver, acknowledged) = (Arc::new(Mutex::new(receiver)), Arc::new(AtomicU64::new(0)));
         let url = system.url("/api/v1/write");

@@ -16,7 +16,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(300);
 /// What was scraped this long before the kill is on disk, whatever a system's own interval of syncing.
 const DURABLE_MS: i64 = 8000;
 
-pub fn run(args: &Args) -> Report {
+pub(crate) fn run(args: &Args) -> Report {
     let (targets, series, fill) = (args.targets[0], args.series, args.warm_up());
     let title = format!(
         "Recovery: {targets} targets x {series} series, {fill} s of scrapes at {} ms, kill -9, start",

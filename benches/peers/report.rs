@@ -3,7 +3,7 @@
 use crate::process::machine_load;
 use crate::system::Kind;
 
-pub struct Report {
+pub(crate) struct Report {
     title: String,
     systems: Vec<Kind>,
     rows: Vec<Row>,
@@ -21,21 +21,21 @@ struct Row {
 }
 
 impl Report {
-    pub fn new(title: String, systems: &[Kind]) -> Self {
+    pub(crate) fn new(title: String, systems: &[Kind]) -> Self {
         eprintln!("{title}");
         Self { title, systems: systems.to_vec(), rows: vec![], notes: vec![], load: vec![] }
     }
 
     /// A figure that is better when smaller, and compared.
-    pub fn cost(&mut self, system: Kind, name: &str, decimals: usize, figure: f64) {
+    pub(crate) fn cost(&mut self, system: Kind, name: &str, decimals: usize, figure: f64) {
         self.add(system, name, decimals, true, figure);
     }
 
-    pub fn fact(&mut self, system: Kind, name: &str, decimals: usize, figure: f64) {
+    pub(crate) fn fact(&mut self, system: Kind, name: &str, decimals: usize, figure: f64) {
         self.add(system, name, decimals, false, figure);
     }
 
-    pub fn note(&mut self, note: String) {
+    pub(crate) fn note(&mut self, note: String) {
         eprintln!("  {note}");
         self.notes.push(note);
     }
@@ -54,7 +54,7 @@ impl Report {
     }
 
     /// In the small form nothing may be missing.
-    pub fn assert_complete(&self) {
+    pub(crate) fn assert_complete(&self) {
         assert!(!self.rows.is_empty(), "{}: nothing was measured: {:?}", self.title, self.notes);
         for row in &self.rows {
             for (system, figures) in self.systems.iter().zip(&row.figures) {
@@ -70,7 +70,7 @@ impl Report {
         }
     }
 
-    pub fn print(&self) {
+    pub(crate) fn print(&self) {
         let load = self.load.iter().fold((f64::INFINITY, 0f64), |(lo, hi), l| (lo.min(*l), hi.max(*l)));
         println!("\n{} (load average {:.1} to {:.1})\n", self.title, load.0, load.1);
         let names: Vec<&str> = self.systems.iter().map(|s| s.name()).collect();
@@ -98,7 +98,7 @@ impl Report {
     }
 }
 
-pub fn median(figures: &[f64]) -> Option<f64> {
+pub(crate) fn median(figures: &[f64]) -> Option<f64> {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
     let n = sorted.len();

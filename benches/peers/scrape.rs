@@ -15,7 +15,7 @@ const SETTLED_MS: i64 = 5000;
 /// What is counted to see whether scrapes were dropped.
 const COUNTED_S: u64 = 20;
 
-pub fn run(args: &Args) -> Report {
+pub(crate) fn run(args: &Args) -> Report {
     let (targets, series, interval_ms) = (args.targets[0], args.series, args.interval_ms());
     let title = format!("Scrape: {targets} targets x {series} series at {interval_ms} ms");
     let mut report = Report::new(title, &args.systems);
@@ -57,15 +57,15 @@ fn stored_of_served(system: &System, load: &Load) -> Option<f64> {
 }
 
 /// What a system did within a while.
-pub struct Window {
-    pub cpu: f64,
-    pub seconds: f64,
-    pub samples: f64,
-    pub bytes: f64,
+pub(crate) struct Window {
+    pub(crate) cpu: f64,
+    pub(crate) seconds: f64,
+    pub(crate) samples: f64,
+    pub(crate) bytes: f64,
 }
 
 impl Window {
-    pub fn measure(system: &System, load: &Load, seconds: u64) -> Self {
+    pub(crate) fn measure(system: &System, load: &Load, seconds: u64) -> Self {
         let state = || (load.totals(), system.process.cpu());
         let began = Instant::now();
         let (before, cpu) = state();
@@ -81,20 +81,20 @@ impl Window {
 }
 
 /// Where the systems keep their data and logs.
-pub enum Home {
+pub(crate) enum Home {
     Temporary(tempfile::TempDir),
     Kept(std::path::PathBuf),
 }
 
 impl Home {
-    pub fn new(args: &Args, experiment: &str) -> Self {
+    pub(crate) fn new(args: &Args, experiment: &str) -> Self {
         match &args.keep {
             None => Self::Temporary(tempfile::tempdir().unwrap()),
             Some(dir) => Self::Kept(dir.join(experiment)),
         }
     }
 
-    pub fn path(&self) -> &std::path::Path {
+    pub(crate) fn path(&self) -> &std::path::Path {
         match self {
             Self::Temporary(dir) => dir.path(),
             Self::Kept(dir) => dir,

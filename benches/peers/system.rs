@@ -15,33 +15,33 @@ const READY_MAX: Duration = Duration::from_secs(180);
 const COMPACT_MAX: Duration = Duration::from_secs(400);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
+pub(crate) enum Kind {
     Davy,
     Prometheus,
     VictoriaMetrics,
 }
 
 /// One system that runs.
-pub struct System {
-    pub kind: Kind,
-    pub process: Process,
+pub(crate) struct System {
+    pub(crate) kind: Kind,
+    pub(crate) process: Process,
     /// Seconds, wall and CPU, from its start until it said that it is ready.
-    pub ready_after: (f64, f64),
+    pub(crate) ready_after: (f64, f64),
     data: PathBuf,
     port: u16,
     net: Net,
 }
 
 /// Which targets it scrapes.
-pub struct Scrapes<'a> {
+pub(crate) struct Scrapes<'a> {
     /// Target `n` is at the port `n` modulo their number.
-    pub ports: &'a [u16],
-    pub targets: usize,
-    pub interval_ms: u64,
+    pub(crate) ports: &'a [u16],
+    pub(crate) targets: usize,
+    pub(crate) interval_ms: u64,
 }
 
 impl Kind {
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Davy => "davy",
             Self::Prometheus => "prometheus",
@@ -138,7 +138,7 @@ impl Kind {
 
 impl System {
     /// Starts it on `home/KIND` and waits until it is ready; `Err` says why it is not measured.
-    pub fn start(
+    pub(crate) fn start(
         kind: Kind,
         args: &Args,
         home: &Path,
@@ -170,12 +170,12 @@ impl System {
         Ok(system)
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
     /// Samples that it says it took since its start.
-    pub fn samples_taken(&self) -> f64 {
+    pub(crate) fn samples_taken(&self) -> f64 {
         let (_, page) = self.net.get(&self.url("/metrics")).unwrap_or_default();
         let lines = page.lines().filter(|l| {
             l.strip_prefix(self.kind.samples_metric()).is_some_and(|rest| rest.starts_with([' ', '{', '_']))
@@ -184,7 +184,7 @@ impl System {
     }
 
     /// The one value of an instant query.
-    pub fn query(&self, query: &str, at_ms: i64) -> Option<f64> {
+    pub(crate) fn query(&self, query: &str, at_ms: i64) -> Option<f64> {
         let query: String = query.bytes().map(|b| format!("%{b:02X}")).collect();
         let time = at_ms as f64 / 1000.0;
         let (_, body) = self.net.get(&self.url(&format!("/api/v1/query?query={query}&time={time}")))?;
@@ -196,7 +196,7 @@ impl System {
     ///
     /// Of Prometheus only finished blocks count, not the log of the hours that it still holds in memory; of
     /// VictoriaMetrics not its caches; of Davy everything.
-    pub fn compact(self, samples: u64) -> Result<(u64, u64), String> {
+    pub(crate) fn compact(self, samples: u64) -> Result<(u64, u64), String> {
         match self.kind {
             Kind::Davy => {
                 let url = self.url("/api/davy/v1/storage/compact");

@@ -14,7 +14,7 @@ use crate::system::{Kind, System};
 /// What is written down after the answers is waited for this long.
 const AFTER: Duration = Duration::from_secs(5);
 
-pub fn run(args: &Args) -> Report {
+pub(crate) fn run(args: &Args) -> Report {
     let (targets, series, ticks) = (args.targets[0], args.series, args.ticks());
     let title = format!("Remote write: {targets} targets x {series} series x {ticks} ticks");
     let mut report = Report::new(title, &args.systems);

@@ -83,7 +83,7 @@ fn read(input: impl Read, import: &mut Import<'_>, counts: &mut Counts) -> Resul
         match event {
             Event::Help { family, help } => family_of(&mut families, &family).help = help.into_owned(),
             Event::Type { family, metric_type } => {
-                family_of(&mut families, &family).metric_type = metric_type
+                family_of(&mut families, &family).metric_type = metric_type;
             }
             Event::Unit { family, unit } => unit.clone_into(&mut family_of(&mut families, &family).unit),
             Event::Sample { labels, point } => {

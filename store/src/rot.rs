@@ -243,7 +243,7 @@ fn misdirect_page(files: &[(PathBuf, Vec<u8>)], random: u64) -> (usize, Vec<u8>,
     let (from_file, from) = page(files, random >> 32);
     let (mut file, mut to) = page(files, random & 0xffff_ffff);
     // Mostly within a file, as a wrong block number would have it.
-    if random.count_ones() % 4 != 0 {
+    if !random.count_ones().is_multiple_of(4) {
         file = from_file;
         to %= files[file].1.len() / PAGE;
     }

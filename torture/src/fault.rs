@@ -63,6 +63,7 @@ pub(crate) struct Faults {
 }
 
 /// The bytes a call is about, for a quota.
+#[derive(Clone, Copy)]
 pub(crate) struct Extent {
     pub(crate) offset: u64,
     pub(crate) len: u64,

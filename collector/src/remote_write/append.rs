@@ -144,7 +144,7 @@ impl Batch<'_> {
     }
 
     /// Asks the store, and remembers the answer. `Ok(Err)` is a reason, in a word and in a sentence.
-    fn look_up(&mut self, key: &[u8]) -> Result<Result<(u32, SeriesRef), (&'static str, String)>, Failed> {
+    fn look_up(&mut self, key: &[u8]) -> Result<Result<(u32, SeriesRef), Reason>, Failed> {
         let labels = match series_labels(key).map_err(malformed)? {
             Ok(labels) => labels,
             Err(why) => return Ok(Err(("invalid_labels", why))),
@@ -259,13 +259,15 @@ impl Batch<'_> {
     }
 }
 
+/// Why a series is not taken, in a word and in a sentence.
+type Reason = (&'static str, String);
+
+/// The label fields of a series, the rest of it, and its number if it is known.
+type Identified<'m> = (&'m [u8], &'m [u8], Option<u32>);
+
 /// Splits a series into its label fields and the rest, and finds which one it is.
 #[inline]
-fn identify<'m>(
-    known: &Known,
-    before: u32,
-    series: &'m [u8],
-) -> Result<(&'m [u8], &'m [u8], Option<u32>), Malformed> {
+fn identify<'m>(known: &Known, before: u32, series: &'m [u8]) -> Result<Identified<'m>, Malformed> {
     let guess = known.guess(before);
     if let Some(length) = known.matches(guess, series, LABEL_TAG) {
         let (key, rest) = series.split_at(length);
