@@ -112,8 +112,8 @@ pub(super) mod tests {
         let long = vec![b'x'; 5000];
         let many: Vec<Vec<u8>> = (0..65).map(|n| format!("l{n}").into_bytes()).collect();
         let many: Vec<(&[u8], &[u8])> = many.iter().map(|n| (n.as_slice(), b"v".as_slice())).collect();
-        type Pairs = &'static [(&'static [u8], &'static [u8])];
-        let cases: [(Pairs, &str); 8] = [
+        type Pairs<'a> = &'a [(&'a [u8], &'a [u8])];
+        let cases: [(Pairs<'_>, &str); 8] = [
             (&[(b"job", b"x")], "no metric name"),
             (&[(b"__name__", b"")], "no metric name"),
             (&[(b"__name__", b"up"), (b"a", b"1"), (b"a", b"1")], "label name \"a\" twice"),
