@@ -58,8 +58,22 @@ impl PartialOrd for Label {
 }
 
 /// A sorted set of labels with unique names and no empty values. Cheap to clone; equal sets compare equal.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Labels(Arc<[Arc<Label>]>);
+
+impl Ord for Labels {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // Labels that are shared need not be read to be equal.
+        let differing = self.0.iter().zip(other.0.iter()).find(|(a, b)| !Arc::ptr_eq(a, b) && a != b);
+        differing.map_or_else(|| self.0.len().cmp(&other.0.len()), |(a, b)| a.cmp(b))
+    }
+}
+
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl Labels {
     pub fn empty() -> Self {

@@ -32,6 +32,7 @@ pub(crate) struct Chunk {
     pub(crate) oldest: i64,
     pub(crate) newest: i64,
     pub(crate) mask: u128,
+    pub(crate) rows: usize,
     /// In a frame numbered by the group.
     pub(crate) frame: Vec<u8>,
 }
@@ -46,6 +47,7 @@ impl Chunk {
             oldest: times[0],
             newest: times[times.len() - 1],
             mask: table.mask(),
+            rows: times.len(),
             frame: frame::seal_at(level, Kind::Chunk, u64::from(group), &body),
         }
     }

@@ -155,6 +155,8 @@ impl Group {
     ) {
         let chunks: Vec<_> =
             self.chunks.iter().filter(|c| c.mask & wanted != 0 && c.overlaps(from, to)).collect();
+        let most = chunks.iter().map(|c| c.rows).sum::<usize>() + self.rows_between(from, to).len();
+        slots(wanted).for_each(|slot| out[usize::from(slot)].reserve(most));
         for chunk in &chunks {
             let Some(mut open) = opened(chunk, number) else { continue };
             for slot in slots(wanted & chunk.mask) {

@@ -159,22 +159,18 @@ impl Partition {
             Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?, r.get::<_, Vec<u8>>(2)?))
         });
         for (number, oldest, frame) in chunks {
-            let read = || {
+            let before: Vec<usize> = wanted.iter().map(|slot| out[usize::from(*slot)].len()).collect();
+            let mut read = || {
                 let mut open = OpenChunk::open(group, &frame)?;
                 if open.oldest() != Some(oldest) {
                     return Err(Corrupt("belongs to another time"));
                 }
-                let mut columns = Vec::with_capacity(wanted.len());
-                for slot in wanted {
-                    let mut samples = Vec::new();
-                    open.read(*slot, from, to, &mut samples)?;
-                    columns.push((*slot, samples));
-                }
-                Ok(columns)
+                wanted.iter().try_for_each(|slot| open.read(*slot, from, to, &mut out[usize::from(*slot)]))
             };
-            match read() {
-                Ok(columns) => columns.into_iter().for_each(|(s, mut c)| out[usize::from(s)].append(&mut c)),
-                Err(why) => self.set_bad("chunks", number, why),
+            if let Err(why) = read() {
+                // Half a chunk would be a gap that nobody is told of.
+                wanted.iter().zip(before).for_each(|(slot, len)| out[usize::from(*slot)].truncate(len));
+                self.set_bad("chunks", number, why);
             }
         }
     }

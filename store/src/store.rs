@@ -179,6 +179,10 @@ impl Inner {
             Some(_) => return Err(Refusal::Duplicate { at }),
             None => {}
         }
+        // No series is newer than its group: finding its own newest sample may mean to decode a chunk.
+        if at >= Timestamp::from_millis(group.newest_time()).min(latest) - self.options.out_of_order_window {
+            return Ok(false);
+        }
         let newest = group.newest_of(series.group(), series.slot()).map(Timestamp::from_millis);
         // A sample from the future was taken while the clock ran ahead: it must not shut out the present.
         match newest.filter(|n| *n <= latest) {
