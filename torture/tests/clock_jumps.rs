@@ -12,7 +12,7 @@ use std::time::Duration;
 use davy_model::Timestamp;
 use davy_store::{Durability, Options, Store};
 use davy_torture::{
-    Entry, Rng, START, What, may_be_expired, number, options, scratch, stop_on_writer_panic, telemetry,
+    Entry, Rng, START, What, may_be_expired, number, options, scratch, stop_on_writer_panic, telemetry, tell,
     write_telemetry,
 };
 
@@ -100,6 +100,7 @@ fn clocks(seeds: u64, wipes: bool) -> Outcome {
             }
             outcome.first.get_or_insert(format!("DAVY_TORTURE_SEED={seed}: {why}"));
         }
+        tell(outcome.seeds, &outcome);
     }
     outcome
 }

@@ -16,7 +16,7 @@ use davy_store::Store;
 use davy_store::control::Control;
 use davy_torture::{
     Acknowledge, Entry, Habits, Ledger, Load, Rng, Wrong, decisions, may_be_expired, number, options,
-    scratch, telemetry,
+    scratch, telemetry, tell,
 };
 
 const STEP: usize = 64;
@@ -212,6 +212,7 @@ fn tear(cuts: u64, stride: usize) -> Outcome {
                 let what = format!("{damage:?} of {name} from {at} of {}", bytes.len());
                 outcome.count(result, seed, &what);
                 std::fs::remove_dir_all(&to).unwrap();
+                tell(outcome.cuts, &outcome);
                 if outcome.cuts >= cuts {
                     break 'seeds;
                 }
