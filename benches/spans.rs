@@ -175,7 +175,7 @@ fn read(snapshot: &Snapshot, start: Timestamp) {
         ..SpanQuery::default()
     };
     let user = traces[0].iter().find_map(|s| s.attribute("enduser.id")).unwrap().to_string();
-    let mut find = |what: &str, query: SpanQuery| {
+    let find = |what: &str, query: SpanQuery| {
         timed(what, TIMES, || snapshot.spans(&query, Timestamp::MIN, Timestamp::MAX).unwrap().len());
     };
     find("20 by a rare attribute: enduser.id", attribute("enduser.id", &user));
