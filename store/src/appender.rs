@@ -70,7 +70,7 @@ impl Appender {
 
     pub fn spans(&mut self, spans: Vec<Span>) {
         let mut batch = SpanBatch::new();
-        spans.iter().for_each(|span| batch.push_span(span));
+        spans.into_iter().for_each(|span| batch.push_span(&span));
         self.span_block(batch.seal());
     }
 

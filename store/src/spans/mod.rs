@@ -23,6 +23,7 @@ mod testing;
 mod tests;
 mod texts;
 mod traces;
+mod zstd;
 
 pub use batch::{BatchValue, ResourceId, SpanBatch, SpanRow, TextId};
 pub use block::SpanBlock;

@@ -441,11 +441,11 @@ impl<'a> OpenBlock<'a> {
         };
         let mut r = Reader(bytes);
         let mut wanted = rows.iter().copied().enumerate().peekable();
-        for row in 0..self.head.spans {
+        for (row, start) in starts.iter().enumerate() {
             let Some((at, next)) = wanted.peek().copied() else { break };
             if has(row) {
                 if next == row {
-                    out[at] = Some(extras::read(&mut r, starts[row], &mut text)?);
+                    out[at] = Some(extras::read(&mut r, *start, &mut text)?);
                 } else {
                     extras::copy(&mut r, &mut Vec::new(), &mut Ok)?;
                 }

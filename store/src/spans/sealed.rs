@@ -56,7 +56,7 @@ impl Sealed {
         for (block, traces) in self.blocks.iter().zip(&self.traces) {
             let next = "SELECT coalesce(max(number), 0) + 1 FROM spans";
             let number: i64 = tx.prepare_cached(next)?.query_row((), |r| r.get(0))?;
-            let head = frame::seal_at(super::ints::ZSTD_LEVEL, Kind::SpanHead, number as u64, block.head());
+            let head = frame::seal_at(super::zstd::LEVEL, Kind::SpanHead, number as u64, block.head());
             let body = frame::seal_plain(Kind::Spans, number as u64, block.body());
             let (oldest, newest) = block.starts();
             let [oldest, newest] = [oldest, newest].map(|t| Timestamp::from_nanos(t).as_millis());

@@ -66,19 +66,18 @@ pub(crate) fn set_rotten(tx: &Connection, number: i64, why: &str) -> rusqlite::R
 
 fn insert_run(tx: &Connection, level: i64, entries: &mut [Entry]) -> rusqlite::Result<()> {
     entries.sort_unstable();
-    let mut next: i64 =
-        tx.prepare_cached("SELECT coalesce(max(number), 0) + 1 FROM traces")?.query_row((), |r| r.get(0))?;
-    let run = next;
-    for row in entries.chunks(ENTRIES_MAX) {
+    let next = "SELECT coalesce(max(number), 0) + 1 FROM traces";
+    let run: i64 = tx.prepare_cached(next)?.query_row((), |r| r.get(0))?;
+    for (number, row) in (run..).zip(entries.chunks(ENTRIES_MAX)) {
         let blocks = row.iter().map(|(_, block)| *block);
         let (oldest, newest) = (blocks.clone().min().unwrap_or(0), blocks.max().unwrap_or(0));
-        let frame = frame::seal_plain(Kind::Traces, next as u64, &encode(row, oldest));
+        let frame = frame::seal_plain(Kind::Traces, number as u64, &encode(row, oldest));
         tx.prepare_cached(
             "INSERT INTO traces(number, level, run, first, last, oldest, newest, frame)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
-            next,
+            number,
             level,
             run,
             row[0].0,
@@ -87,7 +86,6 @@ fn insert_run(tx: &Connection, level: i64, entries: &mut [Entry]) -> rusqlite::R
             newest,
             frame
         ])?;
-        next += 1;
     }
     Ok(())
 }
