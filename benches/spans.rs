@@ -39,9 +39,15 @@ fn main() {
     let full = args.iter().any(|a| a == "--bench");
     // Sealed after every round: what a round brings stays below what makes a sender seal.
     let (rounds, spans) = if full { (10, 100_000) } else { (2, 1_000) };
-    for transport in ["http", "grpc"] {
+    for transport in transports(&args) {
         measure(transport, rounds, spans);
     }
+}
+
+/// Those named, or both.
+fn transports(args: &[String]) -> Vec<&'static str> {
+    let named: Vec<_> = ["http", "grpc"].into_iter().filter(|t| args.iter().any(|a| a == t)).collect();
+    if named.is_empty() { vec!["http", "grpc"] } else { named }
 }
 
 fn measure(transport: &str, rounds: usize, spans: usize) {

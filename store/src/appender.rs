@@ -74,10 +74,9 @@ impl Appender {
         }
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "callers have made them for this")]
     pub fn spans(&mut self, spans: Vec<Span>) {
         let mut batch = SpanBatch::new();
-        spans.iter().for_each(|span| batch.push_span(span));
+        spans.into_iter().for_each(|span| batch.push_span(&span));
         self.span_block(batch.seal());
     }
 

@@ -3,11 +3,8 @@
 //! SQLite does not notice bits that rot inside a value, so each blob carries its own CRC-32C. Kind and
 //! number lie inside the checksum: a page that lands in the wrong place is noticed as well.
 
-use std::cell::RefCell;
-
-use zstd::bulk::{Compressor, Decompressor};
-
 use crate::codec::{Corrupt, Reader};
+use crate::compress::{compress, decompress};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -21,8 +18,6 @@ pub(crate) enum Kind {
 
 const FORMAT: u8 = 1;
 pub(crate) const LEVEL: i32 = 1;
-/// Levels of zstd from zero on that are in use.
-const LEVELS: usize = 16;
 const HEADER_BYTES: usize = 4 + 1 + 1 + 8 + 4;
 /// Shorter bodies are not worth a compressor's header.
 const COMPRESS_BYTES_MIN: usize = 64;
@@ -87,39 +82,7 @@ pub(crate) fn open(kind: Kind, number: u64, blob: &[u8]) -> Result<Vec<u8>, Corr
     if r.0.len() == len {
         return Ok(r.0.to_vec());
     }
-    let body = decompress(r.0, len)?;
-    if body.len() != len {
-        return Err(Corrupt("has another length than it says"));
-    }
-    Ok(body)
-}
-
-thread_local! {
-    /// Made once a thread: it takes longer to make than to use.
-    static COMPRESSORS: RefCell<[Option<Compressor<'static>>; LEVELS]> =
-        const { RefCell::new([const { None }; LEVELS]) };
-    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
-}
-
-/// `None` if it cannot be made smaller.
-fn compress(body: &[u8], level: i32) -> Option<Vec<u8>> {
-    COMPRESSORS.with_borrow_mut(|all| {
-        let place = &mut all[usize::try_from(level).ok().filter(|l| *l < LEVELS)?];
-        if place.is_none() {
-            *place = Some(Compressor::new(level).ok()?);
-        }
-        place.as_mut()?.compress(body).ok()
-    })
-}
-
-fn decompress(bytes: &[u8], len: usize) -> Result<Vec<u8>, Corrupt> {
-    DECOMPRESSOR.with_borrow_mut(|place| {
-        if place.is_none() {
-            *place = Decompressor::new().ok();
-        }
-        let body = place.as_mut().and_then(|d| d.decompress(bytes, len).ok());
-        body.ok_or(Corrupt("does not decompress"))
-    })
+    decompress(r.0, len)
 }
 
 /// Always, but where a test shows what would happen otherwise.

@@ -13,6 +13,7 @@ mod chunk;
 mod codec;
 mod column;
 mod compact;
+mod compress;
 mod control_rows;
 mod error;
 mod frame;

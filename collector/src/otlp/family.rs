@@ -166,7 +166,7 @@ impl Family<'_> {
             Temporality::Delta => self.streams.delta(labels, start, at, total, self.now)?,
         };
         let exemplars = exemplars(with, self.window).map(|e| (total.index_of(e.value), e)).collect();
-        Ok(Point { at, zero_at, series: total.series(labels), exemplars })
+        Ok(Point { at, zero_at, series: total.series(labels), exemplars, known: None })
     }
 
     fn summary(&mut self, p: &otlp::SummaryDataPoint) -> Result<Point, String> {

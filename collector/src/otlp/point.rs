@@ -1,8 +1,9 @@
 //! `Point`: one OTLP data point as the series samples it becomes; they are taken or refused together.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use davy_model::{Exemplar, Histogram, Labels, Timestamp, Value};
+use davy_store::SeriesRef;
 
 /// Samples of one time. A histogram's buckets, sum and count are one point.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,11 +14,16 @@ pub struct Point {
     pub series: Vec<(Labels, Value)>,
     /// With the index of the series each belongs to.
     pub exemplars: Vec<(usize, Exemplar)>,
+    /// Where the store's names of these very series are kept, if the same will be written again.
+    pub(crate) known: Option<KnownSeries>,
 }
+
+/// Filled by whoever first writes all of them. A name the store has forgotten since is looked up again by labels.
+pub(crate) type KnownSeries = Arc<OnceLock<Vec<SeriesRef>>>;
 
 impl Point {
     pub(crate) fn new(at: Timestamp, series: Vec<(Labels, Value)>) -> Self {
-        Self { at, zero_at: None, series, exemplars: Vec::new() }
+        Self { at, zero_at: None, series, exemplars: Vec::new(), known: None }
     }
 
     /// Samples this will write, the zeros included.

@@ -12,7 +12,7 @@ use davy_model::{Exemplar, Labels, Span, Timestamp, Value, name};
 use super::calls::{BUCKETS, Calls, Group, Slowest, bounds};
 use super::cumulative::IDLE_MAX;
 use super::ledger::Ledger;
-use super::point::Point;
+use super::point::{KnownSeries, Point};
 
 /// Distinct combinations of labels; each is some sixty series. Calls beyond it are not counted.
 const GROUPS_MAX: usize = 5_000;
@@ -44,6 +44,8 @@ struct Totals {
     slowest: Option<Slowest>,
     /// Labels of the group's series, in the order in which their values are written.
     series: Arc<[Labels]>,
+    /// The store's names of them.
+    known: KnownSeries,
 }
 
 impl Default for SpanMetrics {
@@ -99,6 +101,7 @@ impl SpanMetrics {
             last: now - Duration::from_millis(1),
             slowest: None,
             series: group.series(),
+            known: KnownSeries::default(),
         })
     }
 
@@ -157,7 +160,8 @@ impl Totals {
                 Exemplar { labels: Labels::from_pairs(ids), value: s.nanos as f64 / 1e9, timestamp: at };
             (s.bucket, exemplar)
         });
-        Point { at, zero_at: None, series, exemplars: exemplar.into_iter().collect() }
+        let exemplars = exemplar.into_iter().collect();
+        Point { at, zero_at: None, series, exemplars, known: Some(self.known.clone()) }
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use davy_model::{Resource, SpanKind, SpanStatus};
-use davy_store::{BatchValue, ResourceId, SpanBatch, SpanRow, TextId};
+use davy_store::{BatchValue, NotUtf8, ResourceId, SpanBatch, SpanRow, TextId};
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope};
 use opentelemetry_proto::tonic::resource::v1::Resource as OtlpResource;
 use opentelemetry_proto::tonic::trace::v1::span as otlp;
@@ -20,7 +20,7 @@ use super::outcome::Refused;
 use super::received::Received;
 use super::resource::{identity, resource};
 use super::spans::{EVENTS_MAX, LINKS_MAX, SPANS_MAX, Window, check, event, kind, link, span_id, status};
-use super::wire::{Field, Fields, broken, check_text, wrong_type};
+use super::wire::{Broken, Field, Fields, WRONG_TYPE, check_text};
 
 /// How deep in a request a span lies, as a limit on what is below it.
 const SPAN_DEPTH: usize = DEPTH_MAX - 3;
@@ -95,7 +95,7 @@ impl Walk {
                     self.spend(decode::RESOURCE_SPANS.bytes)?;
                     self.resource_spans(b)?;
                 }
-                (1, _) => return Err(wrong_type("ExportTraceServiceRequest", number)),
+                (1, _) => return Err(WRONG_TYPE.into()),
                 (_, field) => self.skip(field)?,
             }
         }
@@ -110,7 +110,7 @@ impl Walk {
                 (1, Field::Bytes(b)) => of_sender.add(b),
                 (2, Field::Bytes(_)) => self.spend(decode::SCOPE_SPANS.bytes)?,
                 (3, Field::Bytes(b)) => self.unused_text(b)?,
-                (1..=3, _) => return Err(wrong_type("ResourceSpans", number)),
+                (1..=3, _) => return Err(WRONG_TYPE.into()),
                 (_, field) => self.skip(field)?,
             }
         }
@@ -134,7 +134,7 @@ impl Walk {
                 (1, Field::Bytes(b)) => scope.add(b),
                 (2, Field::Bytes(_)) => self.spend(decode::SPAN.bytes)?,
                 (3, Field::Bytes(b)) => self.unused_text(b)?,
-                (1..=3, _) => return Err(wrong_type("ScopeSpans", number)),
+                (1..=3, _) => return Err(WRONG_TYPE.into()),
                 (_, field) => self.skip(field)?,
             }
         }
@@ -182,7 +182,7 @@ impl Walk {
                 }
                 (15, Field::Bytes(b)) => self.read_status(b, span)?,
                 (10 | 12 | 14, Field::Varint(_)) | (16, Field::Fixed32) => {}
-                (1..=16, _) => return Err(wrong_type("Span", number)),
+                (1..=16, _) => return Err(WRONG_TYPE.into()),
                 (_, field) => self.skip(field)?,
             }
         }
@@ -199,7 +199,7 @@ impl Walk {
                     span.message = b;
                 }
                 (3, Field::Varint(v)) => span.code = v as i32,
-                (2 | 3, _) => return Err(wrong_type("Status", number)),
+                (2 | 3, _) => return Err(WRONG_TYPE.into()),
                 _ => {}
             }
         }
@@ -230,9 +230,19 @@ impl Walk {
         }
         for pair in span.attributes.iter().take(ATTRIBUTES_MAX) {
             let (key, value) = self.read_pair(pair)?;
-            let key = self.text(key)?;
+            if let WireValue::Text(text) = value
+                && key.len().max(text.len()) <= TEXT_BYTES_MAX
+            {
+                self.batch.text_attribute(key, text).map_err(not_text)?;
+                continue;
+            }
             let value = self.value(value)?;
-            self.batch.attribute(key, value);
+            if key.len() <= TEXT_BYTES_MAX {
+                self.batch.named_attribute(key, value).map_err(not_text)?;
+            } else {
+                let key = self.text(key)?;
+                self.batch.attribute(key, value);
+            }
         }
         for pair in span.attributes.iter().skip(ATTRIBUTES_MAX) {
             self.check_pair(pair)?;
@@ -289,7 +299,9 @@ impl Walk {
 
     /// What is refused must be a span all the same: otherwise the request is no request.
     fn check_refused(&mut self, span: &WireSpan) -> Result<(), Refused> {
-        [span.name, span.trace_state, span.message].into_iter().try_for_each(check_text)?;
+        for text in [span.name, span.trace_state, span.message] {
+            check_text(text)?;
+        }
         span.attributes.iter().try_for_each(|pair| self.check_pair(pair))?;
         for body in &span.events {
             self.message::<otlp::Event>(&decode::EVENT, body, SPAN_DEPTH - 1)?;
@@ -303,7 +315,10 @@ impl Walk {
     fn check_pair(&mut self, pair: &[u8]) -> Result<(), Refused> {
         let (key, value) = self.read_pair(pair)?;
         check_text(key)?;
-        if let WireValue::Text(text) = value { check_text(text) } else { Ok(()) }
+        if let WireValue::Text(text) = value {
+            check_text(text)?;
+        }
+        Ok(())
     }
 
     fn read_pair<'a>(&mut self, body: &'a [u8]) -> Result<(&'a [u8], WireValue<'a>), Refused> {
@@ -319,7 +334,7 @@ impl Walk {
                     value = Some(b);
                 }
                 (3, Field::Varint(_)) => {}
-                (1..=3, _) => return Err(wrong_type("KeyValue", number)),
+                (1..=3, _) => return Err(WRONG_TYPE.into()),
                 (_, field) => self.skip(field)?,
             }
         }
@@ -339,7 +354,7 @@ impl Walk {
                     value.add(b);
                 }
                 (3, Field::Varint(_)) => {}
-                (1..=3, _) => return Err(wrong_type("KeyValue", number)),
+                (1..=3, _) => return Err(WRONG_TYPE.into()),
                 (_, field) => self.skip(field)?,
             }
         }
@@ -364,7 +379,7 @@ impl Walk {
                     self.left = before;
                     return Ok(WireValue::Nested(self.message(&decode::ANY, body, SPAN_DEPTH - 2)?));
                 }
-                (1..=8, _) => return Err(wrong_type("AnyValue", number)),
+                (1..=8, _) => return Err(WRONG_TYPE.into()),
                 (_, field) => {
                     self.skip(field)?;
                     continue;
@@ -397,12 +412,12 @@ impl Walk {
     /// The number of a text, which is cut to [`TEXT_BYTES_MAX`]. One that came before is known to be UTF-8.
     fn text(&mut self, text: &[u8]) -> Result<TextId, Refused> {
         if text.len() <= TEXT_BYTES_MAX {
-            return self.batch.text(text).map_err(|e| broken(&e.to_string()));
+            return Ok(self.batch.text(text).map_err(not_text)?);
         }
-        let text = std::str::from_utf8(text).map_err(|_| broken("text is not UTF-8"))?;
+        let text = std::str::from_utf8(text).map_err(|_| Broken("text is not UTF-8"))?;
         self.out.truncated += 1;
         let cut = &text[..text.floor_char_boundary(TEXT_BYTES_MAX)];
-        self.batch.text(cut.as_bytes()).map_err(|e| broken(&e.to_string()))
+        Ok(self.batch.text(cut.as_bytes()).map_err(not_text)?)
     }
 
     /// A message by prost, weighed before it is built.
@@ -440,6 +455,10 @@ impl Walk {
         check_text(text)?;
         self.spend(text.len())
     }
+}
+
+fn not_text(_: NotUtf8) -> Broken {
+    Broken("text is not UTF-8")
 }
 
 /// A message that may come in several pieces, which together are the message.

@@ -4,6 +4,16 @@
 
 use super::outcome::Refused;
 
+/// Why bytes are no message: small, because it is part of what every field gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Broken(pub(crate) &'static str);
+
+impl From<Broken> for Refused {
+    fn from(Broken(what): Broken) -> Self {
+        Self::Malformed(format!("not an OTLP protobuf message: {what}"))
+    }
+}
+
 /// What follows a field's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Field<'a> {
@@ -19,46 +29,51 @@ pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Fields<'a> {
     /// `None` at the end of the message.
-    pub(crate) fn next(&mut self) -> Result<Option<(u32, Field<'a>)>, Refused> {
+    #[inline]
+    pub(crate) fn next(&mut self) -> Result<Option<(u32, Field<'a>)>, Broken> {
         if self.0.is_empty() {
             return Ok(None);
         }
-        let tag = self.varint().ok_or_else(|| broken("truncated field number"))?;
-        let number = u32::try_from(tag).map_err(|_| broken("field number of more than 32 bits"))? >> 3;
+        let tag = self.varint().ok_or(Broken("truncated field number"))?;
+        let number = u32::try_from(tag).map_err(|_| Broken("field number of more than 32 bits"))? >> 3;
         if number == 0 {
-            return Err(broken("field number zero"));
+            return Err(Broken("field number zero"));
         }
         let field = match tag & 7 {
-            0 => Field::Varint(self.varint().ok_or_else(|| broken("truncated number"))?),
+            0 => Field::Varint(self.varint().ok_or(Broken("truncated number"))?),
             1 => {
-                let (bytes, rest) = self.0.split_first_chunk().ok_or_else(|| broken("truncated field"))?;
+                let (bytes, rest) = self.0.split_first_chunk().ok_or(Broken("truncated field"))?;
                 self.0 = rest;
                 Field::Fixed64(u64::from_le_bytes(*bytes))
             }
             2 => {
-                let length = self.varint().ok_or_else(|| broken("truncated length"))?;
+                let length = self.varint().ok_or(Broken("truncated length"))?;
                 let length = usize::try_from(length).unwrap_or(usize::MAX);
-                let (bytes, rest) =
-                    self.0.split_at_checked(length).ok_or_else(|| broken("truncated field"))?;
+                let (bytes, rest) = self.0.split_at_checked(length).ok_or(Broken("truncated field"))?;
                 self.0 = rest;
                 Field::Bytes(bytes)
             }
             5 => {
-                let (_, rest) = self.0.split_first_chunk::<4>().ok_or_else(|| broken("truncated field"))?;
+                let (_, rest) = self.0.split_first_chunk::<4>().ok_or(Broken("truncated field"))?;
                 self.0 = rest;
                 Field::Fixed32
             }
-            other => return Err(broken(&format!("unknown wire type {other}"))),
+            _ => return Err(Broken("unknown wire type")),
         };
         Ok(Some((number, field)))
     }
 
+    #[inline]
     fn varint(&mut self) -> Option<u64> {
         let (first, rest) = self.0.split_first()?;
         if *first < 0x80 {
             self.0 = rest;
             return Some(u64::from(*first));
         }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Option<u64> {
         let mut value = 0u64;
         for (i, byte) in self.0.iter().take(10).enumerate() {
             value |= u64::from(byte & 0x7f) << (7 * i as u32);
@@ -71,17 +86,14 @@ impl<'a> Fields<'a> {
     }
 }
 
-pub(crate) fn broken(what: &str) -> Refused {
-    Refused::Malformed(format!("not an OTLP protobuf message: {what}"))
-}
-
 /// A field that is known and has another type than it should.
-pub(crate) fn wrong_type(message: &str, number: u32) -> Refused {
-    broken(&format!("field {number} of {message} is of another wire type"))
-}
+pub(crate) const WRONG_TYPE: Broken = Broken("a field is of another wire type");
 
-pub(crate) fn check_text(text: &[u8]) -> Result<(), Refused> {
-    std::str::from_utf8(text).map(drop).map_err(|_| broken("text is not UTF-8"))
+pub(crate) fn check_text(text: &[u8]) -> Result<(), Broken> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    std::str::from_utf8(text).map(drop).map_err(|_| Broken("text is not UTF-8"))
 }
 
 #[cfg(test)]
@@ -126,7 +138,7 @@ mod tests {
     fn what_is_no_field_is_refused() {
         let endless = [[0xff; 10].as_slice(), &[2]].concat();
         for bytes in [&[0x80][..], &[8], &[9, 1, 2], &[10, 3, 1], &[13, 1], &[11], &[7], &[0, 0], &endless] {
-            assert!(matches!(Fields(bytes).next(), Err(Refused::Malformed(_))), "{bytes:?}");
+            assert!(Fields(bytes).next().is_err(), "{bytes:?}");
         }
     }
 }

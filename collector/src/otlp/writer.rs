@@ -170,8 +170,10 @@ impl Writer {
 fn append_point(appender: &mut Appender, point: Point, tally: &mut Tally) -> Result<(), Refused> {
     let mut refusal = None;
     let mut refs = Vec::with_capacity(point.series.len());
-    for (labels, value) in point.series {
-        let series = match appender.series(&labels) {
+    let known = point.known.as_ref().and_then(|k| k.get());
+    for (number, (labels, value)) in point.series.into_iter().enumerate() {
+        let found = known.and_then(|k| k.get(number).copied()).map_or_else(|| appender.series(&labels), Ok);
+        let series = match found {
             Ok(series) => series,
             Err(why) => {
                 refusal = refusal.or(Some(unless_full(why)?));
@@ -186,9 +188,19 @@ fn append_point(appender: &mut Appender, point: Point, tally: &mut Tally) -> Res
             // The series has a sample at that time already: it did not stand at zero then.
             unless_full(why)?;
         }
-        if let Err(why) = appender.append(series, point.at, value) {
+        let mut appended = appender.append(series, point.at, value.clone());
+        if known.is_some() && appended == Err(Refusal::UnknownSeries) {
+            // Forgotten for so long that its name is as well.
+            appended = appender.series(&labels).and_then(|s| appender.append(s, point.at, value));
+        }
+        if let Err(why) = appended {
             refusal = refusal.or(Some(unless_full(why)?));
         }
+    }
+    if let Some(known) = &point.known
+        && let Some(all) = refs.iter().copied().collect::<Option<Vec<_>>>()
+    {
+        known.get_or_init(|| all);
     }
     for (index, exemplar) in point.exemplars {
         if let Some(series) = refs.get(index).copied().flatten() {

@@ -131,6 +131,8 @@ pub struct SpanBatch {
     /// Of the span in the making: its columns so far, and the attributes that found none.
     shape: Vec<u32>,
     surplus: Vec<Pair>,
+    /// By column and one, which came after it last; the first stands for the beginning of a span.
+    follows: Vec<u32>,
     /// The usual case: spans that follow each other share it.
     last_resource: Option<(Arc<Resource>, ResourceId)>,
 }
@@ -172,6 +174,56 @@ impl SpanBatch {
     pub fn attribute(&mut self, key: TextId, value: BatchValue) {
         let (kind, value) = pair_value(value);
         self.put(key.0, kind, value);
+    }
+
+    /// The same for a text.
+    pub fn text_attribute(&mut self, key: &[u8], text: &[u8]) -> Result<(), NotUtf8> {
+        if let Some(number) = self.expected(key, Type::String) {
+            let value = match self.columns[number as usize].values.last() {
+                Some(last) if self.texts.get(*last as u32).as_bytes() == text => *last,
+                _ => i64::from(self.texts.number(text)?),
+            };
+            self.columns[number as usize].values.push(value);
+            self.shape.push(number);
+            return Ok(());
+        }
+        let value = BatchValue::String(self.text(text)?);
+        self.named_attribute(key, value)
+    }
+
+    /// The same for a key that has no number yet.
+    pub fn named_attribute(&mut self, key: &[u8], value: BatchValue) -> Result<(), NotUtf8> {
+        let (kind, number) = pair_value(value);
+        if let Some(column) = self.expected(key, kind) {
+            self.columns[column as usize].values.push(number);
+            self.shape.push(column);
+            return Ok(());
+        }
+        let after = self.place();
+        let key = self.text(key)?;
+        self.attribute(key, value);
+        if let Some(column) = self.shape.last() {
+            if self.follows.len() <= after {
+                self.follows.resize(self.columns.len().max(after) + 1, u32::MAX);
+            }
+            self.follows[after] = *column;
+        }
+        Ok(())
+    }
+
+    /// The column that came after the last one when it came before, if it is of this key and type: spans that follow
+    /// each other are alike, and so nothing need be looked up.
+    fn expected(&self, key: &[u8], kind: Type) -> Option<u32> {
+        let number = *self.follows.get(self.place())?;
+        let column = self.columns.get(number as usize)?;
+        let is =
+            self.surplus.is_empty() && column.kind == kind && self.texts.get(column.key).as_bytes() == key;
+        is.then_some(number)
+    }
+
+    /// Where the span in the making has arrived: after which column.
+    fn place(&self) -> usize {
+        self.shape.last().map_or(0, |column| *column as usize + 1)
     }
 
     /// The trace state of the span that the next [`Self::push`] adds.

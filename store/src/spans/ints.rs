@@ -3,11 +3,13 @@
 //! Blocks for the log take the form that is quick to write, sealed ones try all: constants, bytes under zstd,
 //! bit-packed, `pco`.
 
+use pco::DeltaSpec;
 use pco::data_types::Number;
 
 use crate::bitpack;
 use crate::codec::{Corrupt, Reader, put_ivarint};
 use crate::column::Effort;
+use crate::compress;
 
 const CONSTANT: u8 = 0;
 const VARINTS: u8 = 1;
@@ -19,8 +21,9 @@ const PCO_DOUBLES: u8 = 6;
 
 /// Fewer values are not worth pco's header.
 const PCO_VALUES_MIN: usize = 24;
+/// Of columns and heads of sealed blocks.
+pub(crate) const ZSTD_LEVEL: i32 = 4;
 const PCO_LEVEL: usize = 6;
-pub(crate) const ZSTD_LEVEL: i32 = 6;
 
 /// Appends the column; [`read`] must be told how many values there were.
 pub(crate) fn put(out: &mut Vec<u8>, values: &[i64], effort: Effort) {
@@ -42,9 +45,7 @@ pub(crate) fn put(out: &mut Vec<u8>, values: &[i64], effort: Effort) {
 fn put_small(out: &mut Vec<u8>, values: &[i64]) {
     let packed = bitpack::size(values);
     let other = match values.iter().all(|v| (0..256).contains(v)) {
-        true => zstd::bulk::compress(&values.iter().map(|v| *v as u8).collect::<Vec<_>>(), ZSTD_LEVEL)
-            .ok()
-            .map(|z| (BYTES, z)),
+        true => packed_bytes(values).map(|z| (BYTES, z)),
         false => compress(values).map(|p| (PCO_INTEGERS, p)),
     };
     match other {
@@ -57,6 +58,11 @@ fn put_small(out: &mut Vec<u8>, values: &[i64]) {
             bitpack::put(out, values);
         }
     }
+}
+
+fn packed_bytes(values: &[i64]) -> Option<Vec<u8>> {
+    let bytes: Vec<u8> = values.iter().map(|v| *v as u8).collect();
+    compress::compress(&bytes, ZSTD_LEVEL)
 }
 
 /// The same for the bits of doubles.
@@ -95,8 +101,7 @@ pub(crate) fn read(bytes: &[u8], n: usize) -> Result<Vec<i64>, Corrupt> {
             values
         }
         BYTES => {
-            let bytes =
-                zstd::bulk::decompress(take(&mut r), n).map_err(|_| Corrupt("does not decompress"))?;
+            let bytes = compress::decompress(take(&mut r), n)?;
             bytes.into_iter().map(i64::from).collect()
         }
         PACKED => bitpack::read(&mut r, n)?,
@@ -123,7 +128,9 @@ fn take<'a>(r: &mut Reader<'a>) -> &'a [u8] {
 }
 
 fn compress<T: Number>(values: &[T]) -> Option<Vec<u8>> {
-    let config = pco::ChunkConfig::default().with_compression_level(PCO_LEVEL);
+    // Differences are taken before, where they help.
+    let config =
+        pco::ChunkConfig::default().with_compression_level(PCO_LEVEL).with_delta_spec(DeltaSpec::NoOp);
     (values.len() >= PCO_VALUES_MIN).then(|| pco::standalone::simple_compress(values, &config).ok()).flatten()
 }
 

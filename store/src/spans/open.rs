@@ -441,7 +441,7 @@ impl<'a> OpenBlock<'a> {
         };
         let mut r = Reader(bytes);
         let mut wanted = rows.iter().copied().enumerate().peekable();
-        for (row, start) in starts.iter().enumerate().take(self.head.spans) {
+        for (row, start) in starts.iter().enumerate() {
             let Some((at, next)) = wanted.peek().copied() else { break };
             if has(row) {
                 if next == row {

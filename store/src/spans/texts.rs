@@ -5,6 +5,7 @@
 
 use crate::codec::{Corrupt, Reader, put_uvarint};
 use crate::column::Effort;
+use crate::compress;
 use crate::spans::ints;
 
 const PLAIN: u8 = 0;
@@ -77,7 +78,7 @@ pub(crate) fn put_list<'a>(out: &mut Vec<u8>, texts: impl Iterator<Item = &'a st
 /// Bytes with their length, compressed if that is asked for and helps.
 pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8], effort: Effort) {
     let compressed = (effort == Effort::Small && bytes.len() >= ZSTD_BYTES_MIN)
-        .then(|| zstd::bulk::compress(bytes, ints::ZSTD_LEVEL).ok())
+        .then(|| compress::compress(bytes, ints::ZSTD_LEVEL))
         .flatten()
         .filter(|c| c.len() < bytes.len());
     put_uvarint(out, bytes.len() as u64);
@@ -173,11 +174,7 @@ pub(crate) fn read_bytes(r: &mut Reader) -> Result<Vec<u8>, Corrupt> {
             if n > TEXT_BYTES_MAX {
                 return Err(Corrupt("is too long"));
             }
-            let bytes = zstd::bulk::decompress(compressed, n).map_err(|_| Corrupt("does not decompress"))?;
-            if bytes.len() != n {
-                return Err(Corrupt("has another length than it says"));
-            }
-            Ok(bytes)
+            compress::decompress(compressed, n)
         }
         _ => Err(Corrupt("unknown form of texts")),
     }

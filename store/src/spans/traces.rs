@@ -66,8 +66,8 @@ pub(crate) fn set_rotten(tx: &Connection, number: i64, why: &str) -> rusqlite::R
 
 fn insert_run(tx: &Connection, level: i64, entries: &mut [Entry]) -> rusqlite::Result<()> {
     entries.sort_unstable();
-    let run: i64 =
-        tx.prepare_cached("SELECT coalesce(max(number), 0) + 1 FROM traces")?.query_row((), |r| r.get(0))?;
+    let next = "SELECT coalesce(max(number), 0) + 1 FROM traces";
+    let run: i64 = tx.prepare_cached(next)?.query_row((), |r| r.get(0))?;
     for (number, row) in (run..).zip(entries.chunks(ENTRIES_MAX)) {
         let blocks = row.iter().map(|(_, block)| *block);
         let (oldest, newest) = (blocks.clone().min().unwrap_or(0), blocks.max().unwrap_or(0));
