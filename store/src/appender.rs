@@ -17,6 +17,10 @@ use crate::{Durability, Error, Refusal, SeriesRef, Store};
 pub struct Appender {
     store: Store,
     now: Timestamp,
+    /// The times that are believed.
+    from: Timestamp,
+    to: Timestamp,
+    disk_low: bool,
     rows: Vec<(u32, Row)>,
     row_numbers: HashMap<(u32, i64), usize, foldhash::fast::RandomState>,
     batch: Batch,
@@ -32,9 +36,16 @@ struct KnownGroup {
 
 impl Appender {
     pub(crate) fn new(store: Store, now: Timestamp) -> Self {
+        let inner = store.inner();
+        let limits = &inner.options.limits;
+        let (from, to) = (now - limits.timestamp_past_max, now + limits.timestamp_future_max);
+        let disk_low = inner.counters.disk_low.load(Ordering::Relaxed);
         Self {
             store,
             now,
+            from,
+            to,
+            disk_low,
             rows: Vec::new(),
             row_numbers: HashMap::default(),
             batch: Batch::default(),
@@ -58,6 +69,7 @@ impl Appender {
     }
 
     /// Takes a sample. The same sample again, in this batch or stored before, is accepted and kept once.
+    #[inline]
     pub fn append(&mut self, series: SeriesRef, at: Timestamp, value: Value) -> Result<(), Refusal> {
         self.try_append(series, at, value).map_err(|r| self.refuse(r))
     }
@@ -96,15 +108,15 @@ impl Appender {
         self.store.inner().commit(std::mem::take(&mut self.batch), self.now, durability)
     }
 
+    #[inline]
     fn try_append(&mut self, series: SeriesRef, at: Timestamp, value: Value) -> Result<(), Refusal> {
-        let inner = self.inner();
-        let limits = &inner.options.limits;
-        let (from, to) = (self.now - limits.timestamp_past_max, self.now + limits.timestamp_future_max);
+        let Self { from, to, .. } = *self;
         if at < from || at > to {
             return Err(Refusal::OutOfBounds { got: at, from, to });
         }
-        if inner.counters.disk_low.load(Ordering::Relaxed) {
-            return Err(Refusal::DiskFull { floor_bytes: limits.free_disk_bytes_min });
+        if self.disk_low {
+            let floor_bytes = self.inner().options.limits.free_disk_bytes_min;
+            return Err(Refusal::DiskFull { floor_bytes });
         }
         let (series, newest) = self.locate(series)?;
         if at.as_millis() <= newest && self.inner().is_stored(series, at, &value, to)? {
@@ -114,13 +126,16 @@ impl Appender {
     }
 
     /// The series, under its new name if it had been forgotten, and the newest time of its group.
+    #[inline]
     fn locate(&mut self, series: SeriesRef) -> Result<(SeriesRef, i64), Refusal> {
-        let lives = |g: &Option<KnownGroup>, s: SeriesRef| {
-            g.as_ref().filter(|g| g.number == s.group() && g.alive & bit(s.slot()) != 0).map(|g| g.newest)
-        };
-        if let Some(newest) = lives(&self.group, series) {
-            return Ok((series, newest));
+        match KnownGroup::newest_for(self.group.as_ref(), series) {
+            Some(newest) => Ok((series, newest)),
+            None => self.look_up(series),
         }
+    }
+
+    fn look_up(&mut self, series: SeriesRef) -> Result<(SeriesRef, i64), Refusal> {
+        let lives = |g: &Option<KnownGroup>, s| KnownGroup::newest_for(g.as_ref(), s);
         let known = KnownGroup::of(&self.inner().head(), series.group());
         self.group = known;
         if let Some(newest) = lives(&self.group, series) {
@@ -132,6 +147,7 @@ impl Appender {
         lives(&self.group, series).map(|newest| (series, newest)).ok_or(Refusal::UnknownSeries)
     }
 
+    #[inline]
     fn add(&mut self, series: SeriesRef, at: Timestamp, value: Value) -> Result<(), Refusal> {
         let (group, slot, time) = (series.group(), series.slot(), at.as_millis());
         let last = self.rows.last().filter(|(g, r)| *g == group && r.time == time);
@@ -166,6 +182,13 @@ impl Appender {
 }
 
 impl KnownGroup {
+    /// The newest time of the group, if it is known and the series lives in it.
+    #[inline]
+    fn newest_for(group: Option<&Self>, series: SeriesRef) -> Option<i64> {
+        let group = group.filter(|g| g.number == series.group() && g.alive & bit(series.slot()) != 0);
+        group.map(|g| g.newest)
+    }
+
     fn of(head: &Head, number: u32) -> Option<Self> {
         let group = head.view.groups.get(number)?;
         Some(Self {

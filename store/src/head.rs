@@ -1,11 +1,11 @@
 //! `Head`: what is not sealed yet, in memory. Hands out series, takes rows, yields immutable views.
 
-use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::{Arc, Weak};
 
 use davy_model::{Exemplar, Label, Labels, Metadata, Timestamp};
+use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 
 use crate::group::{Group, Groups, Trimmed};
@@ -98,7 +98,7 @@ pub(crate) struct Head {
     by_labels: HashTable<SeriesRef>,
     hasher: RandomState,
     /// Labels that series share.
-    labels: HashSet<Arc<Label>>,
+    labels: HashSet<Arc<Label>, RandomState>,
     census: Census,
     /// The group with room of each target.
     open_groups: HashMap<u64, u32>,
@@ -143,8 +143,8 @@ impl Head {
             floor: start.floor,
             range,
             by_labels: HashTable::new(),
-            hasher: RandomState::new(),
-            labels: HashSet::new(),
+            hasher: RandomState::default(),
+            labels: HashSet::default(),
             census: Census::new(limits),
             open_groups: HashMap::new(),
             seals_in_use: Vec::new(),
@@ -198,8 +198,15 @@ impl Head {
         self.series(&labels, now)
     }
 
-    /// Puts back a block of series that the catalogue knows.
-    pub(crate) fn restore(&mut self, block: &[(SeriesRef, Labels)]) {
+    /// Puts back the series that the catalogue knows, by block.
+    pub(crate) fn restore(&mut self, blocks: &[Vec<(SeriesRef, Labels)>]) {
+        let (hasher, view) = (&self.hasher, &self.view);
+        let rehash = |s: &SeriesRef| view.labels_of(*s).map_or(0, |l| hasher.hash_one(l));
+        self.by_labels.reserve(blocks.iter().map(Vec::len).sum(), rehash);
+        blocks.iter().for_each(|block| self.restore_block(block));
+    }
+
+    fn restore_block(&mut self, block: &[(SeriesRef, Labels)]) {
         // Series of a block share labels already: each is looked up once.
         let mut known: HashMap<*const Label, Arc<Label>, foldhash::fast::RandomState> = HashMap::default();
         for (series, labels) in block {
@@ -390,7 +397,7 @@ impl Head {
     }
 }
 
-fn intern(all: &mut HashSet<Arc<Label>>, label: &Arc<Label>) -> Arc<Label> {
+fn intern(all: &mut HashSet<Arc<Label>, RandomState>, label: &Arc<Label>) -> Arc<Label> {
     if let Some(known) = all.get(label) {
         return known.clone();
     }

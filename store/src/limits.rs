@@ -3,10 +3,11 @@
 //! At a limit the newest are refused and the existing kept, and the refusal names whoever has the most.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use davy_model::{Labels, Timestamp, name};
+use foldhash::quality::RandomState;
 
 use crate::{Limits, Refusal};
 
@@ -18,8 +19,9 @@ pub(crate) struct Census {
     limits: Limits,
     total: usize,
     /// By `service`, else `job`.
-    services: HashMap<Arc<str>, usize>,
-    targets: HashMap<u64, Target>,
+    services: HashMap<Arc<str>, usize, RandomState>,
+    targets: HashMap<u64, Target, RandomState>,
+    hasher: RandomState,
 }
 
 #[derive(Debug, Default)]
@@ -32,14 +34,18 @@ struct Target {
 
 impl Census {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, total: 0, services: HashMap::new(), targets: HashMap::new() }
+        Self {
+            limits,
+            total: 0,
+            services: HashMap::default(),
+            targets: HashMap::default(),
+            hasher: RandomState::default(),
+        }
     }
 
     /// Series of one target (`job` and `instance`) are sampled at the same times, so they share groups.
     pub(crate) fn target(&self, labels: &Labels) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        (labels.get(name::JOB), labels.get(name::INSTANCE)).hash(&mut hasher);
-        hasher.finish()
+        self.hasher.hash_one((labels.get(name::JOB), labels.get(name::INSTANCE)))
     }
 
     /// Whether a series with these labels may come now; it then counts towards the churn of its target.

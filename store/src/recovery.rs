@@ -36,7 +36,7 @@ pub(crate) fn recover(
         partitions,
     };
     let mut head = Head::new(options.limits.clone(), options.head_range_millis(), start);
-    catalogue.series.iter().for_each(|block| head.restore(block));
+    head.restore(&catalogue.series);
     catalogue.metadata.into_iter().for_each(|(metric, m)| head.set_metadata(metric, m));
     let mut recovery = Recovery { series: head.series_active(), ..Recovery::default() };
     log.replay_samples(|number, samples| {
