@@ -5,10 +5,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use davy_model::{Sample, Timestamp, Value};
+use davy_model::Value;
 
 use crate::codec::{Corrupt, Reader, put_ivarint, put_uvarint};
 use crate::column::{self, Effort, Integers};
+use crate::columns::Columns;
 use crate::frame::{self, Kind};
 use crate::histogram_column;
 use crate::packed_row::PackedRow;
@@ -32,7 +33,6 @@ pub(crate) struct Chunk {
     pub(crate) oldest: i64,
     pub(crate) newest: i64,
     pub(crate) mask: u128,
-    pub(crate) rows: usize,
     /// In a frame numbered by the group.
     pub(crate) frame: Vec<u8>,
 }
@@ -47,7 +47,6 @@ impl Chunk {
             oldest: times[0],
             newest: times[times.len() - 1],
             mask: table.mask(),
-            rows: times.len(),
             frame: frame::seal_at(level, Kind::Chunk, u64::from(group), &body),
         }
     }
@@ -69,6 +68,17 @@ pub(crate) struct OpenChunk {
     columns: Vec<(u8, Range<usize>)>,
     /// The last column read that can be leaned on.
     last: Option<(usize, Integers)>,
+    within: Option<Within>,
+}
+
+/// The rows of the range that was asked for last.
+#[derive(Clone)]
+struct Within {
+    from: i64,
+    to: i64,
+    start: usize,
+    end: usize,
+    times: Arc<[i64]>,
 }
 
 impl OpenChunk {
@@ -90,47 +100,46 @@ impl OpenChunk {
             at += len;
         }
         r.end()?;
-        Ok(Self { body, times, columns, last: None })
+        Ok(Self { body, times, columns, last: None, within: None })
     }
 
     pub(crate) fn oldest(&self) -> Option<i64> {
         self.times.first().copied()
     }
 
-    /// Adds the samples of a series within the range.
-    pub(crate) fn read(
-        &mut self,
-        slot: u8,
-        from: i64,
-        to: i64,
-        out: &mut Vec<Sample>,
-    ) -> Result<(), Corrupt> {
-        let Ok(at) = self.columns.binary_search_by_key(&slot, |(s, _)| *s) else { return Ok(()) };
-        let column = self.column(at)?;
-        let (start, end) =
-            (self.times.partition_point(|t| *t < from), self.times.partition_point(|t| *t <= to));
-        let float = |(time, bits): (&i64, &u64)| Sample {
-            timestamp: Timestamp::from_millis(*time),
-            value: Value::Float(f64::from_bits(*bits)),
+    /// The samples of a series within the range.
+    pub(crate) fn read(&mut self, slot: u8, from: i64, to: i64) -> Result<Columns, Corrupt> {
+        let Ok(at) = self.columns.binary_search_by_key(&slot, |(s, _)| *s) else {
+            return Ok(Columns::default());
         };
-        let before = out.len();
-        match column.float_rows(self.times.len()) {
-            None => out.extend(self.times[start..end].iter().zip(&column.bits[start..end]).map(float)),
-            Some(rows) => {
-                let within =
-                    rows.iter().zip(&column.bits).filter(|(r, _)| (start..end).contains(&(**r as usize)));
-                out.extend(within.map(|(row, bits)| float((&self.times[*row as usize], bits))));
-            }
+        let column = self.column(at)?;
+        let within = self.within(from, to);
+        let (start, end) = (within.start, within.end);
+        let histograms = column.histogram_rows.iter().map(|r| *r as usize).zip(&column.histograms);
+        let histograms = histograms.filter(|(r, _)| (start..end).contains(r));
+        let histograms = histograms.map(|(row, h)| (self.times[row], h.clone())).collect();
+        let Some(rows) = column.float_rows(self.times.len()) else {
+            let times = within.times.clone();
+            let mut bits = column.bits;
+            bits.truncate(end);
+            bits.drain(..start);
+            return Ok(Columns::new(times, bits.into_iter().map(f64::from_bits).collect(), histograms));
+        };
+        let floats =
+            rows.partition_point(|r| (*r as usize) < start)..rows.partition_point(|r| (*r as usize) < end);
+        let times = rows[floats.clone()].iter().map(|r| self.times[*r as usize]).collect();
+        let floats = column.bits[floats].iter().map(|b| f64::from_bits(*b)).collect();
+        Ok(Columns::new(times, floats, histograms))
+    }
+
+    fn within(&mut self, from: i64, to: i64) -> Within {
+        if let Some(within) = self.within.as_ref().filter(|w| (w.from, w.to) == (from, to)) {
+            return within.clone();
         }
-        if !column.histograms.is_empty() {
-            let all = column.histogram_rows.iter().map(|r| *r as usize).zip(&column.histograms);
-            out.extend(all.filter(|(r, _)| (start..end).contains(r)).map(|(row, h)| Sample {
-                timestamp: Timestamp::from_millis(self.times[row]),
-                value: Value::Histogram(h.clone()),
-            }));
-            out[before..].sort_by_key(|s| s.timestamp);
-        }
-        Ok(())
+        let start = self.times.partition_point(|t| *t < from);
+        let end = self.times.partition_point(|t| *t <= to).max(start);
+        let within = Within { from, to, start, end, times: self.times[start..end].into() };
+        self.within.insert(within).clone()
     }
 
     /// What was encoded.
@@ -350,8 +359,7 @@ mod tests {
             let mut open = chunk.open(9).unwrap();
             for i in 0..12u64 {
                 let slot = (i.wrapping_mul(order | 1) % 12) as u8;
-                let mut out = Vec::new();
-                open.read(slot, i64::MIN, i64::MAX, &mut out).unwrap();
+                let out = open.read(slot, i64::MIN, i64::MAX).unwrap().into_samples();
                 let want = rows.iter().filter_map(|r| Some((r.time, r.get(slot)?)));
                 let same = want.clone().zip(&out).all(|((t, v), s)| t == s.timestamp.as_millis() && crate::row::same(&v, &s.value));
                 prop_assert!(same && want.count() == out.len());
@@ -400,8 +408,7 @@ mod tests {
         let chunk = Chunk::encode(1, &Table::from_rows(&rows), Effort::Quick);
         assert!(chunk.overlaps(990, 2000) && !chunk.overlaps(991, 2000));
         let times = |slot| {
-            let mut out = Vec::new();
-            chunk.open(1).unwrap().read(slot, 95, 130, &mut out).unwrap();
+            let out = chunk.open(1).unwrap().read(slot, 95, 130).unwrap().into_samples();
             out.iter().map(|s| s.timestamp.as_millis()).collect::<Vec<_>>()
         };
         assert_eq!(times(3), [100, 110, 120, 130]);

@@ -4,14 +4,16 @@
 //! snapshot costs a pointer per 8,192 series, and never makes the writer wait.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use davy_model::{Labels, Sample, Timestamp, Value};
+use davy_model::{Labels, Sample, Value};
 
 use crate::SeriesRef;
 use crate::chunk::{self, Chunk, OpenChunk};
 use crate::codec::Corrupt;
 use crate::column::Effort;
+use crate::columns::{Columns, Pieces};
 use crate::packed_row::PackedRow;
 use crate::row::{SLOTS_MAX, bit, same, slots};
 use crate::table::Table;
@@ -144,32 +146,16 @@ impl Group {
         refused
     }
 
-    /// Adds the samples of each of the slots within the range; `out` stays in order of time.
-    pub(crate) fn read(
-        &self,
-        number: u32,
-        wanted: u128,
-        from: i64,
-        to: i64,
-        out: &mut [Vec<Sample>; SLOTS_MAX],
-    ) {
-        let chunks: Vec<_> =
-            self.chunks.iter().filter(|c| c.mask & wanted != 0 && c.overlaps(from, to)).collect();
-        let most = chunks.iter().map(|c| c.rows).sum::<usize>() + self.rows_between(from, to).len();
-        slots(wanted).for_each(|slot| out[usize::from(slot)].reserve(most));
-        for chunk in &chunks {
+    /// Adds the samples of each of the slots within the range.
+    pub(crate) fn read(&self, number: u32, wanted: u128, from: i64, to: i64, out: &mut Pieces) {
+        let chunks = self.chunks.iter().filter(|c| c.mask & wanted != 0 && c.overlaps(from, to));
+        for chunk in chunks {
             let Some(mut open) = opened(chunk, number) else { continue };
             for slot in slots(wanted & chunk.mask) {
-                read_column(&mut open, number, slot, from, to, &mut out[usize::from(slot)]);
+                out.push(slot, read_column(&mut open, number, slot, from, to));
             }
         }
-        for row in self.rows_between(from, to) {
-            let timestamp = Timestamp::from_millis(row.time);
-            row.each(wanted, |slot, value| out[usize::from(slot)].push(Sample { timestamp, value }));
-        }
-        if !chunks.is_empty() {
-            slots(wanted).for_each(|slot| sort(&mut out[usize::from(slot)]));
-        }
+        read_rows(self.rows_between(from, to), wanted, out);
     }
 
     /// Everything before `until`, each time once.
@@ -257,7 +243,7 @@ impl Group {
         let mut out = Vec::new();
         for chunk in self.chunks.iter().filter(|c| c.mask & bit(slot) != 0 && c.overlaps(from, to)) {
             if let Some(mut open) = opened(chunk, number) {
-                read_column(&mut open, number, slot, from, to, &mut out);
+                out.extend(read_column(&mut open, number, slot, from, to).into_samples());
             }
         }
         out
@@ -296,24 +282,41 @@ pub(crate) fn concat(tables: Vec<Table>) -> Table {
     all
 }
 
-/// Late samples and overlapping chunks come out of order; everything else is sorted already.
-pub(crate) fn sort(samples: &mut [Sample]) {
-    if !samples.is_sorted_by_key(|s| s.timestamp) {
-        samples.sort_by_key(|s| s.timestamp);
-    }
-}
-
 /// A chunk in memory was encoded by this process: that it does not open means broken memory or a bug, and its
 /// samples are missing rather than wrong.
 fn opened(chunk: &Chunk, number: u32) -> Option<OpenChunk> {
     chunk.open(number).map_err(|why| complain(number, why)).ok()
 }
 
-fn read_column(open: &mut OpenChunk, number: u32, slot: u8, from: i64, to: i64, out: &mut Vec<Sample>) {
-    let before = out.len();
-    if let Err(why) = open.read(slot, from, to, out) {
-        out.truncate(before);
+fn read_column(open: &mut OpenChunk, number: u32, slot: u8, from: i64, to: i64) -> Columns {
+    open.read(slot, from, to).unwrap_or_else(|why| {
         complain(number, why);
+        Columns::default()
+    })
+}
+
+fn read_rows(rows: &[Arc<PackedRow>], wanted: u128, out: &mut Pieces) {
+    let wanted = rows.iter().fold(0, |m, r| m | r.mask()) & wanted;
+    if wanted == 0 {
+        return;
+    }
+    // Slots with a float in every row share its times.
+    let every = rows.iter().fold(wanted, |m, r| m & r.float_mask());
+    let times: Arc<[i64]> = rows.iter().map(|r| r.time).collect();
+    let mut floats = [const { Vec::new() }; SLOTS_MAX];
+    slots(every).for_each(|slot| floats[usize::from(slot)].reserve_exact(rows.len()));
+    let mut histograms: HashMap<u8, Vec<_>> = HashMap::new();
+    for row in rows {
+        row.each(wanted, |slot, value| match value {
+            Value::Float(v) => floats[usize::from(slot)].push(v),
+            Value::Histogram(h) => histograms.entry(slot).or_default().push((row.time, h)),
+        });
+    }
+    for slot in slots(wanted) {
+        let of_floats = rows.iter().filter(|r| r.float_mask() & bit(slot) != 0);
+        let times = if every & bit(slot) != 0 { times.clone() } else { of_floats.map(|r| r.time).collect() };
+        let floats = std::mem::take(&mut floats[usize::from(slot)]);
+        out.push(slot, Columns::new(times, floats, histograms.remove(&slot).unwrap_or_default()));
     }
 }
 
@@ -425,12 +428,9 @@ mod tests {
     }
 
     fn values(g: &Group, slot: u8) -> Vec<(i64, f64)> {
-        let mut out = [const { Vec::new() }; SLOTS_MAX];
+        let mut out = Pieces::default();
         g.read(0, bit(slot), i64::MIN, i64::MAX, &mut out);
-        out[usize::from(slot)]
-            .iter()
-            .map(|s| (s.timestamp.as_millis(), s.value.as_float().unwrap()))
-            .collect()
+        out.samples(slot).iter().map(|s| (s.timestamp.as_millis(), s.value.as_float().unwrap())).collect()
     }
 
     #[test]

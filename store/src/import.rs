@@ -14,12 +14,13 @@ use rusqlite::{Connection, params};
 
 use crate::chunk::OpenChunk;
 use crate::column::Effort;
+use crate::columns::Pieces;
 use crate::error::{At, Error};
 use crate::head::View;
 use crate::packed_row::PackedRow;
 use crate::partition::{Partition, Seal};
 use crate::partitions::{checkpoint, cut, insert_chunk, insert_series};
-use crate::row::{Row, SLOTS_MAX, bit};
+use crate::row::{Row, bit};
 use crate::store::Inner;
 use crate::table::Table;
 use crate::writer::Job;
@@ -259,18 +260,18 @@ impl Target {
         if let Some(head) = view.groups.get(group)
             && head.mask_between(from, to) & bit(slot) != 0
         {
-            let mut columns = [const { Vec::new() }; SLOTS_MAX];
-            head.read(group, bit(slot), from, to, &mut columns);
-            found.append(&mut columns[usize::from(slot)]);
+            let mut pieces = Pieces::default();
+            head.read(group, bit(slot), from, to, &mut pieces);
+            found.append(&mut pieces.samples(slot));
         }
         if self.had_samples {
             let matchers: Vec<Matcher> = labels.iter().map(|(n, v)| Matcher::equal(n, v)).collect();
             let same = self.partition.find(&matchers).into_iter().filter(|(_, l)| l == labels);
             for (series, _) in same {
                 let (group, slot) = (series.group(), series.slot());
-                let mut columns = [const { Vec::new() }; SLOTS_MAX];
-                self.partition.read(group, &[slot], (from, to), view.seal, &mut columns);
-                found.append(&mut columns[usize::from(slot)]);
+                let mut pieces = Pieces::default();
+                self.partition.read(group, &[slot], (from, to), view.seal, &mut pieces);
+                found.append(&mut pieces.samples(slot));
             }
         }
         let overlaps = |(oldest, newest): &(i64, i64)| *oldest <= to && from <= *newest;
@@ -298,8 +299,11 @@ impl Target {
             statement.query_map(params![group, from, to, seal], |r| r.get::<_, Vec<u8>>(0)).at(path)?;
         for frame in frames {
             let open = OpenChunk::open(group, &frame.at(path)?);
-            if let Err(why) = open.and_then(|mut open| open.read(slot, from, to, out)) {
-                tracing::error!(group, %why, "a chunk that was written a moment ago cannot be read");
+            match open.and_then(|mut open| open.read(slot, from, to)) {
+                Ok(columns) => out.append(&mut columns.into_samples()),
+                Err(why) => {
+                    tracing::error!(group, %why, "a chunk that was written a moment ago cannot be read");
+                }
             }
         }
         Ok(())

@@ -12,6 +12,7 @@ mod bitpack;
 mod chunk;
 mod codec;
 mod column;
+mod columns;
 mod compact;
 mod compress;
 mod control_rows;
@@ -47,6 +48,7 @@ mod writer;
 
 pub use appender::Appender;
 pub use backup::{FolderSummary, backup_stopped, summary};
+pub use columns::{Columns, SeriesColumns};
 pub use error::Error;
 pub use import::{Import, Imported};
 pub use options::{Limits, Options};

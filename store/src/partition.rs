@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use davy_model::{Labels, Matcher, Sample};
+use davy_model::{Labels, Matcher};
 use rusqlite::{Connection, Row, ToSql, params};
 
 use crate::chunk::OpenChunk;
 use crate::codec::Corrupt;
+use crate::columns::Pieces;
 use crate::error::{At, Error};
 use crate::frame::{self, Kind};
 use crate::index::Index;
-use crate::row::SLOTS_MAX;
 use crate::{SeriesRef, meta, record, sqlite};
 
 pub(crate) const FORMAT: i32 = 1;
@@ -151,7 +151,7 @@ impl Partition {
         wanted: &[u8],
         (from, to): (i64, i64),
         seal: i64,
-        out: &mut [Vec<Sample>; SLOTS_MAX],
+        out: &mut Pieces,
     ) {
         let sql = "SELECT number, oldest, frame FROM chunks
                    WHERE group_number = ?1 AND newest >= ?2 AND oldest <= ?3 AND seal <= ?4 ORDER BY oldest";
@@ -159,18 +159,17 @@ impl Partition {
             Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?, r.get::<_, Vec<u8>>(2)?))
         });
         for (number, oldest, frame) in chunks {
-            let before: Vec<usize> = wanted.iter().map(|slot| out[usize::from(*slot)].len()).collect();
-            let mut read = || {
+            let read = || {
                 let mut open = OpenChunk::open(group, &frame)?;
                 if open.oldest() != Some(oldest) {
                     return Err(Corrupt("belongs to another time"));
                 }
-                wanted.iter().try_for_each(|slot| open.read(*slot, from, to, &mut out[usize::from(*slot)]))
+                wanted.iter().map(|slot| open.read(*slot, from, to)).collect::<Result<Vec<_>, Corrupt>>()
             };
-            if let Err(why) = read() {
+            match read() {
+                Ok(pieces) => wanted.iter().zip(pieces).for_each(|(slot, piece)| out.push(*slot, piece)),
                 // Half a chunk would be a gap that nobody is told of.
-                wanted.iter().zip(before).for_each(|(slot, len)| out[usize::from(*slot)].truncate(len));
-                self.set_bad("chunks", number, why);
+                Err(why) => self.set_bad("chunks", number, why),
             }
         }
     }

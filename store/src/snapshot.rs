@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use davy_model::{Exemplar, Labels, Matcher, Metadata, Sample, Span, Timestamp, TraceId};
 
+use crate::columns::{Pieces, SeriesColumns, join_series};
 use crate::head::View;
 use crate::partition::Partition;
-use crate::row::{SLOTS_MAX, bit};
+use crate::row::bit;
 use crate::spans::SpanQuery;
 use crate::{Error, SeriesRef};
 
@@ -39,22 +40,39 @@ impl Snapshot {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<SeriesSamples>, Error> {
+        let row_by_row =
+            |s: SeriesColumns| SeriesSamples { labels: s.labels, samples: s.samples.into_samples() };
+        Ok(self.columns(matchers, from, to)?.into_iter().map(row_by_row).collect())
+    }
+
+    /// The same by column, a third of the cost: for whoever reads much.
+    pub fn columns(
+        &self,
+        matchers: &[Matcher],
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<SeriesColumns>, Error> {
         let range = Range { from: from.as_millis(), to: to.as_millis() };
-        let mut all = Selected::default();
+        let mut pieces = Pieces::default();
+        let mut found = Vec::new();
+        let mut take = |members: Vec<(u8, Labels)>, pieces: &mut Pieces| {
+            let each = members.into_iter().map(|(slot, labels)| (labels, pieces.take(slot)));
+            found.extend(each.filter(|(_, pieces)| !pieces.is_empty()));
+        };
         for partition in self.partitions(range) {
             for (number, members) in by_group(partition.find(matchers)) {
                 let wanted: Vec<u8> = members.iter().map(|(slot, _)| *slot).collect();
-                partition.read(number, &wanted, (range.from, range.to), self.view.seal, &mut all.columns);
-                all.take(members);
+                partition.read(number, &wanted, (range.from, range.to), self.view.seal, &mut pieces);
+                take(members, &mut pieces);
             }
         }
         for (number, members) in by_group(self.view.index.find(matchers)) {
             let Some(group) = self.view.groups.get(number) else { continue };
             let wanted = members.iter().fold(0, |m, (slot, _)| m | bit(*slot));
-            group.read(number, wanted, range.from, range.to, &mut all.columns);
-            all.take(members);
+            group.read(number, wanted, range.from, range.to, &mut pieces);
+            take(members, &mut pieces);
         }
-        Ok(all.merge())
+        Ok(join_series(found))
     }
 
     /// The same without reading samples; may name series whose samples lie just outside the range.
@@ -162,54 +180,9 @@ impl Snapshot {
     }
 }
 
-/// Samples as they are found, piece by piece.
-struct Selected {
-    /// By slot, of the group being read.
-    columns: [Vec<Sample>; SLOTS_MAX],
-    found: Vec<SeriesSamples>,
-}
-
-impl Default for Selected {
-    fn default() -> Self {
-        Self { columns: [const { Vec::new() }; SLOTS_MAX], found: Vec::new() }
-    }
-}
-
-impl Selected {
-    /// The group has been read: its columns belong to these.
-    fn take(&mut self, members: Vec<(u8, Labels)>) {
-        for (slot, labels) in members {
-            let samples = std::mem::take(&mut self.columns[usize::from(slot)]);
-            if !samples.is_empty() {
-                self.found.push(SeriesSamples { labels, samples });
-            }
-        }
-    }
-
-    /// Each series once, its samples in order of time, each time once: after a crash the same sample can lie in a
-    /// partition and in the head.
-    fn merge(mut self) -> Vec<SeriesSamples> {
-        self.found.sort_by(|a, b| a.labels.cmp(&b.labels));
-        self.found.dedup_by(|next, kept| {
-            let same = next.labels == kept.labels;
-            if same {
-                kept.samples.append(&mut next.samples);
-            }
-            same
-        });
-        for series in &mut self.found {
-            if !series.samples.is_sorted_by(|a, b| a.timestamp < b.timestamp) {
-                series.samples.sort_by_key(|s| s.timestamp);
-                series.samples.dedup_by_key(|s| s.timestamp);
-            }
-        }
-        self.found
-    }
-}
-
 /// Series found, by group and slot.
-fn by_group(found: Vec<(SeriesRef, Labels)>) -> HashMap<u32, Vec<(u8, Labels)>> {
-    let mut groups: HashMap<u32, Vec<(u8, Labels)>> = HashMap::new();
+fn by_group(found: Vec<(SeriesRef, Labels)>) -> HashMap<u32, Vec<(u8, Labels)>, foldhash::fast::RandomState> {
+    let mut groups: HashMap<u32, Vec<(u8, Labels)>, _> = HashMap::default();
     for (series, labels) in found {
         groups.entry(series.group()).or_default().push((series.slot(), labels));
     }
