@@ -58,13 +58,13 @@ fn main() {
     row("log", bytes(dir.path().join("telemetry.db")) / samples, "bytes/sample");
     row("resident", resident() / series, "bytes/series");
 
-    read(&store, &size, "head");
+    read(&store, &size, "head", "service-1");
     let before = cpu();
     store.maintain(at(size.rounds)).unwrap();
     let sealed = (size.targets * size.series) as f64 * 120.0;
     row("seal", sealed / (cpu() - before) / 1e6, "M samples/s");
     row("sealed", bytes(dir.path().join(format!("partitions/{}.db", START / 1000))) / sealed, "bytes/sample");
-    read(&store, &size, "partition and head");
+    read(&store, &size, "partition and head", "service-1");
 
     drop(store);
     let before = cpu();
@@ -72,6 +72,30 @@ fn main() {
     row("open", cpu() - before, "s");
     row("of it replayed", recovery.samples as f64 / 1e6, "M samples");
     drop(store);
+    day(if full { 1000 } else { 20 });
+}
+
+/// One target for a day, sealed and compacted: what a dashboard of a day reads.
+fn day(series: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { free_disk_bytes_min: 0, ..Limits::default() };
+    let store = Store::open(dir.path(), at(0), Options { limits, ..Options::default() }).unwrap().0;
+    let size = Size { targets: 1, series, rounds: 24 * 240 };
+    let refs = create(&store, &size).remove(0);
+    for round in 0..size.rounds {
+        let mut a = store.appender(at(round));
+        for (n, series) in refs.iter().enumerate() {
+            a.append(*series, at(round), Value::Float(value(0, n, round))).unwrap();
+        }
+        a.commit(Durability::Group).unwrap();
+        if round % 240 == 0 {
+            store.maintain(at(round)).unwrap();
+        }
+    }
+    store.maintain(at(size.rounds)).unwrap();
+    read(&store, &size, "a day", "service-0");
+    store.compact(at(size.rounds)).unwrap();
+    read(&store, &size, "a day, compacted", "service-0");
 }
 
 fn create(store: &Store, size: &Size) -> Vec<Vec<SeriesRef>> {
@@ -84,9 +108,9 @@ fn create(store: &Store, size: &Size) -> Vec<Vec<SeriesRef>> {
     (0..size.targets).map(target).collect()
 }
 
-fn read(store: &Store, size: &Size, from: &str) {
+fn read(store: &Store, size: &Size, from: &str, service: &str) {
     let snapshot = store.snapshot();
-    let service = Matcher::equal("service", "service-1");
+    let service = Matcher::equal("service", service);
     let matchers = std::slice::from_ref(&service);
     let columns = |from| snapshot.columns(matchers, from, at(size.rounds)).unwrap();
     let before = cpu();

@@ -63,12 +63,13 @@ pub(crate) fn put(out: &mut Vec<u8>, values: &[i64]) {
     }
 }
 
-/// Reads `n` values.
-pub(crate) fn read(r: &mut Reader, n: usize) -> Result<Vec<i64>, Corrupt> {
+/// Adds `n` values to `out`.
+pub(crate) fn read(r: &mut Reader, n: usize, out: &mut Vec<i64>) -> Result<(), Corrupt> {
     // A block of no width takes two bytes: a wrong count must not ask for more memory than that allows.
-    let mut out = Vec::with_capacity(n.min(r.0.len().saturating_mul(BLOCK / 2)));
-    while out.len() < n {
-        let len = BLOCK.min(n - out.len());
+    out.reserve_exact(n.min(r.0.len().saturating_mul(BLOCK / 2)));
+    let end = out.len() + n;
+    while out.len() < end {
+        let len = BLOCK.min(end - out.len());
         let min = r.ivarint()?;
         let width = usize::from(r.u8()?);
         if width > 64 {
@@ -83,7 +84,7 @@ pub(crate) fn read(r: &mut Reader, n: usize) -> Result<Vec<i64>, Corrupt> {
         let block = unpack(width, &words);
         out.extend(block[..len].iter().map(|v| min.wrapping_add(*v as i64)));
     }
-    Ok(out)
+    Ok(())
 }
 
 /// Sixty-four values of one width, each width compiled by itself.
@@ -132,13 +133,15 @@ mod tests {
             put(&mut out, &values);
             prop_assert!(out.len() <= size(&values) + 8 * values.len().div_ceil(BLOCK));
             let mut r = Reader(&out);
-            prop_assert_eq!(read(&mut r, values.len()).unwrap(), values);
+            let mut back = Vec::new();
+            read(&mut r, values.len(), &mut back).unwrap();
+            prop_assert_eq!(back, values);
             prop_assert!(r.end().is_ok());
         }
 
         #[test]
         fn broken_blocks_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80), n in 0usize..200) {
-            let _ = read(&mut Reader(&bytes), n);
+            let _ = read(&mut Reader(&bytes), n, &mut Vec::new());
         }
     }
 

@@ -152,42 +152,46 @@ impl OpenChunk {
 
     fn column(&mut self, at: usize) -> Result<TableColumn, Corrupt> {
         // From the nearest column that stands by itself, or was read last, up to this one.
-        let mut needed = vec![at];
-        while let Some(base) = needed.last().and_then(|last| self.base_of(*last)) {
+        let mut above = Vec::new();
+        let mut lowest = at;
+        while let Some(base) = self.base_of(lowest) {
             if self.last.as_ref().is_some_and(|(n, _)| *n == base) {
                 break;
             }
-            needed.push(base);
+            above.push(lowest);
+            lowest = base;
         }
-        while let Some(n) = needed.pop() {
-            let base = self.base_of(n);
-            let below = self.last.as_ref().filter(|(last, _)| Some(*last) == base).map(|(_, ints)| ints);
-            let (values, ints) = self.read_column(n, below)?;
-            if let Some(ints) = ints {
-                self.last = Some((n, ints));
-            }
-            if needed.is_empty() {
-                return Ok(values);
-            }
+        let mut values = self.read_column(lowest)?;
+        while let Some(next) = above.pop() {
+            values = self.read_column(next)?;
         }
-        unreachable!("the list begins with the column itself")
+        Ok(values)
+    }
+
+    /// Whether a later column leans on this one.
+    fn is_leaned_on(&self, at: usize) -> bool {
+        let mut later = (at + 1..self.columns.len()).filter_map(|n| self.floats(n));
+        later.find(|c| column::can_be_leaned_on(c)).is_some_and(column::leans)
+    }
+
+    /// A column that has a float in every row and nothing else.
+    fn floats(&self, at: usize) -> Option<&[u8]> {
+        match self.body[self.columns[at].1.clone()].split_first() {
+            Some((0, floats)) => Some(floats),
+            _ => None,
+        }
     }
 
     /// The column on which this one leans.
     fn base_of(&self, at: usize) -> Option<usize> {
-        let floats = |n: usize| match self.body[self.columns[n].1.clone()].split_first() {
-            Some((0, floats)) => Some(floats),
-            _ => None,
-        };
-        floats(at).filter(|c| column::leans(c))?;
-        (0..at).rev().find(|n| floats(*n).is_some_and(column::can_be_leaned_on))
+        self.floats(at).filter(|c| column::leans(c))?;
+        (0..at).rev().find(|n| self.floats(*n).is_some_and(column::can_be_leaned_on))
     }
 
-    fn read_column(
-        &self,
-        at: usize,
-        below: Option<&Integers>,
-    ) -> Result<(TableColumn, Option<Integers>), Corrupt> {
+    fn read_column(&mut self, at: usize) -> Result<TableColumn, Corrupt> {
+        let base = self.base_of(at);
+        let below = self.last.as_ref().filter(|(last, _)| Some(*last) == base).map(|(_, ints)| ints);
+        let leaned_on = self.is_leaned_on(at);
         let n = self.times.len();
         let mut r = Reader(&self.body[self.columns[at].1.clone()]);
         let flags = r.u8()?;
@@ -202,11 +206,14 @@ impl OpenChunk {
             histograms = histogram_column::read(&mut r, histogram_rows.len())?;
         }
         let count = float_rows.as_ref().map_or(n, Vec::len);
-        let (bits, ints) = if count > 0 { column::read(&mut r, count, below)? } else { (Vec::new(), None) };
+        let (bits, ints) =
+            if count > 0 { column::read(&mut r, count, below, leaned_on)? } else { (Vec::new(), None) };
         r.end()?;
         // Only a column with a float in every row lines up with its neighbours.
-        let ints = ints.filter(|_| flags == 0);
-        Ok((TableColumn::new(float_rows, bits, histogram_rows, histograms), ints))
+        if let Some(ints) = ints.filter(|_| flags == 0) {
+            self.last = Some((at, ints));
+        }
+        Ok(TableColumn::new(float_rows, bits, histogram_rows, histograms))
     }
 }
 

@@ -110,11 +110,12 @@ pub(crate) fn can_be_leaned_on(column: &[u8]) -> bool {
     column.first().is_some_and(|head| head & KIND == INTEGERS)
 }
 
-/// Reads a column of `n` values to its end.
+/// Reads a column of `n` values to its end; its integers are given as well if they are to be leaned on.
 pub(crate) fn read(
     r: &mut Reader,
     n: usize,
     below: Option<&Integers>,
+    leaned_on: bool,
 ) -> Result<(Vec<u64>, Option<Integers>), Corrupt> {
     let head = r.u8()?;
     let exceptions = if head & EXCEPTIONS != 0 { read_exceptions(r, n)? } else { Vec::new() };
@@ -123,17 +124,23 @@ pub(crate) fn read(
         INTEGERS => {
             let ints = read_integers(r, head, n, below)?;
             let power = *POWERS.get(usize::from(ints.scale)).ok_or(Corrupt("unknown number of decimals"))?;
+            let kept = leaned_on.then(|| ints.clone());
+            // In the room of the integers.
             let bits = match ints.scale {
-                0 => ints.values.iter().map(|i| (*i as f64).to_bits()).collect(),
-                _ => ints.values.iter().map(|i| (*i as f64 / power).to_bits()).collect(),
+                0 => ints.values.into_iter().map(|i| (i as f64).to_bits()).collect(),
+                _ => ints.values.into_iter().map(|i| (i as f64 / power).to_bits()).collect(),
             };
-            (bits, Some(ints))
+            (bits, kept)
         }
         PCO => {
             let floats: Vec<f64> = decompress(r.bytes(r.0.len())?, n)?;
             (floats.into_iter().map(f64::to_bits).collect(), None)
         }
-        _ => (bitpack::read(r, n)?.into_iter().map(|b| b as u64).collect(), None),
+        _ => {
+            let mut plain = Vec::new();
+            bitpack::read(r, n, &mut plain)?;
+            (plain.into_iter().map(|b| b as u64).collect(), None)
+        }
     };
     for (at, value) in exceptions {
         bits[at] = value;
@@ -283,22 +290,25 @@ fn smaller(values: &[i64], bytes: usize) -> Option<Vec<u8>> {
 
 fn read_integers(r: &mut Reader, head: u8, n: usize, below: Option<&Integers>) -> Result<Integers, Corrupt> {
     let scale = if head & DECIMAL != 0 { r.u8()? } else { 0 };
-    let read = |r: &mut Reader, n| {
-        if head & PCO_INTEGERS != 0 { decompress(r.bytes(r.0.len())?, n) } else { bitpack::read(r, n) }
-    };
-    let mut values = if head & DELTAS != 0 && n > 0 {
-        let mut sum = r.ivarint()?;
-        let deltas = read(r, n - 1)?;
-        let mut values = Vec::with_capacity(n);
-        values.push(sum);
-        values.extend(deltas.iter().map(|d| {
-            sum = sum.wrapping_add(*d);
-            sum
-        }));
-        values
+    let mut n_packed = n;
+    // A packed block of no width takes two bytes: a wrong count must not ask for more memory than that allows.
+    let mut values = Vec::with_capacity(n.min(r.0.len().saturating_mul(64)));
+    if head & DELTAS != 0 && n > 0 {
+        values.push(r.ivarint()?);
+        n_packed -= 1;
+    }
+    if head & PCO_INTEGERS != 0 {
+        values.append(&mut decompress(r.bytes(r.0.len())?, n_packed)?);
     } else {
-        read(r, n)?
-    };
+        bitpack::read(r, n_packed, &mut values)?;
+    }
+    if head & DELTAS != 0 {
+        let mut sum = 0i64;
+        for v in &mut values {
+            sum = sum.wrapping_add(*v);
+            *v = sum;
+        }
+    }
     if head & ABOVE != 0 {
         let below =
             below.filter(|b| b.values.len() == n).ok_or(Corrupt("the column to lean on is missing"))?;
@@ -359,7 +369,7 @@ mod tests {
             let mut out = Vec::new();
             let written = put(&mut out, bits, below, effort);
             let mut r = Reader(&out);
-            let (back, read) = read(&mut r, bits.len(), below).unwrap();
+            let (back, read) = read(&mut r, bits.len(), below, true).unwrap();
             assert_eq!(back, bits);
             assert!(r.end().is_ok());
             assert_eq!(read, written, "what the next column leans on");
@@ -383,8 +393,8 @@ mod tests {
             put(&mut out, &bits, None, Effort::Small);
             let i = at.index(out.len());
             out[i] = byte;
-            let _ = read(&mut Reader(&out), bits.len(), None);
-            let _ = read(&mut Reader(&out[..i]), bits.len(), None);
+            let _ = read(&mut Reader(&out), bits.len(), None, true);
+            let _ = read(&mut Reader(&out[..i]), bits.len(), None, true);
         }
     }
 

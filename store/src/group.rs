@@ -306,17 +306,40 @@ fn read_rows(rows: &[Arc<PackedRow>], wanted: u128, out: &mut Pieces) {
     let mut floats = [const { Vec::new() }; SLOTS_MAX];
     slots(every).for_each(|slot| floats[usize::from(slot)].reserve_exact(rows.len()));
     let mut histograms: HashMap<u8, Vec<_>> = HashMap::new();
-    for row in rows {
-        row.each(wanted, |slot, value| match value {
-            Value::Float(v) => floats[usize::from(slot)].push(v),
-            Value::Histogram(h) => histograms.entry(slot).or_default().push((row.time, h)),
-        });
+    let alike = rows.iter().all(|r| r.float_mask() == rows[0].float_mask() && r.histogram_mask() == 0);
+    if alike {
+        transpose(rows, wanted, &mut floats);
+    } else {
+        for row in rows {
+            row.each(wanted, |slot, value| match value {
+                Value::Float(v) => floats[usize::from(slot)].push(v),
+                Value::Histogram(h) => histograms.entry(slot).or_default().push((row.time, h)),
+            });
+        }
     }
     for slot in slots(wanted) {
         let of_floats = rows.iter().filter(|r| r.float_mask() & bit(slot) != 0);
         let times = if every & bit(slot) != 0 { times.clone() } else { of_floats.map(|r| r.time).collect() };
         let floats = std::mem::take(&mut floats[usize::from(slot)]);
         out.push(slot, Columns::new(times, floats, histograms.remove(&slot).unwrap_or_default()));
+    }
+}
+
+/// For rows of which each has a float in the same slots: each slot has the same place in every row.
+fn transpose(rows: &[Arc<PackedRow>], wanted: u128, floats: &mut [Vec<f64>; SLOTS_MAX]) {
+    let order: Vec<u8> = slots(rows[0].float_mask()).collect();
+    let column =
+        |slot: &u8| (wanted & bit(*slot) != 0).then(|| std::mem::take(&mut floats[usize::from(*slot)]));
+    let mut columns: Vec<Option<Vec<f64>>> = order.iter().map(column).collect();
+    for row in rows {
+        row.each_float(|place, bits| {
+            if let Some(column) = &mut columns[place] {
+                column.push(f64::from_bits(bits));
+            }
+        });
+    }
+    for (slot, column) in order.iter().zip(columns) {
+        column.into_iter().for_each(|c| floats[usize::from(*slot)] = c);
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn read(r: &mut Reader, n: usize) -> Result<Vec<Arc<Histogram>>, Corr
         for n in 0..TOTALS + count {
             let bytes = r.count()?;
             let mut column = Reader(r.bytes(bytes)?);
-            let (bits, ints) = column::read(&mut column, len, below.as_ref())?;
+            let (bits, ints) = column::read(&mut column, len, below.as_ref(), true)?;
             column.end()?;
             below = ints.or(below);
             run.iter_mut().zip(bits).for_each(|(h, bits)| set_number(h, n, f64::from_bits(bits)));

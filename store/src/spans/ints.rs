@@ -104,7 +104,11 @@ pub(crate) fn read(bytes: &[u8], n: usize) -> Result<Vec<i64>, Corrupt> {
             let bytes = compress::decompress(take(&mut r), n)?;
             bytes.into_iter().map(i64::from).collect()
         }
-        PACKED => bitpack::read(&mut r, n)?,
+        PACKED => {
+            let mut values = Vec::new();
+            bitpack::read(&mut r, n, &mut values)?;
+            values
+        }
         PCO_INTEGERS => decompress(take(&mut r), n)?,
         PCO_DOUBLES => {
             let doubles: Vec<f64> = decompress(take(&mut r), n)?;
