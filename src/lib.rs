@@ -2,12 +2,16 @@
 //! what the core decided.
 //!
 //! Start at [`app::run`]; [`config`] is the file, [`demo`] the story of `davy demo`, [`terminal`] what both show;
-//! [`snapshot`] and [`openmetrics`] take data out and in.
+//! [`snapshot`] and [`openmetrics`] take data out and in; [`history`] looks back on it, [`report`] says what was found.
 
 pub mod app;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod gate;
+pub mod history;
 pub mod openmetrics;
+pub mod replay;
+pub mod report;
 pub mod snapshot;
 pub mod terminal;

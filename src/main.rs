@@ -25,6 +25,12 @@ enum Command {
     /// One instance of the demo's service; started by `davy demo`.
     #[command(hide = true)]
     DemoService(davy::demo::service::ServiceArgs),
+    /// One verdict on two versions, from what was recorded: for CI, or after the fact.
+    Judge(davy::history::JudgeArgs),
+    /// Wait until a running davy has decided on a release.
+    Gate(davy::gate::GateArgs),
+    /// What davy would have judged and alerted over recorded samples.
+    Replay(davy::replay::ReplayArgs),
     /// A backup of the running davy, in a folder that `davy run --storage.path` starts on.
     Snapshot(davy::snapshot::SnapshotArgs),
     /// Samples of other systems into a data folder, of any age.
@@ -86,6 +92,9 @@ fn main() -> ExitCode {
         Command::Run(args) => run(args),
         Command::Demo(args) => davy::demo::run(args),
         Command::DemoService(args) => davy::demo::service::run(args),
+        Command::Judge(args) => davy::history::run(&args),
+        Command::Gate(args) => davy::gate::run(&args),
+        Command::Replay(args) => davy::replay::run(&args),
         Command::Snapshot(args) => davy::snapshot::run(&args),
         Command::Import { from: Import::Openmetrics(args) } => davy::openmetrics::import(&args),
         Command::Export { to: Export::Openmetrics(args) } => davy::openmetrics::export(&args),

@@ -43,7 +43,7 @@ pub use check::check;
 pub use error::{ConfigError, ConfigErrors};
 pub(crate) use matchers::parse_selector;
 pub use otlp::Otlp;
-pub use value::{ListenError, check_listen};
+pub use value::{ListenError, check_listen, duration as parse_duration};
 
 use reader::{Context, Field, Section};
 
@@ -99,6 +99,17 @@ impl Config {
         let warnings = cx.finish()?;
         let config = config.expect("a walk without a config has reported an error");
         Ok(Self { warnings, ..config })
+    }
+
+    /// The defaults: an empty file.
+    pub fn empty() -> Self {
+        Self::parse("", Path::new(""), Path::new("")).expect("every key has a default")
+    }
+
+    /// How a service is judged and what may follow.
+    pub fn rules(&self, service: &str) -> (ReleaseSpec, Policy) {
+        let named = self.releases.iter().find(|(spec, _)| spec.service.as_deref() == Some(service));
+        named.cloned().unwrap_or_else(|| self.default_release())
     }
 
     /// How services are judged that the file does not name: by the presets, on record only.

@@ -15,7 +15,7 @@ const DURATION_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 const LABEL_NAME_BYTES_MAX: usize = 256;
 
 /// Prometheus' notation: `1h30m`, `15s`, `500ms`, `0`; years, weeks and days are fixed lengths.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     const UNITS: [(&str, u64); 7] = [
         ("y", 365 * 86_400_000),
         ("w", 7 * 86_400_000),

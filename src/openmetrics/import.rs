@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use davy_collector::expfmt::{Event, StreamError, parse_openmetrics};
-use davy_model::{Clock as _, Labels, Metadata, MetricType};
-use davy_store::{Import, Refusal, SeriesRef};
+use davy_model::{Clock as _, Labels, Metadata, MetricType, Timestamp};
+use davy_store::{Import, Imported, Refusal, SeriesRef, Store};
 
 use super::FolderArgs;
 use crate::clock::SystemClock;
@@ -37,15 +37,7 @@ enum ImportError {
 pub(super) fn run(args: &ImportArgs) -> Result<String, String> {
     let (store, options) = args.folder.open(false)?;
     let now = SystemClock.now();
-    let mut counts = Counts::default();
-    let imported = store.import(now, |import| {
-        args.files.iter().try_for_each(|file| {
-            let failed = |why: String| ImportError::File { file: file.display().to_string(), why };
-            let input = open(file).map_err(|e| failed(e.to_string()))?;
-            read(input, import, &mut counts).map_err(failed)
-        })
-    });
-    let imported = imported.map_err(|e: ImportError| format!("{e}; nothing was imported"))?;
+    let (imported, counts) = import_files(&store, &args.files, now)?;
     store.flush().map_err(|e| e.to_string())?;
     let mut report = format!("{} samples imported into {} partitions", imported.samples, imported.partitions);
     let expired = format!("older than the retention of {:?}: raise it before davy runs", options.retention);
@@ -64,8 +56,26 @@ pub(super) fn run(args: &ImportArgs) -> Result<String, String> {
     Ok(report)
 }
 
+/// Everything that the files hold, or nothing.
+pub(super) fn import_files(
+    store: &Store,
+    files: &[PathBuf],
+    now: Timestamp,
+) -> Result<(Imported, Counts), String> {
+    let mut counts = Counts::default();
+    let imported = store.import(now, |import| {
+        files.iter().try_for_each(|file| {
+            let failed = |why: String| ImportError::File { file: file.display().to_string(), why };
+            let input = open(file).map_err(|e| failed(e.to_string()))?;
+            read(input, import, &mut counts).map_err(failed)
+        })
+    });
+    let imported = imported.map_err(|e: ImportError| format!("{e}; nothing was imported"))?;
+    Ok((imported, counts))
+}
+
 #[derive(Default)]
-struct Counts {
+pub(super) struct Counts {
     exemplars: u64,
     /// Samples of series that a limit refused, and what the first refusal said.
     refused: u64,

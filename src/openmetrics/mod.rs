@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use davy_model::Clock as _;
+use davy_model::{Clock as _, Timestamp};
 use davy_store::{Options, Store};
 
 use crate::clock::SystemClock;
@@ -52,6 +52,11 @@ impl FolderArgs {
         }
         Ok((store, options))
     }
+}
+
+/// Everything that the files hold into a store, or nothing.
+pub fn read_into(store: &Store, files: &[PathBuf], now: Timestamp) -> Result<(), String> {
+    import::import_files(store, files, now).map(|_| ())
 }
 
 pub fn import(args: &ImportArgs) -> ExitCode {

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use davy_model::{Label, Labels, Matcher};
+use davy_model::{Label, Labels, MatchOp, Matcher};
 use roaring::RoaringBitmap;
 
 use crate::SeriesRef;
@@ -119,28 +119,43 @@ impl Segment {
 
     fn find(&self, matchers: &[Matcher]) -> RoaringBitmap {
         let mut found: Option<RoaringBitmap> = None;
-        // Matchers that an absent label satisfies take away; the others must first have given something.
-        let (taking, giving): (Vec<_>, Vec<_>) = matchers.iter().partition(|m| m.matches_value(""));
-        for m in giving {
-            let hits = self.union(m, true);
-            let all = found.map_or(hits.clone(), |f| f & &hits);
+        // Equalities first: they cost a search. Matchers that an absent label satisfies take away, so they come last.
+        let mut order: Vec<&Matcher> = matchers.iter().collect();
+        order.sort_by_key(|m| (m.matches_value(""), m.op() != MatchOp::Equal));
+        for m in order {
+            let takes_away = m.matches_value("");
+            let all = match found {
+                Some(few) if few.len() <= self.few() => self.filter(&few, m),
+                Some(f) if takes_away => f - self.union(m, false),
+                Some(f) => f & self.union(m, true),
+                None if takes_away => {
+                    (0..self.series.len() as u32).collect::<RoaringBitmap>() - self.union(m, false)
+                }
+                None => self.union(m, true),
+            };
             if all.is_empty() {
                 return all;
             }
             found = Some(all);
         }
-        let mut found = found.unwrap_or_else(|| (0..self.series.len() as u32).collect());
-        for m in taking {
-            found -= self.union(m, false);
-        }
-        found
+        found.unwrap_or_else(|| (0..self.series.len() as u32).collect())
+    }
+
+    /// So many series are sooner looked at than the postings of all values put together.
+    fn few(&self) -> u64 {
+        (self.series.len() as u64 / 64).max(16)
+    }
+
+    fn filter(&self, found: &RoaringBitmap, m: &Matcher) -> RoaringBitmap {
+        let fits = |i: &u32| m.matches(&self.series[*i as usize].1);
+        found.iter().filter(fits).collect()
     }
 
     /// Series whose label has a value for which the matcher says `wanted`.
     fn union(&self, m: &Matcher, wanted: bool) -> RoaringBitmap {
         let mut out = RoaringBitmap::new();
         let values = self.values(m.name());
-        if wanted && m.op() == davy_model::MatchOp::Equal {
+        if wanted && m.op() == MatchOp::Equal {
             if let Ok(i) = values.binary_search_by(|(l, _)| l.value().cmp(m.value())) {
                 values[i].1.add_to(&mut out);
             }
@@ -180,7 +195,6 @@ impl Posting {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use davy_model::MatchOp;
     use proptest::prelude::*;
 
     fn any_labels() -> impl Strategy<Value = Labels> {

@@ -335,6 +335,11 @@ impl Watch {
         self.say(now, "configuration reloaded".to_owned());
     }
 
+    /// What happened since it was last asked.
+    pub fn take_events(&mut self) -> Vec<Happening> {
+        self.events.drain(..).collect()
+    }
+
     fn say(&mut self, at: Timestamp, text: String) {
         info!("{text}");
         self.events.push_back(Happening { at, text });

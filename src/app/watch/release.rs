@@ -65,7 +65,7 @@ impl Running {
         found: &Found,
         now: Timestamp,
     ) -> Result<Self, davy_store::Error> {
-        let (spec, policy) = rules(config, &found.arms.service);
+        let (spec, policy) = config.rules(&found.arms.service);
         let policy = found.policy(policy);
         let arms = found.arms.clone();
         // The machine that gives the row its shape; the number comes from the database.
@@ -125,7 +125,7 @@ impl Running {
         if Phase::parse(&record.phase) == Some(Phase::Closed) {
             return Ok(None);
         }
-        let (spec, policy) = rules(config, &record.service);
+        let (spec, policy) = config.rules(&record.service);
         let mut machine = ReleaseMachine::from_record(record, policy)?;
         let commands = machine.step(now, Event::Restarted);
         let arms = Arms::of(&spec, &record.service, &record.baseline, &record.canary);
@@ -287,12 +287,6 @@ impl Running {
         ids.dedup();
         ids
     }
-}
-
-/// How a service is judged and what may follow.
-pub(super) fn rules(config: &Config, service: &str) -> (ReleaseSpec, Policy) {
-    let named = config.releases.iter().find(|(spec, _)| spec.service.as_deref() == Some(service));
-    named.cloned().unwrap_or_else(|| config.default_release())
 }
 
 impl Found {

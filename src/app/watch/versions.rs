@@ -9,7 +9,6 @@ use davy_model::{Timestamp, name};
 use davy_store::Snapshot;
 use davy_store::control::{ReleaseRecord, VersionRecord};
 
-use super::release::rules;
 use crate::config::Config;
 
 /// An instance counts as alive for this many scrape intervals after it was last seen so.
@@ -109,7 +108,7 @@ impl Versions {
     }
 
     fn pick(&self, service: &str, live: &[LiveVersion], config: &Config) -> Result<Found, NotARelease> {
-        let (spec, _) = rules(config, service);
+        let (spec, _) = config.rules(service);
         let first_seen = |v: &str| self.seen.get(&(service.to_owned(), v.to_owned())).map(|r| r.first_seen);
         let of_service = self.seen.values().filter(|r| r.service == service);
         let watching_since = of_service.map(|r| r.first_seen).min().unwrap_or(Timestamp::MIN);
