@@ -10,7 +10,7 @@ use davy_model::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::backup;
-use crate::control_rows::{Record, SCHEMA, VerdictRow, put, select};
+use crate::control_rows::{Record, SCHEMA, SCHEMA_ADDED, VerdictRow, put, select};
 use crate::error::{At, Error};
 use crate::sqlite::{self, Synchronous};
 
@@ -87,6 +87,15 @@ pub struct OutboxRecord {
     pub detail: String,
 }
 
+/// What releases of a service up to `at` taught of its noise, as JSON. Each is kept, so that a restart judges a
+/// running release with what it began with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CalibrationRecord {
+    pub service: String,
+    pub at: Timestamp,
+    pub detail: String,
+}
+
 /// Who did what, on what, why, with what outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRecord {
@@ -107,6 +116,7 @@ pub struct ControlBatch {
     pub actions: Vec<ActionRecord>,
     pub alerts: Vec<AlertRecord>,
     pub outbox: Vec<OutboxRecord>,
+    pub calibrations: Vec<CalibrationRecord>,
     pub audit: Vec<AuditRecord>,
 }
 
@@ -126,6 +136,7 @@ impl Control {
             sqlite::create_folder(folder)?;
         }
         let conn = sqlite::open(path, Synchronous::Extra, FORMAT, SCHEMA)?;
+        conn.execute_batch(SCHEMA_ADDED).at(path)?;
         Ok(Self { path: Arc::new(path.to_owned()), conn: Arc::new(Mutex::new(conn)) })
     }
 
@@ -168,6 +179,7 @@ impl Control {
             put(tx, &batch.actions)?;
             put(tx, &batch.alerts)?;
             put(tx, &batch.outbox)?;
+            put(tx, &batch.calibrations)?;
             put(tx, &batch.audit)
         })
     }
@@ -242,6 +254,19 @@ impl Control {
     pub fn outbox_next(&self) -> Result<Option<Timestamp>, Error> {
         let next = "WHERE state = 'pending' ORDER BY next_attempt_at";
         Ok(self.list::<OutboxRecord>(next, 1, &[])?.pop().map(|r| r.next_attempt_at))
+    }
+
+    /// The newest of a service that was known at `at`.
+    pub fn calibration(&self, service: &str, at: Timestamp) -> Result<Option<CalibrationRecord>, Error> {
+        let newest = "WHERE service = ?1 AND at <= ?2 ORDER BY at DESC";
+        Ok(self.list(newest, 1, &[&service, &at.as_millis()])?.pop())
+    }
+
+    /// The newest of each service.
+    pub fn calibrations(&self) -> Result<Vec<CalibrationRecord>, Error> {
+        let newest =
+            "c WHERE at = (SELECT max(at) FROM calibration WHERE service = c.service) ORDER BY service";
+        self.list(newest, ROWS_MAX, &[])
     }
 
     /// Newest first.
@@ -365,8 +390,32 @@ mod tests {
                 },
             ],
             outbox: vec![outbox("m2", 20, "pending"), outbox("m1", 10, "pending"), outbox("m0", 1, "dead")],
+            calibrations: vec![taught(5, "five"), taught(9, "nine")],
             audit: vec![audit("first"), audit("second")],
         }
+    }
+
+    fn taught(ms: i64, detail: &str) -> CalibrationRecord {
+        CalibrationRecord { service: "a".into(), at: at(ms), detail: detail.into() }
+    }
+
+    #[test]
+    fn a_release_finds_what_was_taught_before_it_began() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.db");
+        Control::open(&path).unwrap().write(&everything()).unwrap();
+        let c = Control::open(&path).unwrap();
+        let of = |service, ms| c.calibration(service, at(ms)).unwrap().map(|r| r.detail);
+        assert_eq!((of("a", 4), of("a", 8), of("b", 99)), (None, Some("five".into()), None));
+        assert_eq!(c.calibrations().unwrap(), [taught(9, "nine")]);
+    }
+
+    #[test]
+    fn a_database_without_calibrations_gets_room_for_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.db");
+        Control::open(&path).unwrap().lock().execute_batch("DROP TABLE calibration").unwrap();
+        assert_eq!(Control::open(&path).unwrap().calibrations().unwrap(), []);
     }
 
     #[test]

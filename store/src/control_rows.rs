@@ -6,7 +6,9 @@ use davy_model::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{Connection, ToSql, Transaction, params_from_iter};
 
-use crate::control::{ActionRecord, AlertRecord, AuditRecord, OutboxRecord, ReleaseRecord, VersionRecord};
+use crate::control::{
+    ActionRecord, AlertRecord, AuditRecord, CalibrationRecord, OutboxRecord, ReleaseRecord, VersionRecord,
+};
 use crate::error::{At, Error};
 use crate::frame::verifies;
 
@@ -37,6 +39,12 @@ CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit
   BEGIN SELECT RAISE(ABORT, 'audit rows are only added'); END;
 CREATE TRIGGER audit_is_not_deleted BEFORE DELETE ON audit
   BEGIN SELECT RAISE(ABORT, 'audit rows are only added'); END;
+";
+
+/// Tables that came later; made wherever they are missing, and passed over by whoever does not know them.
+pub(crate) const SCHEMA_ADDED: &str = "
+CREATE TABLE IF NOT EXISTS calibration(service TEXT, at INTEGER, detail TEXT NOT NULL, crc INTEGER NOT NULL,
+  PRIMARY KEY(service, at)) STRICT;
 ";
 
 /// A record as a row: `COLUMNS` in the order of `values`, the first `KEY_COLUMNS` of them naming it.
@@ -210,4 +218,5 @@ record!(
     1,
     [id, receiver, created_at, next_attempt_at, attempts, state, last_error, detail]
 );
+record!(CalibrationRecord, "calibration", 2, [service, at, detail]);
 record!(AuditRecord, "audit", 1, [at, actor, action, target, reason, outcome]);
