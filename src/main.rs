@@ -37,6 +37,8 @@ enum Command {
         #[command(subcommand)]
         to: Export,
     },
+    /// A verdict on recorded intervals: 0 pass, 1 fail, 3 insufficient, 2 wrong use.
+    Judge(davy::judge::JudgeArgs),
     /// Validate files without starting anything.
     Check {
         #[command(subcommand)]
@@ -89,6 +91,7 @@ fn main() -> ExitCode {
         Command::Snapshot(args) => davy::snapshot::run(&args),
         Command::Import { from: Import::Openmetrics(args) } => davy::openmetrics::import(&args),
         Command::Export { to: Export::Openmetrics(args) } => davy::openmetrics::export(&args),
+        Command::Judge(args) => davy::judge::run(&args),
         Command::Check { what: Check::Config { file } } => {
             let (report, ok) = davy::config::check(&file);
             print!("{report}");

@@ -35,6 +35,8 @@ pub struct AnalysisRun {
     failed: Option<String>,
     /// Rows whose own evidence has crossed it.
     failed_rows: BTreeSet<String>,
+    /// Rows that were shown no worse: evidence that has crossed its boundary once has shown it.
+    shown_rows: BTreeSet<String>,
     passed: bool,
     last: Option<Verdict>,
 }
@@ -67,6 +69,7 @@ impl AnalysisRun {
             judged_seconds: 0.0,
             failed: None,
             failed_rows: BTreeSet::new(),
+            shown_rows: BTreeSet::new(),
             passed: false,
             last: None,
         }
@@ -114,7 +117,6 @@ impl AnalysisRun {
         let frame = Frame { arms: self.slots.arms(), judged: self.intervals > 0 };
         let rows: Vec<(usize, Vec<Row>)> =
             self.metrics.iter().enumerate().map(|(i, m)| (i, m.judged.rows(&frame))).collect();
-        let contract = self.watch.contract(self.metrics.is_empty(), judged);
         let boundary = -self.spec.alpha.ln();
         let own = |i: usize, row: &Row| {
             let weight: f64 = self.metrics[i].weight * row.share;
@@ -125,6 +127,9 @@ impl AnalysisRun {
             .flat_map(|(i, rows)| rows.iter().map(move |r| (*i, r)))
             .map(|(i, r)| own(i, r))
             .fold(f64::NEG_INFINITY, log_add);
+        // A gross regression does not wait for the end of the warm-up.
+        let worse = total >= 0.0 || self.failed.is_some();
+        let contract = self.watch.contract(self.metrics.is_empty(), judged || worse);
 
         let crossed: Vec<String> = rows
             .iter()
@@ -132,6 +137,9 @@ impl AnalysisRun {
             .filter(|(i, r)| own(*i, r) >= 0.0)
             .map(|(_, r)| r.name.clone())
             .collect();
+        let shown = rows.iter().flat_map(|(_, r)| r).filter(|r| r.no_worse >= PASS_BOUNDARY);
+        self.shown_rows.extend(shown.map(|r| r.name.clone()));
+        let is_shown = |r: &Row| r.set_aside.is_some() || is_no_worse(&self.shown_rows, r);
         let all_shown = critical().all(|(_, rows)| !rows.is_empty() && rows.iter().all(is_shown))
             && critical().flat_map(|(_, rows)| rows).any(|r| r.set_aside.is_none());
         self.failed_rows.extend(crossed);
@@ -167,7 +175,7 @@ impl AnalysisRun {
         let m = &self.metrics[i].metric;
         let outcome = match contract {
             Contract::Ok if self.failed_rows.contains(&row.name) => Outcome::Fail,
-            Contract::Ok if row.no_worse >= PASS_BOUNDARY => Outcome::Pass,
+            Contract::Ok if is_no_worse(&self.shown_rows, row) => Outcome::Pass,
             _ => Outcome::Insufficient,
         };
         let needed = if outcome == Outcome::Insufficient { self.needed(row.forecast) } else { None };
@@ -242,8 +250,9 @@ impl AnalysisRun {
     }
 }
 
-fn is_shown(row: &Row) -> bool {
-    row.set_aside.is_some() || row.no_worse >= PASS_BOUNDARY
+/// Shown once, and what came since does not speak against it.
+fn is_no_worse(shown: &BTreeSet<String>, row: &Row) -> bool {
+    shown.contains(&row.name) && row.no_worse > 0.0
 }
 
 fn shown_evidence(log_share: f64) -> f64 {

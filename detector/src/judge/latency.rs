@@ -12,7 +12,7 @@ use ndarray::{Array2, Axis, Slice};
 
 use crate::plan::{Arm, Margins, Metric};
 
-use super::counts::{CountParams, CountProcess, Counts, Tolerance};
+use super::counts::{CountParams, CountProcess, Counts, DISPERSION_PRIOR_INTERVALS, LUCK_PRIOR_INSTANCES, Tolerance, per_instance};
 use super::epochs::Epochs;
 use super::evidence::radius;
 use super::forecast::{Forecast, forecast};
@@ -29,6 +29,13 @@ const HISTORY_MIN: f64 = 50.0;
 const LUCK_SD: f64 = 0.015;
 const LUCK_SD_MIN: f64 = 0.01;
 const ARM_NOISE_SD: f64 = 0.02;
+/// Standard deviation of what a cold start does to log latency, and the stretch of the median beyond which no
+/// canary is merely cold.
+const COLD_SD: f64 = 0.4;
+const COLD_STRETCH: f64 = 1.0;
+/// The quantile that stands for all requests, and how many standard errors it is given.
+const BODY: f64 = QUANTILES[0];
+const BODY_DOUBT: f64 = 1.5;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Latency {
@@ -60,6 +67,8 @@ struct Threshold {
     tolerance: Stretch,
     worse: Epochs<CountProcess>,
     no_worse: CountProcess,
+    /// In the warm-up: is the canary slower than a cold one?
+    gross: Option<CountProcess>,
     totals: Totals,
 }
 
@@ -86,30 +95,54 @@ impl Latency {
         }
     }
 
-    pub(crate) fn observe(&mut self, arms: &[Arm], edges: &Arc<[f64]>, counts: &Array2<f64>) {
-        self.follow_edges(edges);
-        self.show(arms, counts);
-        self.remember(arms, counts);
-    }
-
     pub(crate) fn begin(&mut self) {
         self.shown = [vec![0.0; self.history.len()], vec![0.0; self.history.len()]];
     }
 
-    pub(crate) fn step(&mut self, arms: &[Arm], edges: &Arc<[f64]>, counts: &Array2<f64>) {
+    /// An interval; in the warm-up it is shown, kept for what comes after it, and fails only a gross regression.
+    pub(crate) fn step(
+        &mut self,
+        arms: &[Arm],
+        edges: &Arc<[f64]>,
+        counts: &Array2<f64>,
+        judged: bool,
+    ) {
         self.follow_edges(edges);
+        self.show(arms, counts);
+        let past = self.history.clone();
+        self.remember(arms, counts);
+        let pending: Vec<bool> = self.quantiles.iter().map(|q| matches!(q, Quantile::Pending)).collect();
         self.choose_thresholds();
-        let survival = Survival::new(&self.edges, &self.history);
+        let body = if judged { None } else { self.body_stretch(arms) };
+        let [past, with_present] = [&past, &self.history].map(|h| Survival::new(&self.edges, h));
         let requests = counts.sum_axis(Axis(1)).to_vec();
-        for q in &mut self.quantiles {
+        for ((q, new), quantile) in self.quantiles.iter_mut().zip(pending).zip(QUANTILES) {
             if let Quantile::Judged(t) = q {
                 let slower = counts.slice_axis(Axis(1), Slice::from(t.edge + 1..)).sum_axis(Axis(1)).to_vec();
                 let counts = Counts { trials: requests.clone(), events: slower };
-                t.step(arms, &counts, &survival, self.margins);
+                // A threshold is chosen by what lies before it; its first interval has only itself.
+                let survival = if new { &with_present } else { &past };
+                t.retune(survival, self.margins);
+                if judged {
+                    t.step(arms, &counts);
+                } else {
+                    let stretch = if quantile == BODY { Some(COLD_STRETCH) } else { body };
+                    t.warm_up(arms, &counts, stretch.map(|s| (s, survival)), self.margins);
+                }
             }
         }
-        self.show(arms, counts);
-        self.remember(arms, counts);
+    }
+
+    /// By how much all of the canary's latencies are stretched, at most: what its median says, and the doubt.
+    /// A cold canary is slow throughout; only a tail that is longer still is a regression.
+    fn body_stretch(&self, arms: &[Arm]) -> Option<f64> {
+        let Quantile::Judged(t) = &self.quantiles[0] else { return None };
+        let Stretch::Ratio { slope, .. } = t.tolerance else { return None };
+        let [b, c] = [0, 1].map(|i| Survival::new(&self.edges, &self.shown[i]).quantile(BODY));
+        let [nb, nc] = [0, 1].map(|i| self.shown[i].iter().sum::<f64>());
+        let sampling = (0.25 / nb + 0.25 / nc) / (BODY * slope).powi(2);
+        let doubt = (sampling + LUCK_SD * LUCK_SD * per_instance(arms)).sqrt();
+        Some(((c / b).ln().max(0.0) + BODY_DOUBT * doubt).exp_m1()).filter(|s| s.is_finite())
     }
 
     /// Buckets that changed cannot be compared with those before: everything begins anew.
@@ -176,7 +209,7 @@ impl Latency {
             Some(Row {
                 name: format!("{}_{percentile}", self.name),
                 share,
-                worse: threshold.map_or(0.0, |t| t.worse.log_mix(CountProcess::log_e)),
+                worse: threshold.map_or(0.0, |t| t.worse(frame)),
                 no_worse: threshold.map_or(0.0, |t| t.no_worse.log_e()),
                 forecast: threshold.map_or_else(|| self.until_chosen(*quantile), Threshold::forecast),
                 levels,
@@ -229,17 +262,44 @@ impl Threshold {
             tolerance,
             worse: Epochs::new(),
             no_worse: CountProcess::new(tolerance.params(false)),
+            gross: None,
             totals: Totals::default(),
         })
     }
 
-    fn step(&mut self, arms: &[Arm], counts: &Counts, survival: &Survival<'_>, margins: Margins) {
+    fn retune(&mut self, survival: &Survival<'_>, margins: Margins) {
         if matches!(self.tolerance, Stretch::Ratio { .. }) {
             self.tolerance = Stretch::at(self.edge, survival, margins);
         }
+    }
+
+    /// `cold` is how far a cold canary's latencies may be stretched.
+    fn warm_up(&mut self, arms: &[Arm], counts: &Counts, cold: Option<(f64, &Survival<'_>)>, margins: Margins) {
+        let params = self.tolerance.params(true);
+        self.worse.warm_up(
+            || CountProcess::new(params),
+            |p| {
+                p.retune(params);
+                p.update(arms, counts);
+            },
+        );
+        let Stretch::Ratio { slope, .. } = self.tolerance else { return };
+        let Some((stretch, survival)) = cold else { return };
+        let stretch = (1.0 + stretch) * (1.0 + margins.worse.relative) - 1.0;
+        let cold = Stretch::Ratio { worse: survival.ratio(self.edge, stretch), no_worse: 1.0, slope };
+        let gross = self.gross.get_or_insert_with(|| CountProcess::new(cold.params(true)));
+        gross.retune(cold.params(true));
+        gross.update(arms, counts);
+        self.totals.add(arms, counts);
+    }
+
+    fn step(&mut self, arms: &[Arm], counts: &Counts) {
+        if self.gross.take().is_some() {
+            self.totals = Totals::default();
+        }
         let params = self.tolerance.params(true);
         self.worse.advance(
-            || CountProcess::new(params),
+            |first| first.map_or_else(|| CountProcess::new(params), |f| f.anew(params, arms)),
             |p| {
                 p.retune(params);
                 p.update(arms, counts);
@@ -248,6 +308,13 @@ impl Threshold {
         self.no_worse.retune(self.tolerance.params(false));
         self.no_worse.update(arms, counts);
         self.totals.add(arms, counts);
+    }
+
+    fn worse(&self, frame: &Frame<'_>) -> f64 {
+        if !frame.judged {
+            return self.gross.as_ref().map_or(0.0, CountProcess::log_e);
+        }
+        self.worse.log_mix(CountProcess::log_e, |s| CountProcess::persistent(s.warm, s.whole, s.since))
     }
 
     fn forecast(&self) -> Forecast {
@@ -274,13 +341,21 @@ impl Stretch {
                 tolerance: Tolerance::Ratio(if worse { w } else { no_worse }),
                 sign,
                 luck_sd: (LUCK_SD * slope).max(LUCK_SD_MIN),
+                luck_weight: LUCK_PRIOR_INSTANCES,
                 arm_noise_sd: ARM_NOISE_SD * slope,
+                cold_sd: COLD_SD * slope,
+                dispersion: 1.0,
+                dispersion_weight: DISPERSION_PRIOR_INTERVALS,
             },
             Self::Crossing(share) => CountParams {
                 tolerance: Tolerance::Difference(share),
                 sign,
                 luck_sd: LUCK_SD,
+                luck_weight: LUCK_PRIOR_INSTANCES,
                 arm_noise_sd: ARM_NOISE_SD,
+                cold_sd: COLD_SD,
+                dispersion: 1.0,
+                dispersion_weight: DISPERSION_PRIOR_INTERVALS,
             },
         }
     }

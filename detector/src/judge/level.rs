@@ -8,6 +8,7 @@
 use crate::plan::Arm;
 
 use super::clusters::Clusters;
+use super::cold::persistent;
 use super::evidence::EFFECTS;
 
 /// Values an instance must have shown.
@@ -21,6 +22,8 @@ const CPU_SECONDS_MIN: f64 = 0.05;
 /// The prior variance is this much more while few intervals have been seen.
 const YOUNG_VARIANCE: f64 = 4.0;
 const YOUNG_INTERVALS: f64 = 20.0;
+/// Standard deviation of what a cold start does to log use.
+const COLD_SD: f64 = 0.4;
 
 /// What one instance shows in one interval.
 #[derive(Debug, Clone, Copy)]
@@ -167,6 +170,12 @@ fn young(intervals: f64) -> f64 {
 impl Standing {
     pub(crate) fn worse(&self, margin: f64) -> f64 {
         self.ripe(self.clusters.log_e(self.least - margin, self.variance, EFFECTS))
+    }
+
+    /// Log evidence of being higher from the start, a cold start considered; this is the standing since.
+    pub(crate) fn persistent(&self, warm: &Self, whole: &Self, margin: f64) -> f64 {
+        let estimate = |s: &Self| s.clusters.both().then_some((s.least - margin, s.variance));
+        persistent(whole.worse(margin), self.worse(margin), estimate(warm), estimate(self), COLD_SD)
     }
 
     pub(crate) fn no_worse(&self, margin: f64) -> f64 {

@@ -5,11 +5,13 @@
 //! `gauge.rs`; `crate::AnalysisRun` decides on what they say.
 
 mod clusters;
+mod cold;
 mod counts;
 mod epochs;
 mod evidence;
 mod forecast;
 mod gauge;
+mod gross;
 mod growth;
 mod latency;
 mod level;
@@ -98,11 +100,11 @@ impl Judged {
             }
             Self::Latency(l) => {
                 let Some((edges, counts)) = view.buckets() else { return };
-                if judged { l.step(arms, edges, &counts) } else { l.observe(arms, edges, &counts) }
+                l.step(arms, edges, &counts, judged);
             }
             Self::Resource(r) => {
                 let uses = view.uses();
-                if judged { r.step(arms, view.at_h, &uses) } else { r.observe(arms, &uses) }
+                if judged { r.step(arms, view.at_h, &uses) } else { r.observe(arms, view.at_h, &uses) }
             }
             Self::Gauge(g) => {
                 let values = view.values();

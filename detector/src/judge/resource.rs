@@ -56,8 +56,12 @@ impl Resource {
         }
     }
 
-    pub(crate) fn observe(&mut self, arms: &[Arm], uses: &[Option<Use>]) {
+    /// An interval of the warm-up: shown, and kept for what comes after it.
+    pub(crate) fn observe(&mut self, arms: &[Arm], at_h: f64, uses: &[Option<Use>]) {
         self.shown.update(arms, uses);
+        let class = self.class;
+        let logs = logs(uses);
+        self.worse.warm_up(|| Process::new(class), |p| p.update(arms, at_h, uses, &logs));
     }
 
     pub(crate) fn begin(&mut self) {
@@ -67,21 +71,20 @@ impl Resource {
     pub(crate) fn step(&mut self, arms: &[Arm], at_h: f64, uses: &[Option<Use>]) {
         self.shown.update(arms, uses);
         let class = self.class;
-        let logs: Vec<Option<f64>> = uses.iter().map(|u| u.as_ref().map(|u| u.value.ln())).collect();
-        self.worse.advance(
-            || Process::new(class),
-            |p| {
-                p.level.update(arms, uses);
-                if let Some(g) = &mut p.growth {
-                    g.update(arms, at_h, &logs);
-                }
-            },
-        );
+        let logs = logs(uses);
+        self.worse.advance(|_| Process::new(class), |p| p.update(arms, at_h, uses, &logs));
     }
 
     pub(crate) fn row(&self, frame: &Frame<'_>) -> Row {
         let arms = frame.arms;
-        let worse = self.worse.log_mix(|p| p.worse(arms, self.margin));
+        let worse = self.worse.log_mix(
+            |p| p.worse(arms, self.margin),
+            |s| {
+                let standing = |p: &Process| p.level.standing(arms);
+                let level = standing(s.since).persistent(&standing(s.warm), &standing(s.whole), self.margin);
+                s.whole.with_growth(level, arms)
+            },
+        );
         let first = self.worse.first();
         let standing = first.map(|p| p.level.standing(arms)).unwrap_or_default();
         let shown = self.shown.standing(arms);
@@ -96,7 +99,7 @@ impl Resource {
             forecast,
             levels,
             text: self.text(&shown, &levels),
-            worse_in: first.filter(|p| p.leaks(arms, self.margin)).map(|_| LEAK),
+            worse_in: self.worse.whole().filter(|p| p.leaks(arms, self.margin)).map(|_| LEAK),
             set_aside: self.set_aside(&standing, forecast),
         }
     }
@@ -175,6 +178,10 @@ impl Resource {
     }
 }
 
+fn logs(uses: &[Option<Use>]) -> Vec<Option<f64>> {
+    uses.iter().map(|u| u.as_ref().map(|u| u.value.ln())).collect()
+}
+
 fn mean(class: MetricClass) -> Mean {
     if class == MetricClass::Memory { Mean::Logs } else { Mean::Totals }
 }
@@ -192,10 +199,21 @@ impl Process {
     }
 
     fn worse(&self, arms: &[Arm], margin: f64) -> f64 {
-        let level = self.level.standing(arms).worse(margin);
+        self.with_growth(self.level.standing(arms).worse(margin), arms)
+    }
+
+    /// A leak needs no warm-up: it counts only once it is above the baseline.
+    fn with_growth(&self, level: f64, arms: &[Arm]) -> f64 {
         match &self.growth {
             None => level,
             Some(g) => log_add(LEVEL_WEIGHT.ln() + level, (1.0 - LEVEL_WEIGHT).ln() + g.worse(arms)),
+        }
+    }
+
+    fn update(&mut self, arms: &[Arm], at_h: f64, uses: &[Option<Use>], logs: &[Option<f64>]) {
+        self.level.update(arms, uses);
+        if let Some(g) = &mut self.growth {
+            g.update(arms, at_h, logs);
         }
     }
 
