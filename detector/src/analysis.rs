@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use davy_model::Timestamp;
 
+use crate::calibration::{Calibration, Noise};
 use crate::config::JudgeSpec;
 use crate::contract::Watch;
 use crate::interval::Interval;
@@ -52,11 +53,22 @@ struct JudgedMetric {
 impl AnalysisRun {
     /// `canary_since` is when the canary began to live: its warm-up counts from there.
     pub fn new(spec: &JudgeSpec, plan: &Plan, canary_since: Timestamp) -> Self {
+        Self::with_calibration(spec, plan, canary_since, &Calibration::default())
+    }
+
+    /// The same, with what earlier releases of the service taught of its noise.
+    pub fn with_calibration(
+        spec: &JudgeSpec,
+        plan: &Plan,
+        canary_since: Timestamp,
+        calibration: &Calibration,
+    ) -> Self {
+        let unknown = Noise::default();
         let weights = weights(&plan.metrics);
         let metrics = plan.metrics.iter().zip(weights).map(|(metric, weight)| JudgedMetric {
             metric: metric.clone(),
             weight,
-            judged: Judged::new(metric),
+            judged: Judged::new(metric, calibration.metrics.get(&metric.name).unwrap_or(&unknown)),
         });
         Self {
             spec: *spec,
@@ -73,6 +85,14 @@ impl AnalysisRun {
             passed: false,
             last: None,
         }
+    }
+
+    /// What this release taught of its service's noise, to be merged with what others did. Of a release that
+    /// failed, nothing should be kept: its canary was not like its baseline.
+    pub fn learned(&self) -> Calibration {
+        let arms = self.slots.arms();
+        let metrics = self.metrics.iter().map(|m| (m.metric.name.clone(), m.judged.learned(arms))).collect();
+        Calibration { releases: 1, metrics, ..Calibration::default() }
     }
 
     /// Takes the next interval. One that is not later than the last changes nothing.

@@ -277,11 +277,8 @@ enum Is {
     Rows,
 }
 
-const HEAD: Shape = &[
-    ("arms", Is::Names, true),
-    ("latency_edges_ms", Is::Numbers, false),
-    ("interval_s", Is::Number, false),
-];
+const HEAD: Shape =
+    &[("arms", Is::Names, true), ("latency_edges_ms", Is::Numbers, false), ("interval_s", Is::Number, false)];
 const LINE: Shape = &[("t_s", Is::Number, true), ("instances", Is::Rows, true)];
 const ROW: Shape = &[
     ("requests", Is::Number, false),
@@ -306,7 +303,8 @@ fn parse<'a, T: Deserialize<'a>>(line: usize, text: &'a str, shape: Shape) -> Re
 
 fn misfit(value: &Value, within: &str, shape: Shape) -> Option<(String, String)> {
     let Some(object) = value.as_object() else {
-        let field = if within.is_empty() { "line".to_owned() } else { within.trim_end_matches('.').to_owned() };
+        let field =
+            if within.is_empty() { "line".to_owned() } else { within.trim_end_matches('.').to_owned() };
         return Some((field, format!("expected an object, found {}", kind_of(value))));
     };
     shape.iter().find_map(|(name, is, required)| {
@@ -330,11 +328,16 @@ impl Is {
     }
 
     fn misfit(self, v: &Value, field: &str) -> Option<(String, String)> {
-        let wrong = |v: &Value| {
-            Some((field.to_owned(), format!("expected {}, found {}", self.wanted(), kind_of(v))))
-        };
+        let wrong =
+            |v: &Value| Some((field.to_owned(), format!("expected {}, found {}", self.wanted(), kind_of(v))));
         match self {
-            Self::Number => if v.is_number() { None } else { wrong(v) },
+            Self::Number => {
+                if v.is_number() {
+                    None
+                } else {
+                    wrong(v)
+                }
+            }
             Self::Numbers => match v.as_array() {
                 Some(all) => all.iter().find(|n| !n.is_number()).and_then(wrong),
                 None => wrong(v),

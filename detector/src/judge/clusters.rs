@@ -3,7 +3,7 @@
 
 use crate::plan::Arm;
 
-use super::counts::{CANARY_SPREAD_MAX, LUCK_PRIOR_INSTANCES};
+use super::counts::CANARY_SPREAD_MAX;
 use super::evidence::{Scales, log_e, t_inflation};
 
 /// One value an instance, reduced to the arms' means and the baseline's variance.
@@ -50,15 +50,22 @@ impl Clusters {
         self.canary_n > 0.0 && self.baseline_n > 0.0
     }
 
+    /// Variance between like instances and its degrees of freedom, from both arms.
+    pub(crate) fn spread(&self) -> (f64, f64) {
+        let (b, c) = (self.degrees(), (self.canary_n - 1.0).max(0.0));
+        let sum = b * self.variance + c * self.canary_variance;
+        if b + c > 0.0 { (sum / (b + c), b + c) } else { (0.0, 0.0) }
+    }
+
     pub(crate) fn degrees(&self) -> f64 {
         (self.baseline_n - 1.0).max(0.0)
     }
 
-    /// Variance of the difference: the baseline's, seen with `degrees` of freedom, pooled with a prior and with the
-    /// canary's own, which counts up to [`CANARY_SPREAD_MAX`] of what is known without it.
-    pub(crate) fn pooled(&self, variance: f64, degrees: f64, prior: f64) -> f64 {
-        let nu = LUCK_PRIOR_INSTANCES + degrees;
-        let known = (LUCK_PRIOR_INSTANCES * prior + degrees * variance) / nu;
+    /// Variance of the difference: the baseline's, seen with `degrees` of freedom, pooled with a prior and its weight and
+    /// with the canary's own, which counts up to [`CANARY_SPREAD_MAX`] of what is known without it.
+    pub(crate) fn pooled(&self, variance: f64, degrees: f64, (prior, weight): (f64, f64)) -> f64 {
+        let nu = weight + degrees;
+        let known = (weight * prior + degrees * variance) / nu;
         let more = (self.canary_n - 1.0).max(0.0);
         let canary = self.canary_variance.min(CANARY_SPREAD_MAX * known);
         let total = (nu * known + more * canary) / (nu + more);

@@ -8,6 +8,7 @@
 //! assumes that a slow noise of one whole arm is within its prior: within one release such a noise cannot be
 //! told from a regression. Scenarios: `tests/scenarios.rs`.
 
+use crate::calibration::Noise;
 use crate::plan::Arm;
 
 use super::cold::persistent;
@@ -24,6 +25,8 @@ const CENTRING_INTERVALS: f64 = 4.0;
 /// Prior of noise shared by an arm: it averages out over some ten intervals, and fades as the long-run variance
 /// takes over.
 const ARM_NOISE_INTERVALS: f64 = 20.0;
+/// How many spells of it the prior of its variance is worth.
+pub(crate) const ARM_PRIOR_SPELLS: f64 = 6.0;
 /// Instances of an arm that can teach how instances differ.
 const INSTANCES_MIN: f64 = 3.0;
 /// A canary whose instances differ by more than this many times the variance known is not unlucky but broken in part.
@@ -190,6 +193,31 @@ impl CountProcess {
         persistent(whole.log_e(), since.log_e(), estimate(warm), estimate(since), since.params.cold_sd)
     }
 
+    /// What this process has learned, its priors left out, in units of log ratio.
+    pub(crate) fn learned(&self, arms: &[Arm]) -> Noise {
+        let (tau2, nu) = self.instance_luck(arms);
+        let (prior, weight) = (self.params.luck_sd.powi(2), self.params.luck_weight);
+        let luck_weight = nu - weight;
+        let luck_variance = if luck_weight > 0.0 { (tau2 * nu - prior * weight) / luck_weight } else { 0.0 };
+        let t = self.intervals as f64;
+        let slope = if self.exposure > 0.0 { self.score / self.exposure } else { 0.0 };
+        let by_chance = self.dispersion_between().max(1.0) * self.model_variance;
+        let slow = (self.long_run.variance(slope) - by_chance).max(0.0) / self.exposure.powi(2);
+        let noise = Noise {
+            luck_variance,
+            luck_weight,
+            arm_variance: slow * t / (2.0 * ARM_NOISE_INTERVALS),
+            arm_weight: t / ARM_NOISE_INTERVALS,
+            dispersion: self.dispersion,
+            dispersion_weight: t.min(TAUGHT_INTERVALS),
+        };
+        if self.exposure > 0.0 && self.effect.is_some() { noise } else { Noise::default() }
+    }
+
+    fn dispersion_between(&self) -> f64 {
+        if self.between_model > 0.0 { self.between / self.between_model } else { 1.0 }
+    }
+
     /// Cumulative trials and events of the slots.
     pub(crate) fn instances(&self) -> &[(f64, f64)] {
         &self.instances
@@ -338,8 +366,7 @@ impl CountProcess {
     /// that part is of the whole, so that a handful of events teaches nothing.
     fn learn(&self, (tau2, nu): (f64, f64), arms: &[Arm], arm: Arm, spread_max: f64) -> (f64, f64) {
         let seen = || arms.iter().zip(&self.instances).filter(|(a, (n, _))| **a == arm && *n > 0.0);
-        let (k, trials, events) =
-            seen().fold((0.0, 0.0, 0.0), |t, (_, s)| (t.0 + 1.0, t.1 + s.0, t.2 + s.1));
+        let (k, trials, events) = seen().fold((0.0, 0.0, 0.0), |t, (_, s)| (t.0 + 1.0, t.1 + s.0, t.2 + s.1));
         if k < INSTANCES_MIN || events <= 0.0 {
             return (tau2, nu);
         }

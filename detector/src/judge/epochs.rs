@@ -63,7 +63,9 @@ impl<P: Clone> Epochs<P> {
                 let weight = if i == 0 { FIRST_WEIGHT } else { rest };
                 let evidence = match (self.running.get(i), &self.warm, &self.whole) {
                     (None, ..) => 0.0,
-                    (Some(since), Some(warm), Some(whole)) if i == 0 => started(&Started { warm, whole, since }),
+                    (Some(since), Some(warm), Some(whole)) if i == 0 => {
+                        started(&Started { warm, whole, since })
+                    }
                     (Some(p), ..) => log_e(p),
                 };
                 weight.ln() + evidence

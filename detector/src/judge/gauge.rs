@@ -164,7 +164,7 @@ impl Paired {
         let means =
             Clusters::of(arms, |i| self.slots.get(i).filter(|s| s.1 > 0.0).map(|s| s.0 / s.1 / scale));
         let learned = if means.baseline_n >= 3.0 { means.degrees() } else { 0.0 };
-        Some((scale, s2, means.pooled(means.variance, learned, LUCK_SD.powi(2))))
+        Some((scale, s2, means.pooled(means.variance, learned, (LUCK_SD.powi(2), LUCK_PRIOR_INSTANCES))))
     }
 
     /// Evidence that the difference towards `sign` is beyond (`side` 1) or within (`side` -1) the margin.

@@ -18,7 +18,8 @@ const EVENTS_MIN: f64 = 5.0;
 /// is the larger of what the counts give, times their dispersion, and of what the instances of an arm show,
 /// so that one instance in trouble is not taken for the release.
 pub(crate) fn log_e_of(arms: &[Arm], slots: &[(f64, f64)], dispersion: f64) -> f64 {
-    let (Some(c), Some(b)) = (Share::of(arms, slots, Arm::Canary), Share::of(arms, slots, Arm::Baseline)) else {
+    let (Some(c), Some(b)) = (Share::of(arms, slots, Arm::Canary), Share::of(arms, slots, Arm::Baseline))
+    else {
         return 0.0;
     };
     let more = (TIMES_MORE * b.rate).max(MORE);

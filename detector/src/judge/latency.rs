@@ -10,9 +10,13 @@ use std::sync::Arc;
 
 use ndarray::{Array2, Axis, Slice};
 
+use crate::calibration;
 use crate::plan::{Arm, Margins, Metric};
 
-use super::counts::{CountParams, CountProcess, Counts, DISPERSION_PRIOR_INTERVALS, LUCK_PRIOR_INSTANCES, Tolerance, per_instance};
+use super::counts::{
+    ARM_PRIOR_SPELLS, CountParams, CountProcess, Counts, DISPERSION_PRIOR_INTERVALS, LUCK_PRIOR_INSTANCES,
+    Tolerance, per_instance,
+};
 use super::epochs::Epochs;
 use super::evidence::radius;
 use super::forecast::{Forecast, forecast};
@@ -40,6 +44,7 @@ const BODY_DOUBT: f64 = 1.5;
 #[derive(Debug, Clone)]
 pub(crate) struct Latency {
     name: String,
+    noise: Noise,
     margins: Margins,
     /// Upper bounds in seconds, ascending, without `+Inf`; empty until the first histogram is seen.
     edges: Arc<[f64]>,
@@ -64,6 +69,7 @@ enum Quantile {
 #[derive(Debug, Clone)]
 struct Threshold {
     edge: usize,
+    noise: Noise,
     tolerance: Stretch,
     worse: Epochs<CountProcess>,
     no_worse: CountProcess,
@@ -82,9 +88,29 @@ enum Stretch {
     Crossing(f64),
 }
 
+/// What is known beforehand, in log latency.
+#[derive(Debug, Clone, Copy)]
+struct Noise {
+    luck_sd: f64,
+    luck_weight: f64,
+    arm_sd: f64,
+    dispersion: f64,
+    dispersion_weight: f64,
+}
+
+impl Noise {
+    fn new(known: &calibration::Noise) -> Self {
+        let (luck, luck_weight) = known.luck((LUCK_SD * LUCK_SD, LUCK_PRIOR_INSTANCES));
+        let (arm, _) = known.arm((ARM_NOISE_SD * ARM_NOISE_SD, ARM_PRIOR_SPELLS));
+        let (dispersion, dispersion_weight) = known.dispersion((1.0, DISPERSION_PRIOR_INTERVALS));
+        Self { luck_sd: luck.sqrt(), luck_weight, arm_sd: arm.sqrt(), dispersion, dispersion_weight }
+    }
+}
+
 impl Latency {
-    pub(crate) fn new(metric: &Metric) -> Self {
+    pub(crate) fn new(metric: &Metric, known: &calibration::Noise) -> Self {
         Self {
+            noise: Noise::new(known),
             name: metric.name.clone(),
             margins: metric.margins,
             edges: Arc::new([]),
@@ -100,13 +126,7 @@ impl Latency {
     }
 
     /// An interval; in the warm-up it is shown, kept for what comes after it, and fails only a gross regression.
-    pub(crate) fn step(
-        &mut self,
-        arms: &[Arm],
-        edges: &Arc<[f64]>,
-        counts: &Array2<f64>,
-        judged: bool,
-    ) {
+    pub(crate) fn step(&mut self, arms: &[Arm], edges: &Arc<[f64]>, counts: &Array2<f64>, judged: bool) {
         self.follow_edges(edges);
         self.show(arms, counts);
         let past = self.history.clone();
@@ -170,7 +190,7 @@ impl Latency {
             }
             let taken =
                 |edge| self.quantiles.iter().any(|q| matches!(q, Quantile::Judged(t) if t.edge == edge));
-            self.quantiles[i] = match Threshold::choose(quantile, &survival, self.margins) {
+            self.quantiles[i] = match Threshold::choose(quantile, &survival, self.margins, self.noise) {
                 Some(t) if !taken(t.edge) => Quantile::Judged(Box::new(t)),
                 _ => Quantile::Unavailable,
             };
@@ -185,6 +205,23 @@ impl Latency {
 
     fn remember(&mut self, arms: &[Arm], counts: &Array2<f64>) {
         add_arm(&mut self.history, arms, Arm::Baseline, counts);
+    }
+
+    /// What this release taught, as the mean of what the thresholds say.
+    pub(crate) fn learned(&self, arms: &[Arm]) -> calibration::Noise {
+        let thresholds = self.quantiles.iter().filter_map(|q| match q {
+            Quantile::Judged(t) => t.learned(arms),
+            Quantile::Pending | Quantile::Unavailable => None,
+        });
+        let all: Vec<calibration::Noise> = thresholds.collect();
+        let mut sum = calibration::Noise::default();
+        all.iter().for_each(|n| sum.merge(n));
+        // The same instances at every threshold.
+        let n = all.len().max(1) as f64;
+        sum.luck_weight /= n;
+        sum.arm_weight /= n;
+        sum.dispersion_weight /= n;
+        sum
     }
 
     pub(crate) fn rows(&self, frame: &Frame<'_>) -> Vec<Row> {
@@ -252,16 +289,17 @@ impl Latency {
 }
 
 impl Threshold {
-    fn choose(quantile: f64, survival: &Survival<'_>, margins: Margins) -> Option<Self> {
+    fn choose(quantile: f64, survival: &Survival<'_>, margins: Margins, noise: Noise) -> Option<Self> {
         let (edge, tolerance) = match survival.edge_near(quantile) {
             Some(edge) => (edge, Stretch::at(edge, survival, margins)),
             None => (survival.edge_beyond(quantile)?, Stretch::Crossing(1.0 - quantile)),
         };
         Some(Self {
             edge,
+            noise,
             tolerance,
             worse: Epochs::new(),
-            no_worse: CountProcess::new(tolerance.params(false)),
+            no_worse: CountProcess::new(tolerance.params(false, &noise)),
             gross: None,
             totals: Totals::default(),
         })
@@ -274,8 +312,14 @@ impl Threshold {
     }
 
     /// `cold` is how far a cold canary's latencies may be stretched.
-    fn warm_up(&mut self, arms: &[Arm], counts: &Counts, cold: Option<(f64, &Survival<'_>)>, margins: Margins) {
-        let params = self.tolerance.params(true);
+    fn warm_up(
+        &mut self,
+        arms: &[Arm],
+        counts: &Counts,
+        cold: Option<(f64, &Survival<'_>)>,
+        margins: Margins,
+    ) {
+        let params = self.tolerance.params(true, &self.noise);
         self.worse.warm_up(
             || CountProcess::new(params),
             |p| {
@@ -287,8 +331,8 @@ impl Threshold {
         let Some((stretch, survival)) = cold else { return };
         let stretch = (1.0 + stretch) * (1.0 + margins.worse.relative) - 1.0;
         let cold = Stretch::Ratio { worse: survival.ratio(self.edge, stretch), no_worse: 1.0, slope };
-        let gross = self.gross.get_or_insert_with(|| CountProcess::new(cold.params(true)));
-        gross.retune(cold.params(true));
+        let gross = self.gross.get_or_insert_with(|| CountProcess::new(cold.params(true, &self.noise)));
+        gross.retune(cold.params(true, &self.noise));
         gross.update(arms, counts);
         self.totals.add(arms, counts);
     }
@@ -297,7 +341,7 @@ impl Threshold {
         if self.gross.take().is_some() {
             self.totals = Totals::default();
         }
-        let params = self.tolerance.params(true);
+        let params = self.tolerance.params(true, &self.noise);
         self.worse.advance(
             |first| first.map_or_else(|| CountProcess::new(params), |f| f.anew(params, arms)),
             |p| {
@@ -305,9 +349,20 @@ impl Threshold {
                 p.update(arms, counts);
             },
         );
-        self.no_worse.retune(self.tolerance.params(false));
+        self.no_worse.retune(self.tolerance.params(false, &self.noise));
         self.no_worse.update(arms, counts);
         self.totals.add(arms, counts);
+    }
+
+    fn learned(&self, arms: &[Arm]) -> Option<calibration::Noise> {
+        let Stretch::Ratio { slope, .. } = self.tolerance else { return None };
+        let noise = self.worse.whole()?.learned(arms);
+        let scale = slope * slope;
+        Some(calibration::Noise {
+            luck_variance: noise.luck_variance / scale,
+            arm_variance: noise.arm_variance / scale,
+            ..noise
+        })
     }
 
     fn worse(&self, frame: &Frame<'_>) -> f64 {
@@ -334,28 +389,28 @@ impl Stretch {
         Self::Ratio { worse, no_worse, slope: ratio(SLOPE_STRETCH).ln() / SLOPE_STRETCH.ln_1p() }
     }
 
-    fn params(self, worse: bool) -> CountParams {
+    fn params(self, worse: bool, noise: &Noise) -> CountParams {
         let sign = if worse { 1.0 } else { -1.0 };
         match self {
             Self::Ratio { worse: w, no_worse, slope } => CountParams {
                 tolerance: Tolerance::Ratio(if worse { w } else { no_worse }),
                 sign,
-                luck_sd: (LUCK_SD * slope).max(LUCK_SD_MIN),
-                luck_weight: LUCK_PRIOR_INSTANCES,
-                arm_noise_sd: ARM_NOISE_SD * slope,
+                luck_sd: (noise.luck_sd * slope).max(LUCK_SD_MIN),
+                luck_weight: noise.luck_weight,
+                arm_noise_sd: noise.arm_sd * slope,
                 cold_sd: COLD_SD * slope,
-                dispersion: 1.0,
-                dispersion_weight: DISPERSION_PRIOR_INTERVALS,
+                dispersion: noise.dispersion,
+                dispersion_weight: noise.dispersion_weight,
             },
             Self::Crossing(share) => CountParams {
                 tolerance: Tolerance::Difference(share),
                 sign,
-                luck_sd: LUCK_SD,
-                luck_weight: LUCK_PRIOR_INSTANCES,
-                arm_noise_sd: ARM_NOISE_SD,
+                luck_sd: noise.luck_sd,
+                luck_weight: noise.luck_weight,
+                arm_noise_sd: noise.arm_sd,
                 cold_sd: COLD_SD,
-                dispersion: 1.0,
-                dispersion_weight: DISPERSION_PRIOR_INTERVALS,
+                dispersion: noise.dispersion,
+                dispersion_weight: noise.dispersion_weight,
             },
         }
     }

@@ -58,7 +58,8 @@ pub(crate) enum Mean {
 #[derive(Debug, Clone)]
 pub(crate) struct Level {
     mean: Mean,
-    prior_sd: f64,
+    /// Variance between equal instances, and how many it is worth.
+    prior: (f64, f64),
     intervals: u64,
     slots: Vec<Slot>,
 }
@@ -90,8 +91,8 @@ pub(crate) struct Standing {
 }
 
 impl Level {
-    pub(crate) fn new(mean: Mean, prior_sd: f64) -> Self {
-        Self { mean, prior_sd, intervals: 0, slots: Vec::new() }
+    pub(crate) fn new(mean: Mean, prior: (f64, f64)) -> Self {
+        Self { mean, prior, intervals: 0, slots: Vec::new() }
     }
 
     pub(crate) fn update(&mut self, arms: &[Arm], uses: &[Option<Use>]) {
@@ -138,7 +139,7 @@ impl Level {
             (false, false) => d + load,
         };
         let pooled = |young: f64| {
-            clusters.pooled(clusters.variance, clusters.degrees(), self.prior_sd.powi(2) * young)
+            clusters.pooled(clusters.variance, clusters.degrees(), (self.prior.0 * young, self.prior.1))
         };
         Standing {
             clusters,

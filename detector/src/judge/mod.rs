@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use ndarray::Array2;
 
+use crate::calibration::Noise;
 use crate::interval::{Interval, Measurement};
 use crate::plan::{Arm, Metric};
 use crate::verdict::MetricClass;
@@ -69,14 +70,24 @@ pub(crate) enum Judged {
 }
 
 impl Judged {
-    pub(crate) fn new(metric: &Metric) -> Self {
+    pub(crate) fn new(metric: &Metric, known: &Noise) -> Self {
         match metric.class {
             MetricClass::Errors | MetricClass::Proportion => {
-                Self::Proportion(Box::new(Proportion::new(metric)))
+                Self::Proportion(Box::new(Proportion::new(metric, known)))
             }
-            MetricClass::Latency => Self::Latency(Latency::new(metric)),
-            MetricClass::Cpu | MetricClass::Memory => Self::Resource(Resource::new(metric)),
+            MetricClass::Latency => Self::Latency(Latency::new(metric, known)),
+            MetricClass::Cpu | MetricClass::Memory => Self::Resource(Resource::new(metric, known)),
             MetricClass::Gauge => Self::Gauge(Box::new(Gauge::new(metric))),
+        }
+    }
+
+    /// What this release taught of the metric's noise; a gauge of unknown kind teaches nothing.
+    pub(crate) fn learned(&self, arms: &[Arm]) -> Noise {
+        match self {
+            Self::Proportion(p) => p.learned(arms),
+            Self::Latency(l) => l.learned(arms),
+            Self::Resource(r) => r.learned(arms),
+            Self::Gauge(_) => Noise::default(),
         }
     }
 

@@ -1,13 +1,17 @@
 //! A proportion: errors of requests, conversions of checkouts. Worse means beyond the relative *and* the absolute
 //! margin; no worse means within either.
 
+use crate::calibration;
 use crate::config::{Direction, Margin};
 use crate::plan::{Arm, Metric};
 use crate::verdict::MetricClass;
 
 use super::Frame;
 use super::PASS_BOUNDARY;
-use super::counts::{CountParams, CountProcess, Counts, DISPERSION_PRIOR_INTERVALS, LUCK_PRIOR_INSTANCES, Tolerance};
+use super::counts::{
+    ARM_PRIOR_SPELLS, CountParams, CountProcess, Counts, DISPERSION_PRIOR_INTERVALS, LUCK_PRIOR_INSTANCES,
+    Tolerance,
+};
 use super::epochs::{Epochs, Started};
 use super::evidence::log_add;
 use super::forecast::{Forecast, forecast};
@@ -58,23 +62,26 @@ const ERROR_NOISE: Noise = Noise { luck_sd: 0.05, arm_noise_sd: 0.10, cold_sd: 1
 const CONVERSION_NOISE: Noise = Noise { luck_sd: 0.02, arm_noise_sd: 0.03, cold_sd: 0.1 };
 
 impl Proportion {
-    pub(crate) fn new(metric: &Metric) -> Self {
+    pub(crate) fn new(metric: &Metric, known: &calibration::Noise) -> Self {
         let noise = if metric.class == MetricClass::Errors { ERROR_NOISE } else { CONVERSION_NOISE };
         let signs: &[f64] = match metric.direction {
             Direction::Increase => &[1.0],
             Direction::Decrease => &[-1.0],
             Direction::Either => &[1.0, -1.0],
         };
+        let (luck, luck_weight) = known.luck((noise.luck_sd.powi(2), LUCK_PRIOR_INSTANCES));
+        let (arm, _) = known.arm((noise.arm_noise_sd.powi(2), ARM_PRIOR_SPELLS));
+        let (dispersion, dispersion_weight) = known.dispersion((1.0, DISPERSION_PRIOR_INTERVALS));
         let side = |sign: f64| {
             let params = |tolerance, sign| CountParams {
                 tolerance,
                 sign,
-                luck_sd: noise.luck_sd,
-                luck_weight: LUCK_PRIOR_INSTANCES,
-                arm_noise_sd: noise.arm_noise_sd,
+                luck_sd: luck.sqrt(),
+                luck_weight,
+                arm_noise_sd: arm.sqrt(),
                 cold_sd: noise.cold_sd,
-                dispersion: 1.0,
-                dispersion_weight: DISPERSION_PRIOR_INTERVALS,
+                dispersion,
+                dispersion_weight,
             };
             let worse = tolerances(metric.margins.worse, sign).into_iter().map(|t| params(t, sign));
             let no_worse = tolerances(metric.margins.no_worse, sign)
@@ -164,9 +171,7 @@ impl Proportion {
     /// Evidence in the warm-up, which only errors that no cold start explains give.
     fn gross(&self, arms: &[Arm]) -> f64 {
         match (self.class, self.sides.first().and_then(|s| s.worse.whole()?.first())) {
-            (MetricClass::Errors, Some(p)) => {
-                gross::log_e_of(arms, p.instances(), self.totals.dispersion())
-            }
+            (MetricClass::Errors, Some(p)) => gross::log_e_of(arms, p.instances(), self.totals.dispersion()),
             _ => 0.0,
         }
     }
@@ -178,6 +183,12 @@ impl Proportion {
     /// The first process in relative mode, whose variances are in units of log ratio.
     fn relative(&self) -> Option<&CountProcess> {
         self.sides.first()?.worse.first()?.first()
+    }
+
+    /// What this release taught.
+    pub(crate) fn learned(&self, arms: &[Arm]) -> calibration::Noise {
+        let process = self.sides.first().and_then(|s| s.worse.whole()?.first());
+        process.map_or_else(Default::default, |p| p.learned(arms))
     }
 
     pub(crate) fn row(&self, frame: &Frame<'_>) -> Row {

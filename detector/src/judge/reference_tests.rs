@@ -1,12 +1,15 @@
 //! The judge against the study's reference implementation, number by number, on recorded runs.
 //! Each file says by which command it was made.
 
+use crate::calibration::Noise;
 use crate::config::{Direction, Margin};
 use crate::plan::{Arm, Margins, Metric, Reading};
 use crate::verdict::MetricClass;
 
 use super::Frame;
-use super::counts::{CountParams, CountProcess, Counts, DISPERSION_PRIOR_INTERVALS, LUCK_PRIOR_INSTANCES, Tolerance};
+use super::counts::{
+    CountParams, CountProcess, Counts, DISPERSION_PRIOR_INTERVALS, LUCK_PRIOR_INSTANCES, Tolerance,
+};
 use super::epochs::Epochs;
 use super::evidence::log_add;
 use super::growth::{Growth, GrowthMargins};
@@ -62,12 +65,18 @@ fn metric(class: MetricClass, direction: Direction, margins: Margins) -> Metric 
 fn errors_and_conversions_agree_with_the_reference() {
     let conversion = Margin { relative: 0.02, absolute: 0.0 };
     for run in runs() {
-        let mut errors = Proportion::new(&metric(MetricClass::Errors, Direction::Increase, Margins::ERRORS));
-        let mut conversions = Proportion::new(&metric(
-            MetricClass::Proportion,
-            Direction::Decrease,
-            Margins::custom(MetricClass::Proportion, conversion),
-        ));
+        let mut errors = Proportion::new(
+            &metric(MetricClass::Errors, Direction::Increase, Margins::ERRORS),
+            &Noise::default(),
+        );
+        let mut conversions = Proportion::new(
+            &metric(
+                MetricClass::Proportion,
+                Direction::Decrease,
+                Margins::custom(MetricClass::Proportion, conversion),
+            ),
+            &Noise::default(),
+        );
         let mut trials = Vec::new();
         let frame = Frame { arms: &run.arms, judged: true };
         let mut checked = 0;
@@ -155,7 +164,10 @@ fn memory_agrees_with_the_reference() {
                         .map(|y| Some(Use { value: y.exp(), seconds: 15.0, requests: None }))
                         .collect();
                     let logs: Vec<_> = v.iter().copied().map(Some).collect();
-                    levels.advance(|_| Level::new(Mean::Logs, 0.03), |l| l.update(&run.arms, &uses));
+                    levels.advance(
+                        |_| Level::new(Mean::Logs, (0.03 * 0.03, LUCK_PRIOR_INSTANCES)),
+                        |l| l.update(&run.arms, &uses),
+                    );
                     growths
                         .advance(|_| Growth::new(margins, 0.02, 0.03), |g| g.update(&run.arms, at_h, &logs));
                 }
