@@ -2,7 +2,8 @@
 //! what the core decided.
 //!
 //! Start at [`app::run`]; [`config`] is the file, [`demo`] the story of `davy demo`, [`terminal`] what both show;
-//! [`snapshot`] and [`openmetrics`] take data out and in; [`history`] looks back on it, [`report`] says what was found.
+//! [`snapshot`] and [`openmetrics`] take data out and in; [`history`] looks back on it, [`judge`] judges what was
+//! recorded, [`report`] says what was found.
 
 pub mod app;
 pub mod clock;
@@ -10,6 +11,7 @@ pub mod config;
 pub mod demo;
 pub mod gate;
 pub mod history;
+pub mod judge;
 pub mod openmetrics;
 pub mod replay;
 pub mod report;

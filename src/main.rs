@@ -26,7 +26,7 @@ enum Command {
     #[command(hide = true)]
     DemoService(davy::demo::service::ServiceArgs),
     /// One verdict on two versions, from what was recorded: for CI, or after the fact.
-    Judge(davy::history::JudgeArgs),
+    Judge(JudgeArgs),
     /// Wait until a running davy has decided on a release.
     Gate(davy::gate::GateArgs),
     /// What davy would have judged and alerted over recorded samples.
@@ -69,6 +69,14 @@ struct RunArgs {
     headless: bool,
 }
 
+#[derive(Args)]
+struct JudgeArgs {
+    #[command(flatten)]
+    intervals: Option<davy::judge::JudgeArgs>,
+    #[command(flatten)]
+    recorded: davy::history::JudgeArgs,
+}
+
 #[derive(Subcommand)]
 enum Import {
     /// OpenMetrics text, as `davy export` and `promtool tsdb dump-openmetrics` write it.
@@ -92,7 +100,8 @@ fn main() -> ExitCode {
         Command::Run(args) => run(args),
         Command::Demo(args) => davy::demo::run(args),
         Command::DemoService(args) => davy::demo::service::run(args),
-        Command::Judge(args) => davy::history::run(&args),
+        Command::Judge(JudgeArgs { intervals: Some(args), .. }) => davy::judge::run(&args),
+        Command::Judge(JudgeArgs { recorded, .. }) => davy::history::run(&recorded),
         Command::Gate(args) => davy::gate::run(&args),
         Command::Replay(args) => davy::replay::run(&args),
         Command::Snapshot(args) => davy::snapshot::run(&args),

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use davy_model::Timestamp;
 
+use crate::calibration::{Calibration, Noise};
 use crate::config::JudgeSpec;
 use crate::contract::Watch;
 use crate::interval::Interval;
@@ -35,6 +36,8 @@ pub struct AnalysisRun {
     failed: Option<String>,
     /// Rows whose own evidence has crossed it.
     failed_rows: BTreeSet<String>,
+    /// Rows that were shown no worse: evidence that has crossed its boundary once has shown it.
+    shown_rows: BTreeSet<String>,
     passed: bool,
     last: Option<Verdict>,
 }
@@ -50,11 +53,22 @@ struct JudgedMetric {
 impl AnalysisRun {
     /// `canary_since` is when the canary began to live: its warm-up counts from there.
     pub fn new(spec: &JudgeSpec, plan: &Plan, canary_since: Timestamp) -> Self {
+        Self::with_calibration(spec, plan, canary_since, &Calibration::default())
+    }
+
+    /// The same, with what earlier releases of the service taught of its noise.
+    pub fn with_calibration(
+        spec: &JudgeSpec,
+        plan: &Plan,
+        canary_since: Timestamp,
+        calibration: &Calibration,
+    ) -> Self {
+        let unknown = Noise::default();
         let weights = weights(&plan.metrics);
         let metrics = plan.metrics.iter().zip(weights).map(|(metric, weight)| JudgedMetric {
             metric: metric.clone(),
             weight,
-            judged: Judged::new(metric),
+            judged: Judged::new(metric, calibration.metrics.get(&metric.name).unwrap_or(&unknown)),
         });
         Self {
             spec: *spec,
@@ -67,9 +81,18 @@ impl AnalysisRun {
             judged_seconds: 0.0,
             failed: None,
             failed_rows: BTreeSet::new(),
+            shown_rows: BTreeSet::new(),
             passed: false,
             last: None,
         }
+    }
+
+    /// What this release taught of its service's noise, to be merged with what others did. Of a release that
+    /// failed, nothing should be kept: its canary was not like its baseline.
+    pub fn learned(&self) -> Calibration {
+        let arms = self.slots.arms();
+        let metrics = self.metrics.iter().map(|m| (m.metric.name.clone(), m.judged.learned(arms))).collect();
+        Calibration { releases: 1, metrics, ..Calibration::default() }
     }
 
     /// Takes the next interval. One that is not later than the last changes nothing.
@@ -114,7 +137,6 @@ impl AnalysisRun {
         let frame = Frame { arms: self.slots.arms(), judged: self.intervals > 0 };
         let rows: Vec<(usize, Vec<Row>)> =
             self.metrics.iter().enumerate().map(|(i, m)| (i, m.judged.rows(&frame))).collect();
-        let contract = self.watch.contract(self.metrics.is_empty(), judged);
         let boundary = -self.spec.alpha.ln();
         let own = |i: usize, row: &Row| {
             let weight: f64 = self.metrics[i].weight * row.share;
@@ -125,6 +147,9 @@ impl AnalysisRun {
             .flat_map(|(i, rows)| rows.iter().map(move |r| (*i, r)))
             .map(|(i, r)| own(i, r))
             .fold(f64::NEG_INFINITY, log_add);
+        // A gross regression does not wait for the end of the warm-up.
+        let worse = total >= 0.0 || self.failed.is_some();
+        let contract = self.watch.contract(self.metrics.is_empty(), judged || worse);
 
         let crossed: Vec<String> = rows
             .iter()
@@ -132,6 +157,9 @@ impl AnalysisRun {
             .filter(|(i, r)| own(*i, r) >= 0.0)
             .map(|(_, r)| r.name.clone())
             .collect();
+        let shown = rows.iter().flat_map(|(_, r)| r).filter(|r| r.no_worse >= PASS_BOUNDARY);
+        self.shown_rows.extend(shown.map(|r| r.name.clone()));
+        let is_shown = |r: &Row| r.set_aside.is_some() || is_no_worse(&self.shown_rows, r);
         let all_shown = critical().all(|(_, rows)| !rows.is_empty() && rows.iter().all(is_shown))
             && critical().flat_map(|(_, rows)| rows).any(|r| r.set_aside.is_none());
         self.failed_rows.extend(crossed);
@@ -167,7 +195,7 @@ impl AnalysisRun {
         let m = &self.metrics[i].metric;
         let outcome = match contract {
             Contract::Ok if self.failed_rows.contains(&row.name) => Outcome::Fail,
-            Contract::Ok if row.no_worse >= PASS_BOUNDARY => Outcome::Pass,
+            Contract::Ok if is_no_worse(&self.shown_rows, row) => Outcome::Pass,
             _ => Outcome::Insufficient,
         };
         let needed = if outcome == Outcome::Insufficient { self.needed(row.forecast) } else { None };
@@ -242,8 +270,9 @@ impl AnalysisRun {
     }
 }
 
-fn is_shown(row: &Row) -> bool {
-    row.set_aside.is_some() || row.no_worse >= PASS_BOUNDARY
+/// Shown once, and what came since does not speak against it.
+fn is_no_worse(shown: &BTreeSet<String>, row: &Row) -> bool {
+    shown.contains(&row.name) && row.no_worse > 0.0
 }
 
 fn shown_evidence(log_share: f64) -> f64 {

@@ -107,16 +107,18 @@ pub struct Margin {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct JudgeSpec {
-    /// Probability that a canary at the edge of the margin is ever called worse, over the whole release.
+    /// Probability that a canary at the edge of every margin, already that much worse than the baseline, is ever
+    /// called worse over the whole release. Equal versions are far from that edge: what they show is measured.
     pub alpha: f64,
     pub interval: Duration,
-    /// Start of a canary that is shown but not judged: cold caches, JIT.
+    /// Start of a canary (cold caches, JIT) in which only what no cold start explains fails it; the rest of what it
+    /// shows counts if it persists.
     pub warm_up: Duration,
 }
 
 impl Default for JudgeSpec {
     fn default() -> Self {
-        Self { alpha: 0.01, interval: Duration::from_secs(15), warm_up: Duration::from_secs(180) }
+        Self { alpha: 0.2, interval: Duration::from_secs(15), warm_up: Duration::from_secs(180) }
     }
 }
 

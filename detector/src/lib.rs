@@ -6,6 +6,7 @@ pub mod config;
 pub mod threshold;
 
 mod analysis;
+mod calibration;
 mod contract;
 mod interval;
 mod judge;
@@ -17,6 +18,7 @@ mod verdict;
 mod versions;
 
 pub use analysis::AnalysisRun;
+pub use calibration::{Calibration, Noise, split_baseline};
 pub use interval::{InstanceInterval, Interval, Measurement};
 pub use observe::Observer;
 pub use plan::{Arm, Margins, Metric, Plan, Reading, selector};

@@ -199,6 +199,7 @@ pub(crate) fn decision(source: u32, sequence: u64, at: i64) -> ControlBatch {
             last_error: String::new(),
             detail,
         }],
+        calibrations: Vec::new(),
         audit: vec![audit(source, sequence, at, What::Decision)],
     }
 }

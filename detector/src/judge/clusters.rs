@@ -3,7 +3,7 @@
 
 use crate::plan::Arm;
 
-use super::counts::LUCK_PRIOR_INSTANCES;
+use super::counts::CANARY_SPREAD_MAX;
 use super::evidence::{Scales, log_e, t_inflation};
 
 /// One value an instance, reduced to the arms' means and the baseline's variance.
@@ -11,8 +11,9 @@ use super::evidence::{Scales, log_e, t_inflation};
 pub(crate) struct Clusters {
     pub(crate) canary: f64,
     pub(crate) baseline: f64,
-    /// Between the baseline's instances; zero of fewer than two.
+    /// Between the baseline's instances, and between the canary's; zero of fewer than two.
     pub(crate) variance: f64,
+    pub(crate) canary_variance: f64,
     pub(crate) canary_n: f64,
     pub(crate) baseline_n: f64,
 }
@@ -27,10 +28,18 @@ impl Clusters {
             (n, if n > 0.0 { sum / n } else { 0.0 })
         };
         let ((canary_n, canary), (baseline_n, baseline)) = (mean(Arm::Canary), mean(Arm::Baseline));
-        let squares: f64 =
-            values().filter(|(a, _)| *a == Arm::Baseline).map(|(_, v)| (v - baseline).powi(2)).sum();
-        let variance = if baseline_n > 1.0 { squares / (baseline_n - 1.0) } else { 0.0 };
-        Self { canary, baseline, variance, canary_n, baseline_n }
+        let variance = |arm, n: f64, mean: f64| {
+            let squares: f64 = values().filter(|(a, _)| *a == arm).map(|(_, v)| (v - mean).powi(2)).sum();
+            if n > 1.0 { squares / (n - 1.0) } else { 0.0 }
+        };
+        Self {
+            canary,
+            baseline,
+            variance: variance(Arm::Baseline, baseline_n, baseline),
+            canary_variance: variance(Arm::Canary, canary_n, canary),
+            canary_n,
+            baseline_n,
+        }
     }
 
     pub(crate) fn difference(&self) -> f64 {
@@ -41,15 +50,26 @@ impl Clusters {
         self.canary_n > 0.0 && self.baseline_n > 0.0
     }
 
+    /// Variance between like instances and its degrees of freedom, from both arms.
+    pub(crate) fn spread(&self) -> (f64, f64) {
+        let (b, c) = (self.degrees(), (self.canary_n - 1.0).max(0.0));
+        let sum = b * self.variance + c * self.canary_variance;
+        if b + c > 0.0 { (sum / (b + c), b + c) } else { (0.0, 0.0) }
+    }
+
     pub(crate) fn degrees(&self) -> f64 {
         (self.baseline_n - 1.0).max(0.0)
     }
 
-    /// Variance of the difference: the baseline's, seen with `degrees` of freedom, pooled with a prior.
-    pub(crate) fn pooled(&self, variance: f64, degrees: f64, prior: f64) -> f64 {
-        let nu = LUCK_PRIOR_INSTANCES;
-        let total = (nu * prior + degrees * variance) / (nu + degrees);
-        total * (1.0 / self.baseline_n + 1.0 / self.canary_n) * t_inflation(nu + degrees)
+    /// Variance of the difference: the baseline's, seen with `degrees` of freedom, pooled with a prior and its weight and
+    /// with the canary's own, which counts up to [`CANARY_SPREAD_MAX`] of what is known without it.
+    pub(crate) fn pooled(&self, variance: f64, degrees: f64, (prior, weight): (f64, f64)) -> f64 {
+        let nu = weight + degrees;
+        let known = (weight * prior + degrees * variance) / nu;
+        let more = (self.canary_n - 1.0).max(0.0);
+        let canary = self.canary_variance.min(CANARY_SPREAD_MAX * known);
+        let total = (nu * known + more * canary) / (nu + more);
+        total * (1.0 / self.baseline_n + 1.0 / self.canary_n) * t_inflation(nu + more)
     }
 
     /// Log evidence that an effect of `m` with this variance is above zero; zero without both arms.

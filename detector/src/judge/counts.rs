@@ -8,19 +8,29 @@
 //! assumes that a slow noise of one whole arm is within its prior: within one release such a noise cannot be
 //! told from a regression. Scenarios: `tests/scenarios.rs`.
 
+use crate::calibration::Noise;
 use crate::plan::Arm;
 
+use super::cold::persistent;
 use super::evidence::{EFFECTS, log_e, t_inflation};
 use super::long_run::LongRun;
 
 /// Weight of the priors: of instance luck in instances, of "no dispersion" in intervals.
 pub(crate) const LUCK_PRIOR_INSTANCES: f64 = 6.0;
 pub(crate) const DISPERSION_PRIOR_INTERVALS: f64 = 8.0;
+/// What was learned over hours counts as so many intervals, lest a quiet spell unlearns it.
+const TAUGHT_INTERVALS: f64 = 80.0;
 /// Intervals that must agree before residuals are taken about the slope they show.
 const CENTRING_INTERVALS: f64 = 4.0;
 /// Prior of noise shared by an arm: it averages out over some ten intervals, and fades as the long-run variance
 /// takes over.
 const ARM_NOISE_INTERVALS: f64 = 20.0;
+/// How many spells of it the prior of its variance is worth.
+pub(crate) const ARM_PRIOR_SPELLS: f64 = 6.0;
+/// Instances of an arm that can teach how instances differ.
+const INSTANCES_MIN: f64 = 3.0;
+/// A canary whose instances differ by more than this many times the variance known is not unlucky but broken in part.
+pub(crate) const CANARY_SPREAD_MAX: f64 = 9.0;
 /// Before this many paired intervals there is no evidence for anything.
 const INTERVALS_MIN: u64 = 3;
 
@@ -37,10 +47,17 @@ pub(crate) struct CountParams {
     pub(crate) tolerance: Tolerance,
     /// `1.0` asks whether the canary is above the tolerance, `-1.0` whether it is below.
     pub(crate) sign: f64,
-    /// Prior standard deviation of an instance's log rate.
+    /// Prior standard deviation of an instance's log rate, and how many instances it is worth.
     pub(crate) luck_sd: f64,
+    pub(crate) luck_weight: f64,
     /// Prior standard deviation of the slow log noise of an arm.
     pub(crate) arm_noise_sd: f64,
+    /// Standard deviation of what a cold start does to a canary's log rate.
+    pub(crate) cold_sd: f64,
+    /// Prior of the dispersion: one, or what earlier intervals or releases taught.
+    pub(crate) dispersion: f64,
+    /// How many intervals that is worth.
+    pub(crate) dispersion_weight: f64,
 }
 
 /// Exposure and events of one interval, by slot.
@@ -70,14 +87,18 @@ pub(crate) struct Effect {
     pub(crate) m: f64,
     /// Of sampling.
     pub(crate) s2: f64,
-    /// Of instance luck and arm noise.
+    /// Of instance luck and arm noise, as large as it is when sampling has faded.
     pub(crate) w2: f64,
+    /// Of the whole.
+    pub(crate) a2: f64,
     pub(crate) wide: f64,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct CountProcess {
     params: CountParams,
+    /// Whether the priors are what an earlier process learned.
+    taught: bool,
     intervals: u64,
     score: f64,
     exposure: f64,
@@ -92,7 +113,7 @@ pub(crate) struct CountProcess {
     events: f64,
     trials: f64,
     canary_trials: f64,
-    /// Cumulative trials and events of each slot of the baseline.
+    /// Cumulative trials and events of each slot.
     instances: Vec<(f64, f64)>,
     dispersion: f64,
     effect: Option<Effect>,
@@ -114,6 +135,7 @@ impl CountProcess {
     pub(crate) fn new(params: CountParams) -> Self {
         Self {
             params,
+            taught: false,
             intervals: 0,
             score: 0.0,
             exposure: 0.0,
@@ -135,7 +157,23 @@ impl CountProcess {
 
     /// Changes the tolerance from now on; it may depend on nothing but the past.
     pub(crate) fn retune(&mut self, params: CountParams) {
-        self.params = params;
+        let CountParams { tolerance, sign, arm_noise_sd, cold_sd, .. } = params;
+        self.params = CountParams { tolerance, sign, arm_noise_sd, cold_sd, ..self.params };
+        if !self.taught {
+            self.params.luck_sd = params.luck_sd;
+        }
+    }
+
+    /// The same question, asked anew with what this process has learned of the noise.
+    pub(crate) fn anew(&self, params: CountParams, arms: &[Arm]) -> Self {
+        let luck_sd = self.instance_luck(arms).0.sqrt();
+        let params = CountParams {
+            luck_sd,
+            dispersion: self.dispersion,
+            dispersion_weight: TAUGHT_INTERVALS.min(self.intervals as f64).max(params.dispersion_weight),
+            ..params
+        };
+        Self { taught: true, ..Self::new(params) }
     }
 
     pub(crate) fn effect(&self) -> Option<Effect> {
@@ -145,8 +183,44 @@ impl CountProcess {
     /// Log evidence of being beyond the tolerance.
     pub(crate) fn log_e(&self) -> f64 {
         let Some(e) = self.effect else { return 0.0 };
-        let l = log_e(e.m, e.s2 + e.w2, EFFECTS, Some(e.wide));
+        let l = log_e(e.m, e.a2, EFFECTS, Some(e.wide));
         if self.intervals < INTERVALS_MIN { l.min(0.0) } else { l }
+    }
+
+    /// Log evidence of being beyond the tolerance from the start, a cold start considered.
+    pub(crate) fn persistent(warm: &Self, whole: &Self, since: &Self) -> f64 {
+        let estimate = |p: &Self| p.effect.map(|e| (e.m, e.s2));
+        persistent(whole.log_e(), since.log_e(), estimate(warm), estimate(since), since.params.cold_sd)
+    }
+
+    /// What this process has learned, its priors left out, in units of log ratio.
+    pub(crate) fn learned(&self, arms: &[Arm]) -> Noise {
+        let (tau2, nu) = self.instance_luck(arms);
+        let (prior, weight) = (self.params.luck_sd.powi(2), self.params.luck_weight);
+        let luck_weight = nu - weight;
+        let luck_variance = if luck_weight > 0.0 { (tau2 * nu - prior * weight) / luck_weight } else { 0.0 };
+        let t = self.intervals as f64;
+        let slope = if self.exposure > 0.0 { self.score / self.exposure } else { 0.0 };
+        let by_chance = self.dispersion_between().max(1.0) * self.model_variance;
+        let slow = (self.long_run.variance(slope) - by_chance).max(0.0) / self.exposure.powi(2);
+        let noise = Noise {
+            luck_variance,
+            luck_weight,
+            arm_variance: slow * t / (2.0 * ARM_NOISE_INTERVALS),
+            arm_weight: t / ARM_NOISE_INTERVALS,
+            dispersion: self.dispersion,
+            dispersion_weight: t.min(TAUGHT_INTERVALS),
+        };
+        if self.exposure > 0.0 && self.effect.is_some() { noise } else { Noise::default() }
+    }
+
+    fn dispersion_between(&self) -> f64 {
+        if self.between_model > 0.0 { self.between / self.between_model } else { 1.0 }
+    }
+
+    /// Cumulative trials and events of the slots.
+    pub(crate) fn instances(&self) -> &[(f64, f64)] {
+        &self.instances
     }
 
     /// One interval. Without requests in one of the arms it is no evidence either way.
@@ -176,7 +250,7 @@ impl CountProcess {
     fn count_instances(&mut self, arms: &[Arm], counts: &Counts) {
         self.instances.resize(arms.len().max(self.instances.len()), (0.0, 0.0));
         for (i, sums) in self.instances.iter_mut().enumerate().take(counts.trials.len()) {
-            if arms[i] == Arm::Baseline && counts.trials[i] > 0.0 {
+            if counts.trials[i] > 0.0 {
                 sums.0 += counts.trials[i];
                 sums.1 += counts.events[i];
             }
@@ -237,10 +311,11 @@ impl CountProcess {
             0.0
         };
         let model = self.model_variance.max(1e-12);
-        let prior = DISPERSION_PRIOR_INTERVALS / self.intervals as f64;
-        let over_time = (self.long_run.variance(slope) + prior * model) / (model + prior * model);
+        let prior = self.params.dispersion_weight / self.intervals as f64;
+        let known = prior * self.params.dispersion;
+        let over_time = (self.long_run.variance(slope) + known * model) / (model + prior * model);
         let between = if self.between_model > 0.0 {
-            (self.between + prior * self.between_model) / (self.between_model + prior * self.between_model)
+            (self.between + known * self.between_model) / (self.between_model + prior * self.between_model)
         } else {
             1.0
         };
@@ -264,28 +339,44 @@ impl CountProcess {
         }
         let share = rho * self.canary_trials / (rho * self.canary_trials + self.trials - self.canary_trials);
         let against = if self.params.sign > 0.0 { share } else { 1.0 - share };
+        let s2 = variance / (g * g);
+        let (tau2, nu) = self.instance_luck(arms);
+        let luck = luck_scale * tau2 * per_instance(arms);
+        let arm_noise = luck_scale * self.arm_noise();
+        // Welch and Satterthwaite: few instances make heavy only the part of the tail that is theirs.
+        let whole = s2 + luck + arm_noise;
         Some(Effect {
             m: self.score / g,
-            s2: variance / (g * g),
-            w2: luck_scale * (self.luck(arms) + self.arm_noise()),
+            s2,
+            w2: luck * t_inflation(nu) + arm_noise,
+            a2: whole * t_inflation(nu * (whole / luck.max(f64::MIN_POSITIVE)).powi(2).min(1e6)),
             wide: 0.5 / against,
         })
     }
 
-    /// Variance of the difference of the arms' mean log rates that instance luck alone gives.
-    fn luck(&self, arms: &[Arm]) -> f64 {
-        let (mut tau2, mut nu) = (self.params.luck_sd.powi(2), LUCK_PRIOR_INSTANCES);
-        let seen: Vec<(f64, f64)> = self.instances.iter().copied().filter(|(n, _)| *n > 0.0).collect();
-        let k = seen.len() as f64;
-        let (trials, events) = seen.iter().fold((0.0, 0.0), |t, s| (t.0 + s.0, t.1 + s.1));
-        if seen.len() >= 3 && events > 0.0 {
-            let rate = events / trials;
-            let spread: f64 = seen.iter().map(|(n, x)| (x / (n * rate) - 1.0).powi(2)).sum();
-            let beyond_sampling = (spread / (k - 1.0) - self.dispersion / (events / k)).max(0.0);
-            tau2 = (nu * tau2 + (k - 1.0) * beyond_sampling) / (nu + k - 1.0);
-            nu += k - 1.0;
+    /// Variance of an instance's log rate and how many degrees of freedom it is known with. The instances of both
+    /// arms teach it; the canary's no more than [`CANARY_SPREAD_MAX`] of what is known without them.
+    fn instance_luck(&self, arms: &[Arm]) -> (f64, f64) {
+        let known = (self.params.luck_sd.powi(2), self.params.luck_weight);
+        let (tau2, nu) = self.learn(known, arms, Arm::Baseline, f64::INFINITY);
+        self.learn((tau2, nu), arms, Arm::Canary, CANARY_SPREAD_MAX * tau2)
+    }
+
+    /// What the instances of an arm add: the spread of their rates beyond what sampling gives, worth as much as
+    /// that part is of the whole, so that a handful of events teaches nothing.
+    fn learn(&self, (tau2, nu): (f64, f64), arms: &[Arm], arm: Arm, spread_max: f64) -> (f64, f64) {
+        let seen = || arms.iter().zip(&self.instances).filter(|(a, (n, _))| **a == arm && *n > 0.0);
+        let (k, trials, events) = seen().fold((0.0, 0.0, 0.0), |t, (_, s)| (t.0 + 1.0, t.1 + s.0, t.2 + s.1));
+        if k < INSTANCES_MIN || events <= 0.0 {
+            return (tau2, nu);
         }
-        tau2 * per_instance(arms) * t_inflation(nu)
+        let rate = events / trials;
+        let spread: f64 = seen().map(|(_, (n, x))| (x / (n * rate) - 1.0).powi(2)).sum();
+        let sampling = self.dispersion * (1.0 - rate) * k / events;
+        let beyond = (spread / (k - 1.0) - sampling).clamp(0.0, spread_max);
+        let luck = beyond.max(self.params.luck_sd.powi(2));
+        let degrees = (k - 1.0) * (luck / (luck + sampling)).powi(2);
+        ((nu * tau2 + degrees * beyond) / (nu + degrees), nu + degrees)
     }
 
     fn arm_noise(&self) -> f64 {

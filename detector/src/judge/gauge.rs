@@ -69,16 +69,17 @@ impl Gauge {
 
     pub(crate) fn step(&mut self, arms: &[Arm], values: &[Option<f64>]) {
         self.shown.update(arms, values);
-        self.worse.advance(Paired::default, |p| p.update(arms, values));
+        self.worse.advance(|_| Paired::default(), |p| p.update(arms, values));
     }
 
     pub(crate) fn row(&self, frame: &Frame<'_>) -> Row {
         let arms = frame.arms;
         let sides = self.signs.len() as f64;
-        let worse = self.worse.log_mix(|p| {
+        let log_e = |p: &Paired| {
             let logs = self.signs.iter().map(|s| p.log_e(arms, *s, self.margins.worse, 1.0));
             logs.fold(f64::NEG_INFINITY, log_add) - sides.ln()
-        });
+        };
+        let worse = self.worse.log_mix(log_e, |s| log_e(s.since));
         let first = self.worse.first();
         let no_worse = first.map_or(0.0, |p| {
             let logs = self.signs.iter().map(|s| p.log_e(arms, *s, self.margins.no_worse, -1.0));
@@ -163,7 +164,7 @@ impl Paired {
         let means =
             Clusters::of(arms, |i| self.slots.get(i).filter(|s| s.1 > 0.0).map(|s| s.0 / s.1 / scale));
         let learned = if means.baseline_n >= 3.0 { means.degrees() } else { 0.0 };
-        Some((scale, s2, means.pooled(means.variance, learned, LUCK_SD.powi(2))))
+        Some((scale, s2, means.pooled(means.variance, learned, (LUCK_SD.powi(2), LUCK_PRIOR_INSTANCES))))
     }
 
     /// Evidence that the difference towards `sign` is beyond (`side` 1) or within (`side` -1) the margin.
@@ -178,6 +179,6 @@ impl Paired {
     fn forecast(&self, arms: &[Arm], margin: Margin) -> Forecast {
         let Some((scale, s2, w2)) = self.variances(arms, margin) else { return Forecast::Unknown };
         let inside = (margin.relative * self.means().0.abs()).max(margin.absolute) / scale;
-        forecast(inside, &Effect { m: 0.0, s2, w2, wide: 0.0 }, PASS_BOUNDARY)
+        forecast(inside, &Effect { m: 0.0, s2, w2, a2: s2 + w2, wide: 0.0 }, PASS_BOUNDARY)
     }
 }

@@ -5,6 +5,7 @@
 use crate::plan::Arm;
 
 use super::clusters::Clusters;
+use super::counts::LUCK_PRIOR_INSTANCES;
 use super::evidence::{EFFECTS, SLOPES, log_add};
 
 /// Intervals of the reference, and of the newest window.
@@ -131,7 +132,7 @@ impl Growth {
         let mean = self.variance_sum / self.variance_n;
         let variance = mean.max(0.5 * (c.variance + mean));
         let age = 1.0 + (intervals - 2.0 * WINDOW as f64) / DEGREE_INTERVALS;
-        c.pooled(variance, c.degrees() * age, 2.0 * self.prior_sd.powi(2))
+        c.pooled(variance, c.degrees() * age, (2.0 * self.prior_sd.powi(2), LUCK_PRIOR_INSTANCES))
     }
 
     /// Log evidence of a leak that has taken the canary above the baseline.
@@ -177,14 +178,14 @@ impl Growth {
         let t = self.intervals as f64;
         let hours = (self.now_h - self.start_h) * t / (t - 1.0);
         let wander = self.prior_sd.powi(2) * 2.0 * CORRELATION_H * 12.0 / hours.powi(3);
-        let a2 = c.pooled(c.variance, c.degrees(), SLOPE_PRIOR_SD.powi(2) + wander);
+        let a2 = c.pooled(c.variance, c.degrees(), (SLOPE_PRIOR_SD.powi(2) + wander, LUCK_PRIOR_INSTANCES));
         c.log_e(c.difference() - self.margins.slope, a2, SLOPES)
     }
 
     /// Log evidence that the canary's newest level is above the baseline's by more than may be grown.
     fn above(&self, arms: &[Arm]) -> f64 {
         let c = Clusters::of(arms, |i| self.slots.get(i)?.newest_mean());
-        let a2 = c.pooled(c.variance, c.degrees(), self.level_prior_sd.powi(2));
+        let a2 = c.pooled(c.variance, c.degrees(), (self.level_prior_sd.powi(2), LUCK_PRIOR_INSTANCES));
         c.log_e(c.difference() - self.margins.growth, a2, EFFECTS)
     }
 }

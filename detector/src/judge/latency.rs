@@ -10,9 +10,13 @@ use std::sync::Arc;
 
 use ndarray::{Array2, Axis, Slice};
 
+use crate::calibration;
 use crate::plan::{Arm, Margins, Metric};
 
-use super::counts::{CountParams, CountProcess, Counts, Tolerance};
+use super::counts::{
+    ARM_PRIOR_SPELLS, CountParams, CountProcess, Counts, DISPERSION_PRIOR_INTERVALS, LUCK_PRIOR_INSTANCES,
+    Tolerance, per_instance,
+};
 use super::epochs::Epochs;
 use super::evidence::radius;
 use super::forecast::{Forecast, forecast};
@@ -29,10 +33,18 @@ const HISTORY_MIN: f64 = 50.0;
 const LUCK_SD: f64 = 0.015;
 const LUCK_SD_MIN: f64 = 0.01;
 const ARM_NOISE_SD: f64 = 0.02;
+/// Standard deviation of what a cold start does to log latency, and the stretch of the median beyond which no
+/// canary is merely cold.
+const COLD_SD: f64 = 0.4;
+const COLD_STRETCH: f64 = 1.0;
+/// The quantile that stands for all requests, and how many standard errors it is given.
+const BODY: f64 = QUANTILES[0];
+const BODY_DOUBT: f64 = 1.5;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Latency {
     name: String,
+    noise: Noise,
     margins: Margins,
     /// Upper bounds in seconds, ascending, without `+Inf`; empty until the first histogram is seen.
     edges: Arc<[f64]>,
@@ -57,9 +69,12 @@ enum Quantile {
 #[derive(Debug, Clone)]
 struct Threshold {
     edge: usize,
+    noise: Noise,
     tolerance: Stretch,
     worse: Epochs<CountProcess>,
     no_worse: CountProcess,
+    /// In the warm-up: is the canary slower than a cold one?
+    gross: Option<CountProcess>,
     totals: Totals,
 }
 
@@ -73,9 +88,29 @@ enum Stretch {
     Crossing(f64),
 }
 
+/// What is known beforehand, in log latency.
+#[derive(Debug, Clone, Copy)]
+struct Noise {
+    luck_sd: f64,
+    luck_weight: f64,
+    arm_sd: f64,
+    dispersion: f64,
+    dispersion_weight: f64,
+}
+
+impl Noise {
+    fn new(known: &calibration::Noise) -> Self {
+        let (luck, luck_weight) = known.luck((LUCK_SD * LUCK_SD, LUCK_PRIOR_INSTANCES));
+        let (arm, _) = known.arm((ARM_NOISE_SD * ARM_NOISE_SD, ARM_PRIOR_SPELLS));
+        let (dispersion, dispersion_weight) = known.dispersion((1.0, DISPERSION_PRIOR_INTERVALS));
+        Self { luck_sd: luck.sqrt(), luck_weight, arm_sd: arm.sqrt(), dispersion, dispersion_weight }
+    }
+}
+
 impl Latency {
-    pub(crate) fn new(metric: &Metric) -> Self {
+    pub(crate) fn new(metric: &Metric, known: &calibration::Noise) -> Self {
         Self {
+            noise: Noise::new(known),
             name: metric.name.clone(),
             margins: metric.margins,
             edges: Arc::new([]),
@@ -86,30 +121,48 @@ impl Latency {
         }
     }
 
-    pub(crate) fn observe(&mut self, arms: &[Arm], edges: &Arc<[f64]>, counts: &Array2<f64>) {
-        self.follow_edges(edges);
-        self.show(arms, counts);
-        self.remember(arms, counts);
-    }
-
     pub(crate) fn begin(&mut self) {
         self.shown = [vec![0.0; self.history.len()], vec![0.0; self.history.len()]];
     }
 
-    pub(crate) fn step(&mut self, arms: &[Arm], edges: &Arc<[f64]>, counts: &Array2<f64>) {
+    /// An interval; in the warm-up it is shown, kept for what comes after it, and fails only a gross regression.
+    pub(crate) fn step(&mut self, arms: &[Arm], edges: &Arc<[f64]>, counts: &Array2<f64>, judged: bool) {
         self.follow_edges(edges);
+        self.show(arms, counts);
+        let past = self.history.clone();
+        self.remember(arms, counts);
+        let pending: Vec<bool> = self.quantiles.iter().map(|q| matches!(q, Quantile::Pending)).collect();
         self.choose_thresholds();
-        let survival = Survival::new(&self.edges, &self.history);
+        let body = if judged { None } else { self.body_stretch(arms) };
+        let [past, with_present] = [&past, &self.history].map(|h| Survival::new(&self.edges, h));
         let requests = counts.sum_axis(Axis(1)).to_vec();
-        for q in &mut self.quantiles {
+        for ((q, new), quantile) in self.quantiles.iter_mut().zip(pending).zip(QUANTILES) {
             if let Quantile::Judged(t) = q {
                 let slower = counts.slice_axis(Axis(1), Slice::from(t.edge + 1..)).sum_axis(Axis(1)).to_vec();
                 let counts = Counts { trials: requests.clone(), events: slower };
-                t.step(arms, &counts, &survival, self.margins);
+                // A threshold is chosen by what lies before it; its first interval has only itself.
+                let survival = if new { &with_present } else { &past };
+                t.retune(survival, self.margins);
+                if judged {
+                    t.step(arms, &counts);
+                } else {
+                    let stretch = if quantile == BODY { Some(COLD_STRETCH) } else { body };
+                    t.warm_up(arms, &counts, stretch.map(|s| (s, survival)), self.margins);
+                }
             }
         }
-        self.show(arms, counts);
-        self.remember(arms, counts);
+    }
+
+    /// By how much all of the canary's latencies are stretched, at most: what its median says, and the doubt.
+    /// A cold canary is slow throughout; only a tail that is longer still is a regression.
+    fn body_stretch(&self, arms: &[Arm]) -> Option<f64> {
+        let Quantile::Judged(t) = &self.quantiles[0] else { return None };
+        let Stretch::Ratio { slope, .. } = t.tolerance else { return None };
+        let [b, c] = [0, 1].map(|i| Survival::new(&self.edges, &self.shown[i]).quantile(BODY));
+        let [nb, nc] = [0, 1].map(|i| self.shown[i].iter().sum::<f64>());
+        let sampling = (0.25 / nb + 0.25 / nc) / (BODY * slope).powi(2);
+        let doubt = (sampling + LUCK_SD * LUCK_SD * per_instance(arms)).sqrt();
+        Some(((c / b).ln().max(0.0) + BODY_DOUBT * doubt).exp_m1()).filter(|s| s.is_finite())
     }
 
     /// Buckets that changed cannot be compared with those before: everything begins anew.
@@ -137,7 +190,7 @@ impl Latency {
             }
             let taken =
                 |edge| self.quantiles.iter().any(|q| matches!(q, Quantile::Judged(t) if t.edge == edge));
-            self.quantiles[i] = match Threshold::choose(quantile, &survival, self.margins) {
+            self.quantiles[i] = match Threshold::choose(quantile, &survival, self.margins, self.noise) {
                 Some(t) if !taken(t.edge) => Quantile::Judged(Box::new(t)),
                 _ => Quantile::Unavailable,
             };
@@ -152,6 +205,23 @@ impl Latency {
 
     fn remember(&mut self, arms: &[Arm], counts: &Array2<f64>) {
         add_arm(&mut self.history, arms, Arm::Baseline, counts);
+    }
+
+    /// What this release taught, as the mean of what the thresholds say.
+    pub(crate) fn learned(&self, arms: &[Arm]) -> calibration::Noise {
+        let thresholds = self.quantiles.iter().filter_map(|q| match q {
+            Quantile::Judged(t) => t.learned(arms),
+            Quantile::Pending | Quantile::Unavailable => None,
+        });
+        let all: Vec<calibration::Noise> = thresholds.collect();
+        let mut sum = calibration::Noise::default();
+        all.iter().for_each(|n| sum.merge(n));
+        // The same instances at every threshold.
+        let n = all.len().max(1) as f64;
+        sum.luck_weight /= n;
+        sum.arm_weight /= n;
+        sum.dispersion_weight /= n;
+        sum
     }
 
     pub(crate) fn rows(&self, frame: &Frame<'_>) -> Vec<Row> {
@@ -176,7 +246,7 @@ impl Latency {
             Some(Row {
                 name: format!("{}_{percentile}", self.name),
                 share,
-                worse: threshold.map_or(0.0, |t| t.worse.log_mix(CountProcess::log_e)),
+                worse: threshold.map_or(0.0, |t| t.worse(frame)),
                 no_worse: threshold.map_or(0.0, |t| t.no_worse.log_e()),
                 forecast: threshold.map_or_else(|| self.until_chosen(*quantile), Threshold::forecast),
                 levels,
@@ -219,35 +289,87 @@ impl Latency {
 }
 
 impl Threshold {
-    fn choose(quantile: f64, survival: &Survival<'_>, margins: Margins) -> Option<Self> {
+    fn choose(quantile: f64, survival: &Survival<'_>, margins: Margins, noise: Noise) -> Option<Self> {
         let (edge, tolerance) = match survival.edge_near(quantile) {
             Some(edge) => (edge, Stretch::at(edge, survival, margins)),
             None => (survival.edge_beyond(quantile)?, Stretch::Crossing(1.0 - quantile)),
         };
         Some(Self {
             edge,
+            noise,
             tolerance,
             worse: Epochs::new(),
-            no_worse: CountProcess::new(tolerance.params(false)),
+            no_worse: CountProcess::new(tolerance.params(false, &noise)),
+            gross: None,
             totals: Totals::default(),
         })
     }
 
-    fn step(&mut self, arms: &[Arm], counts: &Counts, survival: &Survival<'_>, margins: Margins) {
+    fn retune(&mut self, survival: &Survival<'_>, margins: Margins) {
         if matches!(self.tolerance, Stretch::Ratio { .. }) {
             self.tolerance = Stretch::at(self.edge, survival, margins);
         }
-        let params = self.tolerance.params(true);
-        self.worse.advance(
+    }
+
+    /// `cold` is how far a cold canary's latencies may be stretched.
+    fn warm_up(
+        &mut self,
+        arms: &[Arm],
+        counts: &Counts,
+        cold: Option<(f64, &Survival<'_>)>,
+        margins: Margins,
+    ) {
+        let params = self.tolerance.params(true, &self.noise);
+        self.worse.warm_up(
             || CountProcess::new(params),
             |p| {
                 p.retune(params);
                 p.update(arms, counts);
             },
         );
-        self.no_worse.retune(self.tolerance.params(false));
+        let Stretch::Ratio { slope, .. } = self.tolerance else { return };
+        let Some((stretch, survival)) = cold else { return };
+        let stretch = (1.0 + stretch) * (1.0 + margins.worse.relative) - 1.0;
+        let cold = Stretch::Ratio { worse: survival.ratio(self.edge, stretch), no_worse: 1.0, slope };
+        let gross = self.gross.get_or_insert_with(|| CountProcess::new(cold.params(true, &self.noise)));
+        gross.retune(cold.params(true, &self.noise));
+        gross.update(arms, counts);
+        self.totals.add(arms, counts);
+    }
+
+    fn step(&mut self, arms: &[Arm], counts: &Counts) {
+        if self.gross.take().is_some() {
+            self.totals = Totals::default();
+        }
+        let params = self.tolerance.params(true, &self.noise);
+        self.worse.advance(
+            |first| first.map_or_else(|| CountProcess::new(params), |f| f.anew(params, arms)),
+            |p| {
+                p.retune(params);
+                p.update(arms, counts);
+            },
+        );
+        self.no_worse.retune(self.tolerance.params(false, &self.noise));
         self.no_worse.update(arms, counts);
         self.totals.add(arms, counts);
+    }
+
+    fn learned(&self, arms: &[Arm]) -> Option<calibration::Noise> {
+        let Stretch::Ratio { slope, .. } = self.tolerance else { return None };
+        let noise = self.worse.whole()?.learned(arms);
+        let scale = slope * slope;
+        Some(calibration::Noise {
+            luck_variance: noise.luck_variance / scale,
+            arm_variance: noise.arm_variance / scale,
+            ..noise
+        })
+    }
+
+    fn worse(&self, frame: &Frame<'_>) -> f64 {
+        if !frame.judged {
+            return self.gross.as_ref().map_or(0.0, CountProcess::log_e);
+        }
+        self.worse.log_mix(CountProcess::log_e, |s| CountProcess::persistent(s.warm, s.whole, s.since))
     }
 
     fn forecast(&self) -> Forecast {
@@ -267,20 +389,28 @@ impl Stretch {
         Self::Ratio { worse, no_worse, slope: ratio(SLOPE_STRETCH).ln() / SLOPE_STRETCH.ln_1p() }
     }
 
-    fn params(self, worse: bool) -> CountParams {
+    fn params(self, worse: bool, noise: &Noise) -> CountParams {
         let sign = if worse { 1.0 } else { -1.0 };
         match self {
             Self::Ratio { worse: w, no_worse, slope } => CountParams {
                 tolerance: Tolerance::Ratio(if worse { w } else { no_worse }),
                 sign,
-                luck_sd: (LUCK_SD * slope).max(LUCK_SD_MIN),
-                arm_noise_sd: ARM_NOISE_SD * slope,
+                luck_sd: (noise.luck_sd * slope).max(LUCK_SD_MIN),
+                luck_weight: noise.luck_weight,
+                arm_noise_sd: noise.arm_sd * slope,
+                cold_sd: COLD_SD * slope,
+                dispersion: noise.dispersion,
+                dispersion_weight: noise.dispersion_weight,
             },
             Self::Crossing(share) => CountParams {
                 tolerance: Tolerance::Difference(share),
                 sign,
-                luck_sd: LUCK_SD,
-                arm_noise_sd: ARM_NOISE_SD,
+                luck_sd: noise.luck_sd,
+                luck_weight: noise.luck_weight,
+                arm_noise_sd: noise.arm_sd,
+                cold_sd: COLD_SD,
+                dispersion: noise.dispersion,
+                dispersion_weight: noise.dispersion_weight,
             },
         }
     }

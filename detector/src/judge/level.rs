@@ -8,6 +8,7 @@
 use crate::plan::Arm;
 
 use super::clusters::Clusters;
+use super::cold::persistent;
 use super::evidence::EFFECTS;
 
 /// Values an instance must have shown.
@@ -21,6 +22,8 @@ const CPU_SECONDS_MIN: f64 = 0.05;
 /// The prior variance is this much more while few intervals have been seen.
 const YOUNG_VARIANCE: f64 = 4.0;
 const YOUNG_INTERVALS: f64 = 20.0;
+/// Standard deviation of what a cold start does to log use.
+const COLD_SD: f64 = 0.4;
 
 /// What one instance shows in one interval.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +58,8 @@ pub(crate) enum Mean {
 #[derive(Debug, Clone)]
 pub(crate) struct Level {
     mean: Mean,
-    prior_sd: f64,
+    /// Variance between equal instances, and how many it is worth.
+    prior: (f64, f64),
     intervals: u64,
     slots: Vec<Slot>,
 }
@@ -87,8 +91,8 @@ pub(crate) struct Standing {
 }
 
 impl Level {
-    pub(crate) fn new(mean: Mean, prior_sd: f64) -> Self {
-        Self { mean, prior_sd, intervals: 0, slots: Vec::new() }
+    pub(crate) fn new(mean: Mean, prior: (f64, f64)) -> Self {
+        Self { mean, prior, intervals: 0, slots: Vec::new() }
     }
 
     pub(crate) fn update(&mut self, arms: &[Arm], uses: &[Option<Use>]) {
@@ -135,7 +139,7 @@ impl Level {
             (false, false) => d + load,
         };
         let pooled = |young: f64| {
-            clusters.pooled(clusters.variance, clusters.degrees(), self.prior_sd.powi(2) * young)
+            clusters.pooled(clusters.variance, clusters.degrees(), (self.prior.0 * young, self.prior.1))
         };
         Standing {
             clusters,
@@ -167,6 +171,12 @@ fn young(intervals: f64) -> f64 {
 impl Standing {
     pub(crate) fn worse(&self, margin: f64) -> f64 {
         self.ripe(self.clusters.log_e(self.least - margin, self.variance, EFFECTS))
+    }
+
+    /// Log evidence of being higher from the start, a cold start considered; this is the standing since.
+    pub(crate) fn persistent(&self, warm: &Self, whole: &Self, margin: f64) -> f64 {
+        let estimate = |s: &Self| s.clusters.both().then_some((s.least - margin, s.variance));
+        persistent(whole.worse(margin), self.worse(margin), estimate(warm), estimate(self), COLD_SD)
     }
 
     pub(crate) fn no_worse(&self, margin: f64) -> f64 {

@@ -4,8 +4,42 @@
 
 pub(crate) const LAGS: usize = 12;
 
+/// Terms to a block of the slow kernel.
+const BLOCK: u64 = 4;
+
+/// Two kernels: one over the terms, and one over sums of four, which sees four times as far once there is time.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LongRun {
+    terms: Kernel,
+    blocks: Kernel,
+    /// The block that is being filled.
+    block: (f64, f64),
+}
+
+impl LongRun {
+    pub(crate) fn push(&mut self, x: f64, g: f64) {
+        self.terms.push(x, g);
+        self.block = (self.block.0 + x, self.block.1 + g);
+        if self.terms.n.is_multiple_of(BLOCK) {
+            let (x, g) = std::mem::take(&mut self.block);
+            self.blocks.push(x, g);
+        }
+    }
+
+    /// Sum of squared exposures.
+    pub(crate) fn exposure_squares(&self) -> f64 {
+        self.terms.gg
+    }
+
+    /// Variance of the sum of `x - slope * g`; never less than if the terms were independent.
+    pub(crate) fn variance(&self, slope: f64) -> f64 {
+        let terms = self.terms.variance(slope);
+        if self.blocks.n > 2 * LAGS as u64 { terms.max(self.blocks.variance(slope)) } else { terms }
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct Kernel {
     n: u64,
     xx: f64,
     xg: f64,
@@ -16,8 +50,8 @@ pub(crate) struct LongRun {
     lag_gg: [f64; LAGS],
 }
 
-impl LongRun {
-    pub(crate) fn push(&mut self, x: f64, g: f64) {
+impl Kernel {
+    fn push(&mut self, x: f64, g: f64) {
         self.xx += x * x;
         self.xg += x * g;
         self.gg += g * g;
@@ -33,13 +67,8 @@ impl LongRun {
         self.n += 1;
     }
 
-    /// Sum of squared exposures.
-    pub(crate) fn exposure_squares(&self) -> f64 {
-        self.gg
-    }
-
     /// Variance of the sum of `x - slope * g`; never less than if the terms were independent.
-    pub(crate) fn variance(&self, slope: f64) -> f64 {
+    fn variance(&self, slope: f64) -> f64 {
         let at = |xx: f64, xg: f64, gg: f64| xx - slope * xg + slope * slope * gg;
         let independent = at(self.xx, 2.0 * self.xg, self.gg);
         if self.n <= 2 * LAGS as u64 {

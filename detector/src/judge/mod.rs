@@ -5,11 +5,13 @@
 //! `gauge.rs`; `crate::AnalysisRun` decides on what they say.
 
 mod clusters;
+mod cold;
 mod counts;
 mod epochs;
 mod evidence;
 mod forecast;
 mod gauge;
+mod gross;
 mod growth;
 mod latency;
 mod level;
@@ -28,6 +30,7 @@ use std::sync::Arc;
 
 use ndarray::Array2;
 
+use crate::calibration::Noise;
 use crate::interval::{Interval, Measurement};
 use crate::plan::{Arm, Metric};
 use crate::verdict::MetricClass;
@@ -67,14 +70,24 @@ pub(crate) enum Judged {
 }
 
 impl Judged {
-    pub(crate) fn new(metric: &Metric) -> Self {
+    pub(crate) fn new(metric: &Metric, known: &Noise) -> Self {
         match metric.class {
             MetricClass::Errors | MetricClass::Proportion => {
-                Self::Proportion(Box::new(Proportion::new(metric)))
+                Self::Proportion(Box::new(Proportion::new(metric, known)))
             }
-            MetricClass::Latency => Self::Latency(Latency::new(metric)),
-            MetricClass::Cpu | MetricClass::Memory => Self::Resource(Resource::new(metric)),
+            MetricClass::Latency => Self::Latency(Latency::new(metric, known)),
+            MetricClass::Cpu | MetricClass::Memory => Self::Resource(Resource::new(metric, known)),
             MetricClass::Gauge => Self::Gauge(Box::new(Gauge::new(metric))),
+        }
+    }
+
+    /// What this release taught of the metric's noise; a gauge of unknown kind teaches nothing.
+    pub(crate) fn learned(&self, arms: &[Arm]) -> Noise {
+        match self {
+            Self::Proportion(p) => p.learned(arms),
+            Self::Latency(l) => l.learned(arms),
+            Self::Resource(r) => r.learned(arms),
+            Self::Gauge(_) => Noise::default(),
         }
     }
 
@@ -98,11 +111,11 @@ impl Judged {
             }
             Self::Latency(l) => {
                 let Some((edges, counts)) = view.buckets() else { return };
-                if judged { l.step(arms, edges, &counts) } else { l.observe(arms, edges, &counts) }
+                l.step(arms, edges, &counts, judged);
             }
             Self::Resource(r) => {
                 let uses = view.uses();
-                if judged { r.step(arms, view.at_h, &uses) } else { r.observe(arms, &uses) }
+                if judged { r.step(arms, view.at_h, &uses) } else { r.observe(arms, view.at_h, &uses) }
             }
             Self::Gauge(g) => {
                 let values = view.values();

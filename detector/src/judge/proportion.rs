@@ -1,16 +1,21 @@
 //! A proportion: errors of requests, conversions of checkouts. Worse means beyond the relative *and* the absolute
 //! margin; no worse means within either.
 
+use crate::calibration;
 use crate::config::{Direction, Margin};
 use crate::plan::{Arm, Metric};
 use crate::verdict::MetricClass;
 
 use super::Frame;
 use super::PASS_BOUNDARY;
-use super::counts::{CountParams, CountProcess, Counts, Tolerance};
-use super::epochs::Epochs;
+use super::counts::{
+    ARM_PRIOR_SPELLS, CountParams, CountProcess, Counts, DISPERSION_PRIOR_INTERVALS, LUCK_PRIOR_INSTANCES,
+    Tolerance,
+};
+use super::epochs::{Epochs, Started};
 use super::evidence::log_add;
 use super::forecast::{Forecast, forecast};
+use super::gross;
 use super::row::Row;
 use super::totals::Totals;
 use super::words;
@@ -49,25 +54,34 @@ struct Tests(Vec<CountParams>);
 struct Noise {
     luck_sd: f64,
     arm_noise_sd: f64,
+    /// Cold canaries fail some three times as often, and lose a conversion here and there.
+    cold_sd: f64,
 }
 
-const ERROR_NOISE: Noise = Noise { luck_sd: 0.05, arm_noise_sd: 0.10 };
-const CONVERSION_NOISE: Noise = Noise { luck_sd: 0.02, arm_noise_sd: 0.03 };
+const ERROR_NOISE: Noise = Noise { luck_sd: 0.05, arm_noise_sd: 0.10, cold_sd: 1.1 };
+const CONVERSION_NOISE: Noise = Noise { luck_sd: 0.02, arm_noise_sd: 0.03, cold_sd: 0.1 };
 
 impl Proportion {
-    pub(crate) fn new(metric: &Metric) -> Self {
+    pub(crate) fn new(metric: &Metric, known: &calibration::Noise) -> Self {
         let noise = if metric.class == MetricClass::Errors { ERROR_NOISE } else { CONVERSION_NOISE };
         let signs: &[f64] = match metric.direction {
             Direction::Increase => &[1.0],
             Direction::Decrease => &[-1.0],
             Direction::Either => &[1.0, -1.0],
         };
+        let (luck, luck_weight) = known.luck((noise.luck_sd.powi(2), LUCK_PRIOR_INSTANCES));
+        let (arm, _) = known.arm((noise.arm_noise_sd.powi(2), ARM_PRIOR_SPELLS));
+        let (dispersion, dispersion_weight) = known.dispersion((1.0, DISPERSION_PRIOR_INTERVALS));
         let side = |sign: f64| {
             let params = |tolerance, sign| CountParams {
                 tolerance,
                 sign,
-                luck_sd: noise.luck_sd,
-                arm_noise_sd: noise.arm_noise_sd,
+                luck_sd: luck.sqrt(),
+                luck_weight,
+                arm_noise_sd: arm.sqrt(),
+                cold_sd: noise.cold_sd,
+                dispersion,
+                dispersion_weight,
             };
             let worse = tolerances(metric.margins.worse, sign).into_iter().map(|t| params(t, sign));
             let no_worse = tolerances(metric.margins.no_worse, sign)
@@ -85,9 +99,29 @@ impl Proportion {
         }
     }
 
-    /// Shown, not judged.
+    /// An interval of the warm-up: shown, and kept for what comes after it.
     pub(crate) fn observe(&mut self, arms: &[Arm], counts: &Counts) {
         self.totals.add(arms, counts);
+        self.pool(arms.len(), counts);
+        let paired = self.paired(arms);
+        for Side { tests, worse, .. } in &mut self.sides {
+            worse.warm_up(
+                || tests.0.iter().map(|p| CountProcess::new(*p)).collect(),
+                |all| update(all, paired, arms, &self.pool),
+            );
+        }
+        self.empty_pool(paired);
+    }
+
+    fn paired(&self, arms: &[Arm]) -> bool {
+        self.pool.of(arms, Arm::Canary).0 > 0.0 && self.pool.of(arms, Arm::Baseline).0 > 0.0
+    }
+
+    fn empty_pool(&mut self, paired: bool) {
+        if paired || self.pooled >= POOL_INTERVALS_MAX {
+            self.pool = Counts::default();
+            self.pooled = 0;
+        }
     }
 
     /// Forgets what was shown so far: the judged time begins.
@@ -98,25 +132,21 @@ impl Proportion {
     pub(crate) fn step(&mut self, arms: &[Arm], counts: &Counts) {
         self.totals.add(arms, counts);
         self.pool(arms.len(), counts);
-        let paired = self.pool.of(arms, Arm::Canary).0 > 0.0 && self.pool.of(arms, Arm::Baseline).0 > 0.0;
+        let paired = self.paired(arms);
         for side in &mut self.sides {
             let Side { tests, worse, no_worse } = side;
             worse.advance(
-                || tests.0.iter().map(|p| CountProcess::new(*p)).collect(),
-                |processes| {
-                    if paired {
-                        processes.iter_mut().for_each(|p| p.update(arms, &self.pool));
-                    }
+                |first: Option<&Vec<CountProcess>>| match first {
+                    None => tests.0.iter().map(|p| CountProcess::new(*p)).collect(),
+                    Some(all) => all.iter().zip(&tests.0).map(|(f, p)| f.anew(*p, arms)).collect(),
                 },
+                |all| update(all, paired, arms, &self.pool),
             );
             if paired {
                 no_worse.iter_mut().for_each(|(_, p)| p.update(arms, &self.pool));
             }
         }
-        if paired || self.pooled >= POOL_INTERVALS_MAX {
-            self.pool = Counts::default();
-            self.pooled = 0;
-        }
+        self.empty_pool(paired);
     }
 
     fn pool(&mut self, slots: usize, counts: &Counts) {
@@ -127,8 +157,23 @@ impl Proportion {
         self.pool.events.iter_mut().zip(&counts.events).for_each(|(p, x)| *p += x);
     }
 
-    fn worse(&self) -> f64 {
-        mean_log(self.sides.iter().map(|s| s.worse.log_mix(|all| all_agree(all))))
+    fn worse(&self, frame: &Frame<'_>) -> f64 {
+        if !frame.judged {
+            return self.gross(frame.arms);
+        }
+        let persistent = |s: &Started<'_, Vec<CountProcess>>| {
+            let all = s.warm.iter().zip(&s.whole[..]).zip(&s.since[..]);
+            all.map(|((w, a), p)| CountProcess::persistent(w, a, p)).fold(f64::INFINITY, f64::min)
+        };
+        mean_log(self.sides.iter().map(|s| s.worse.log_mix(|all| all_agree(all), persistent)))
+    }
+
+    /// Evidence in the warm-up, which only errors that no cold start explains give.
+    fn gross(&self, arms: &[Arm]) -> f64 {
+        match (self.class, self.sides.first().and_then(|s| s.worse.whole()?.first())) {
+            (MetricClass::Errors, Some(p)) => gross::log_e_of(arms, p.instances(), self.totals.dispersion()),
+            _ => 0.0,
+        }
     }
 
     fn no_worse(&self) -> f64 {
@@ -138,6 +183,12 @@ impl Proportion {
     /// The first process in relative mode, whose variances are in units of log ratio.
     fn relative(&self) -> Option<&CountProcess> {
         self.sides.first()?.worse.first()?.first()
+    }
+
+    /// What this release taught.
+    pub(crate) fn learned(&self, arms: &[Arm]) -> calibration::Noise {
+        let process = self.sides.first().and_then(|s| s.worse.whole()?.first());
+        process.map_or_else(Default::default, |p| p.learned(arms))
     }
 
     pub(crate) fn row(&self, frame: &Frame<'_>) -> Row {
@@ -156,7 +207,7 @@ impl Proportion {
         Row {
             name: self.name.clone(),
             share: 1.0,
-            worse: self.worse(),
+            worse: self.worse(frame),
             no_worse: self.no_worse(),
             forecast: needs.fold(Forecast::Factor(1.0), Forecast::and),
             levels,
@@ -191,6 +242,12 @@ fn tolerances(margin: Margin, sign: f64) -> Vec<Tolerance> {
     let ratio = Tolerance::Ratio((1.0 + sign * margin.relative).max(RATIO_MIN));
     let difference = (margin.absolute > 0.0).then_some(Tolerance::Difference(sign * margin.absolute));
     std::iter::once(ratio).chain(difference).collect()
+}
+
+fn update(all: &mut [CountProcess], paired: bool, arms: &[Arm], counts: &Counts) {
+    if paired {
+        all.iter_mut().for_each(|p| p.update(arms, counts));
+    }
 }
 
 fn all_agree(processes: &[CountProcess]) -> f64 {

@@ -1,12 +1,15 @@
 //! The judge against the study's reference implementation, number by number, on recorded runs.
 //! Each file says by which command it was made.
 
+use crate::calibration::Noise;
 use crate::config::{Direction, Margin};
 use crate::plan::{Arm, Margins, Metric, Reading};
 use crate::verdict::MetricClass;
 
 use super::Frame;
-use super::counts::{CountParams, CountProcess, Counts, Tolerance};
+use super::counts::{
+    CountParams, CountProcess, Counts, DISPERSION_PRIOR_INTERVALS, LUCK_PRIOR_INSTANCES, Tolerance,
+};
 use super::epochs::Epochs;
 use super::evidence::log_add;
 use super::growth::{Growth, GrowthMargins};
@@ -62,12 +65,18 @@ fn metric(class: MetricClass, direction: Direction, margins: Margins) -> Metric 
 fn errors_and_conversions_agree_with_the_reference() {
     let conversion = Margin { relative: 0.02, absolute: 0.0 };
     for run in runs() {
-        let mut errors = Proportion::new(&metric(MetricClass::Errors, Direction::Increase, Margins::ERRORS));
-        let mut conversions = Proportion::new(&metric(
-            MetricClass::Proportion,
-            Direction::Decrease,
-            Margins::custom(MetricClass::Proportion, conversion),
-        ));
+        let mut errors = Proportion::new(
+            &metric(MetricClass::Errors, Direction::Increase, Margins::ERRORS),
+            &Noise::default(),
+        );
+        let mut conversions = Proportion::new(
+            &metric(
+                MetricClass::Proportion,
+                Direction::Decrease,
+                Margins::custom(MetricClass::Proportion, conversion),
+            ),
+            &Noise::default(),
+        );
         let mut trials = Vec::new();
         let frame = Frame { arms: &run.arms, judged: true };
         let mut checked = 0;
@@ -112,11 +121,15 @@ fn slow_requests_agree_with_the_reference() {
                         tolerance: Tolerance::Ratio(v[0]),
                         sign: 1.0,
                         luck_sd: v[1],
+                        luck_weight: LUCK_PRIOR_INSTANCES,
                         arm_noise_sd: v[2],
+                        cold_sd: 1.0,
+                        dispersion: 1.0,
+                        dispersion_weight: DISPERSION_PRIOR_INTERVALS,
                     };
                     let counts = Counts { trials: trials.clone(), events: slow.clone() };
                     processes[next].advance(
-                        || CountProcess::new(params),
+                        |_| CountProcess::new(params),
                         |p| {
                             p.retune(params);
                             p.update(&run.arms, &counts);
@@ -125,7 +138,7 @@ fn slow_requests_agree_with_the_reference() {
                     next += 1;
                 }
                 "log_e" => {
-                    let logs = processes.iter().map(|p| p.log_mix(CountProcess::log_e));
+                    let logs = processes.iter().map(|p| p.log_mix(CountProcess::log_e, |_| 0.0));
                     close("latency", logs.fold(f64::NEG_INFINITY, log_add) - (thresholds as f64).ln(), v[1]);
                 }
                 _ => {}
@@ -151,14 +164,17 @@ fn memory_agrees_with_the_reference() {
                         .map(|y| Some(Use { value: y.exp(), seconds: 15.0, requests: None }))
                         .collect();
                     let logs: Vec<_> = v.iter().copied().map(Some).collect();
-                    levels.advance(|| Level::new(Mean::Logs, 0.03), |l| l.update(&run.arms, &uses));
+                    levels.advance(
+                        |_| Level::new(Mean::Logs, (0.03 * 0.03, LUCK_PRIOR_INSTANCES)),
+                        |l| l.update(&run.arms, &uses),
+                    );
                     growths
-                        .advance(|| Growth::new(margins, 0.02, 0.03), |g| g.update(&run.arms, at_h, &logs));
+                        .advance(|_| Growth::new(margins, 0.02, 0.03), |g| g.update(&run.arms, at_h, &logs));
                 }
                 "log_e" => {
-                    let level = levels.log_mix(|l| l.standing(&run.arms).worse(0.10f64.ln_1p()));
+                    let level = levels.log_mix(|l| l.standing(&run.arms).worse(0.10f64.ln_1p()), |_| 0.0);
                     close("memory", level, v[3]);
-                    close("leak", growths.log_mix(|g| g.faster(&run.arms)), v[4]);
+                    close("leak", growths.log_mix(|g| g.faster(&run.arms), |_| 0.0), v[4]);
                 }
                 "no_worse" => {
                     let g = growths.first().unwrap();

@@ -1,8 +1,10 @@
 //! CPU and memory: levels, and for memory a leak.
 
+use crate::calibration::Noise;
 use crate::plan::{Arm, Metric};
 use crate::verdict::MetricClass;
 
+use super::counts::LUCK_PRIOR_INSTANCES;
 use super::epochs::Epochs;
 use super::evidence::{EFFECTS, log_add, log_e, radius};
 use super::forecast::Forecast;
@@ -34,6 +36,7 @@ pub(crate) struct Resource {
     class: MetricClass,
     margin: f64,
     no_worse_margin: f64,
+    known: Noise,
     worse: Epochs<Process>,
     shown: Level,
 }
@@ -45,43 +48,47 @@ struct Process {
 }
 
 impl Resource {
-    pub(crate) fn new(metric: &Metric) -> Self {
+    pub(crate) fn new(metric: &Metric, known: &Noise) -> Self {
         Self {
             name: metric.name.clone(),
             class: metric.class,
             margin: metric.margins.worse.relative.ln_1p(),
             no_worse_margin: metric.margins.no_worse.relative.ln_1p(),
+            known: *known,
             worse: Epochs::new(),
-            shown: Level::new(mean(metric.class), 0.0),
+            shown: Level::new(mean(metric.class), (0.0, 1.0)),
         }
     }
 
-    pub(crate) fn observe(&mut self, arms: &[Arm], uses: &[Option<Use>]) {
+    /// An interval of the warm-up: shown, and kept for what comes after it.
+    pub(crate) fn observe(&mut self, arms: &[Arm], at_h: f64, uses: &[Option<Use>]) {
         self.shown.update(arms, uses);
+        let (class, known) = (self.class, self.known);
+        let logs = logs(uses);
+        self.worse.warm_up(|| Process::new(class, &known), |p| p.update(arms, at_h, uses, &logs));
     }
 
     pub(crate) fn begin(&mut self) {
-        self.shown = Level::new(mean(self.class), 0.0);
+        self.shown = Level::new(mean(self.class), (0.0, 1.0));
     }
 
     pub(crate) fn step(&mut self, arms: &[Arm], at_h: f64, uses: &[Option<Use>]) {
         self.shown.update(arms, uses);
-        let class = self.class;
-        let logs: Vec<Option<f64>> = uses.iter().map(|u| u.as_ref().map(|u| u.value.ln())).collect();
-        self.worse.advance(
-            || Process::new(class),
-            |p| {
-                p.level.update(arms, uses);
-                if let Some(g) = &mut p.growth {
-                    g.update(arms, at_h, &logs);
-                }
-            },
-        );
+        let (class, known) = (self.class, self.known);
+        let logs = logs(uses);
+        self.worse.advance(|_| Process::new(class, &known), |p| p.update(arms, at_h, uses, &logs));
     }
 
     pub(crate) fn row(&self, frame: &Frame<'_>) -> Row {
         let arms = frame.arms;
-        let worse = self.worse.log_mix(|p| p.worse(arms, self.margin));
+        let worse = self.worse.log_mix(
+            |p| p.worse(arms, self.margin),
+            |s| {
+                let standing = |p: &Process| p.level.standing(arms);
+                let level = standing(s.since).persistent(&standing(s.warm), &standing(s.whole), self.margin);
+                s.whole.with_growth(level, arms)
+            },
+        );
         let first = self.worse.first();
         let standing = first.map(|p| p.level.standing(arms)).unwrap_or_default();
         let shown = self.shown.standing(arms);
@@ -96,9 +103,16 @@ impl Resource {
             forecast,
             levels,
             text: self.text(&shown, &levels),
-            worse_in: first.filter(|p| p.leaks(arms, self.margin)).map(|_| LEAK),
+            worse_in: self.worse.whole().filter(|p| p.leaks(arms, self.margin)).map(|_| LEAK),
             set_aside: self.set_aside(&standing, forecast),
         }
+    }
+
+    /// What this release taught of how equal instances differ.
+    pub(crate) fn learned(&self, arms: &[Arm]) -> Noise {
+        let standing = self.worse.whole().map(|p| p.level.standing(arms)).unwrap_or_default();
+        let (luck_variance, luck_weight) = standing.clusters.spread();
+        Noise { luck_variance, luck_weight, ..Noise::default() }
     }
 
     fn levels(&self, shown: &Standing, variance: f64, frame: &Frame<'_>) -> Levels {
@@ -175,27 +189,45 @@ impl Resource {
     }
 }
 
+fn logs(uses: &[Option<Use>]) -> Vec<Option<f64>> {
+    uses.iter().map(|u| u.as_ref().map(|u| u.value.ln())).collect()
+}
+
 fn mean(class: MetricClass) -> Mean {
     if class == MetricClass::Memory { Mean::Logs } else { Mean::Totals }
 }
 
 impl Process {
-    fn new(class: MetricClass) -> Self {
+    fn new(class: MetricClass, known: &Noise) -> Self {
         let margins = GrowthMargins { growth: GROWTH.ln_1p(), slope: SLOPE_PER_H };
         match class {
             MetricClass::Memory => Self {
-                level: Level::new(Mean::Logs, MEMORY_SD),
+                level: Level::new(Mean::Logs, known.luck((MEMORY_SD * MEMORY_SD, LUCK_PRIOR_INSTANCES))),
                 growth: Some(Growth::new(margins, GROWTH_SD, MEMORY_SD)),
             },
-            _ => Self { level: Level::new(Mean::Totals, CPU_SD), growth: None },
+            _ => Self {
+                level: Level::new(Mean::Totals, known.luck((CPU_SD * CPU_SD, LUCK_PRIOR_INSTANCES))),
+                growth: None,
+            },
         }
     }
 
     fn worse(&self, arms: &[Arm], margin: f64) -> f64 {
-        let level = self.level.standing(arms).worse(margin);
+        self.with_growth(self.level.standing(arms).worse(margin), arms)
+    }
+
+    /// A leak needs no warm-up: it counts only once it is above the baseline.
+    fn with_growth(&self, level: f64, arms: &[Arm]) -> f64 {
         match &self.growth {
             None => level,
             Some(g) => log_add(LEVEL_WEIGHT.ln() + level, (1.0 - LEVEL_WEIGHT).ln() + g.worse(arms)),
+        }
+    }
+
+    fn update(&mut self, arms: &[Arm], at_h: f64, uses: &[Option<Use>], logs: &[Option<f64>]) {
+        self.level.update(arms, uses);
+        if let Some(g) = &mut self.growth {
+            g.update(arms, at_h, logs);
         }
     }
 

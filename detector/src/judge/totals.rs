@@ -83,6 +83,11 @@ impl Totals {
         Some((self.canary_paired / self.baseline_paired).ln())
     }
 
+    /// The larger of the arms'.
+    pub(crate) fn dispersion(&self) -> f64 {
+        self.canary.dispersion().max(self.baseline.dispersion())
+    }
+
     /// Variance of [`Self::log_ratio`], luck included.
     pub(crate) fn variance(&self, process: Option<&CountProcess>) -> f64 {
         let luck = process.and_then(CountProcess::effect).map_or(0.0, |e| e.w2);
