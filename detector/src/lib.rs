@@ -6,22 +6,28 @@ pub mod config;
 pub mod threshold;
 
 mod analysis;
+mod buckets;
 mod contract;
+mod foreign;
 mod interval;
 mod judge;
+mod load;
 mod observe;
 mod plan;
 mod preset;
 mod scope;
+mod split;
 mod verdict;
 mod versions;
+mod vitals;
 
 pub use analysis::AnalysisRun;
 pub use interval::{InstanceInterval, Interval, Measurement};
 pub use observe::Observer;
 pub use plan::{Arm, Margins, Metric, Plan, Reading, selector};
-pub use preset::plan_release;
+pub use preset::{Survey, plan_release, survey};
 pub use verdict::{Contract, MetricClass, MetricVerdict, Needed, Outcome, Verdict};
 pub use versions::{
     Arms, LiveVersion, NotARelease, PUSHED, live_versions, pick_arms, service_of, version_of,
 };
+pub use vitals::Broken;

@@ -7,13 +7,18 @@ use std::time::Duration;
 
 use davy_model::{Labels, Matcher, Timestamp, name};
 use davy_query::counts::{Increase, increase};
+use davy_query::native::{Grid, HistogramIncrease, histogram_increase};
 use davy_query::{Engine, EvalError, Source};
 use davy_store::{Error, SeriesSamples};
 
+use crate::buckets::{Buckets, common_edges};
+use crate::foreign;
 use crate::interval::{InstanceInterval, Interval, Measurement};
-use crate::plan::{Arm, Plan, Reading};
+use crate::plan::{Arm, Metric, Plan, Reading};
 use crate::scope;
-use crate::versions::Arms;
+use crate::verdict::Contract;
+use crate::versions::{Arms, PUSHED, version_of};
+use crate::vitals::{Broken, Sign, Vitals};
 
 /// How far before an interval the sample may lie that an increment is counted from; further for series that seem
 /// to begin within it, because what is pushed may rest for long between two events.
@@ -21,6 +26,13 @@ const LOOKBACK: Duration = Duration::from_secs(10 * 60);
 const LOOKBACK_RESTED: Duration = Duration::from_secs(60 * 60);
 /// Intervals that the value of an expression may be old.
 const QUERY_INTERVALS: u32 = 3;
+/// Intervals in which a critical metric finds nothing, or several values for one, before it is said.
+const SELECTOR_EMPTY_INTERVALS: u32 = 20;
+const SELECTOR_AMBIGUOUS_INTERVALS: u32 = 3;
+/// How far ahead another clock's samples are looked for: as far as the store takes them.
+const AHEAD: Duration = Duration::from_secs(10 * 60);
+/// Restarts of containers, from kube-state-metrics.
+const RESTARTS: &str = "kube_pod_container_status_restarts_total";
 
 /// Reads interval after interval. A scrape is stamped when it begins and stored when it has been read, so a sample
 /// may appear after its interval was read: what has been counted is remembered, and the late sample's increment
@@ -31,12 +43,19 @@ pub struct Observer {
     arms: Arms,
     /// Newest sample that was counted of a counter and instance.
     counted: BTreeMap<(Counter, Arm, Arc<str>), Timestamp>,
+    /// Of each metric, where a native histogram is read.
+    grids: Vec<Grid>,
+    /// Of each metric, intervals in which it found nothing, and in which it found too much.
+    found: Vec<(u32, u32)>,
+    vitals: Vitals,
+    broken: Option<Broken>,
 }
 
 /// A counter of the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Counter {
     Requests,
+    Restarts,
     /// By index of the metric.
     Trials(usize),
     Events(usize),
@@ -44,8 +63,9 @@ enum Counter {
     Cpu(usize),
 }
 
+type Instance = (Arm, Arc<str>);
 /// What an arm's series gave, by instance.
-type ByInstance<T> = BTreeMap<(Arm, Arc<str>), T>;
+type ByInstance<T> = BTreeMap<Instance, T>;
 
 /// An instance in the making.
 #[derive(Debug, Default)]
@@ -57,7 +77,18 @@ struct Seen {
 
 impl Observer {
     pub fn new(plan: Plan, arms: Arms) -> Self {
-        Self { plan, arms, counted: BTreeMap::new() }
+        let unit = |m: &Metric| match &m.reading {
+            Reading::NativeHistogram { seconds_per_unit, .. } => *seconds_per_unit,
+            _ => 1.0,
+        };
+        let grids = plan.metrics.iter().map(|m| Grid::new(unit(m))).collect();
+        let found = vec![(0, 0); plan.metrics.len()];
+        Self { plan, arms, counted: BTreeMap::new(), grids, found, vitals: Vitals::default(), broken: None }
+    }
+
+    /// Why the interval that was observed last cannot be believed, if it cannot.
+    pub fn broken(&self) -> Option<&Broken> {
+        self.broken.as_ref()
     }
 
     /// What happened in `(start, end]`, and what was late for the intervals before it. The same store read in the
@@ -69,12 +100,26 @@ impl Observer {
         end: Timestamp,
     ) -> Result<Interval, EvalError> {
         let metrics = self.plan.metrics.len();
-        let mut read = Read { arms: &self.arms, source, start, end, counted: &mut self.counted };
+        let mut read = Read {
+            arms: &self.arms,
+            source,
+            start,
+            end,
+            counted: &mut self.counted,
+            grids: &mut self.grids,
+            signs: BTreeMap::new(),
+            several: false,
+        };
         let mut instances: ByInstance<Seen> = BTreeMap::new();
         let none: Arc<[f64]> = Arc::new([]);
         let mut edges = vec![none; metrics];
         for (i, metric) in self.plan.metrics.iter().enumerate() {
-            for (instance, found) in read.metric(i, &metric.reading, &mut edges[i])? {
+            read.several = false;
+            let found = read.metric(i, &metric.reading, &mut edges[i])?;
+            let (empty, several) = &mut self.found[i];
+            *empty = if found.is_empty() { empty.saturating_add(1) } else { 0 };
+            *several = if read.several { several.saturating_add(1) } else { 0 };
+            for (instance, found) in found {
                 let seen = instances.entry(instance).or_default();
                 seen.measurements.resize(metrics, None);
                 seen.measurements[i] = Some(found.measurement);
@@ -88,7 +133,11 @@ impl Observer {
                 }
             }
         }
-        let down = read.down()?;
+        let alive = read.alive(&self.plan)?;
+        let signs = std::mem::take(&mut read.signs);
+        self.vitals.see(start, end, &signs);
+        self.broken =
+            same_version(&self.arms, &alive).or_else(|| self.selectors()).or_else(|| self.vitals.broken(end));
         self.counted.retain(|_, at| *at + LOOKBACK >= start);
         let interval_s = end.since(start).as_secs_f64();
         let instances = instances.into_iter().map(|((arm, instance), seen)| InstanceInterval {
@@ -98,12 +147,56 @@ impl Observer {
             requests: seen.requests,
             measurements: seen.measurements,
         });
-        Ok(Interval { start, end, edges, instances: instances.collect(), down })
+        Ok(Interval { start, end, edges, instances: instances.collect(), down: alive.down })
+    }
+
+    /// Critical metrics that read nothing at all, or more than one value where one is meant.
+    fn selectors(&self) -> Option<Broken> {
+        let critical = || self.plan.metrics.iter().zip(&self.found).filter(|(m, _)| m.critical);
+        let (m, contract, what) = critical()
+            .find(|(_, (_, several))| *several >= SELECTOR_AMBIGUOUS_INTERVALS)
+            .map(|(m, _)| (m, Contract::SelectorAmbiguous, "finds several values of one instance or version"))
+            .or_else(|| {
+                let seen = self.found.iter().any(|(empty, _)| *empty == 0);
+                critical()
+                    .find(|(m, (empty, _))| {
+                        seen && *empty >= SELECTOR_EMPTY_INTERVALS && !matches!(m.reading, Reading::Given)
+                    })
+                    .map(|(m, _)| (m, Contract::SelectorEmpty, "finds nothing in either version"))
+            })?;
+        Some(Broken { contract, why: format!("{} {what}: {}", m.name.replace('_', " "), m.source) })
     }
 }
 
+/// Who lives, as the scrapes and pushes of an interval say.
+#[derive(Debug, Default)]
+struct Alive {
+    down: Vec<(Arm, Arc<str>)>,
+    /// Versions of each arm's instances, and whether one of them belongs to both.
+    versions: [BTreeSet<String>; 2],
+    overlap: bool,
+}
+
+/// Two arms of one version show nothing of a release.
+fn same_version(arms: &Arms, alive: &Alive) -> Option<Broken> {
+    if alive.overlap {
+        let why =
+            "instances belong to both arms: what tells baseline and canary apart selects both".to_owned();
+        return Some(Broken { contract: Contract::SelectorAmbiguous, why });
+    }
+    let [baseline, canary] = &alive.versions;
+    let same = arms.baseline == arms.canary || (!baseline.is_empty() && baseline == canary);
+    same.then(|| {
+        let version = baseline.first().map_or(arms.baseline.as_str(), String::as_str);
+        Broken {
+            contract: Contract::SameVersion,
+            why: format!("both arms run version {version}: nothing to compare"),
+        }
+    })
+}
+
 /// What one series gained, with its instance and its labels.
-type Gained = ((Arm, Arc<str>), Labels, Increase);
+type Gained = (Instance, Labels, Increase);
 
 /// A measurement and the time that it covers.
 struct Found {
@@ -117,6 +210,10 @@ struct Read<'a, S> {
     start: Timestamp,
     end: Timestamp,
     counted: &'a mut BTreeMap<(Counter, Arm, Arc<str>), Timestamp>,
+    grids: &'a mut [Grid],
+    signs: ByInstance<Sign>,
+    /// Whether the expression that was read last gave several values for one.
+    several: bool,
 }
 
 impl<S: Source> Read<'_, S> {
@@ -140,17 +237,16 @@ impl<S: Source> Read<'_, S> {
             }
             Reading::Buckets { series, seconds_per_unit } => {
                 let histograms = self.histograms(Counter::Buckets(i), series)?;
-                *edges = common_edges(&histograms, *seconds_per_unit);
-                let found = histograms.into_iter().map(|(instance, h)| {
-                    let counts = h.counts(edges, *seconds_per_unit);
-                    (instance, Found { measurement: Measurement::Buckets(counts), seconds: h.seconds })
-                });
-                Ok(found.collect())
+                Ok(bucketed(&histograms, *seconds_per_unit, edges))
             }
-            Reading::CpuSeconds { series } => {
+            Reading::NativeHistogram { series, seconds_per_unit } => {
+                let histograms = self.native_histograms(i, series)?;
+                Ok(bucketed(&histograms, *seconds_per_unit, edges))
+            }
+            Reading::CpuSeconds { series, seconds_per_unit } => {
                 let gained = self.increases(Counter::Cpu(i), series)?.into_iter();
                 let found = gained.filter(|(_, g)| g.seconds() > 0.0).map(|(instance, g)| {
-                    let measurement = Measurement::Gauge(g.value / g.seconds());
+                    let measurement = Measurement::Gauge(g.value * seconds_per_unit / g.seconds());
                     (instance, Found { measurement, seconds: g.seconds() })
                 });
                 Ok(found.collect())
@@ -164,7 +260,9 @@ impl<S: Source> Read<'_, S> {
                     for narrow in scope::selectors(self.arms, arm) {
                         let values = engine.instant(&expr.restricted(&narrow), self.source, self.end)?;
                         if !values.is_empty() {
-                            found.extend(one_an_instance(arm, values));
+                            let (one, several) = one_an_instance(arm, values);
+                            self.several |= several;
+                            found.extend(one);
                             break;
                         }
                     }
@@ -177,37 +275,85 @@ impl<S: Source> Read<'_, S> {
 
     /// The service's series from `lookback` before the interval to its end, with the arm of each.
     fn select(&self, matchers: &[Matcher], lookback: Duration) -> Result<Vec<(Arm, SeriesSamples)>, Error> {
-        let mut found = Vec::new();
-        for service in scope::service(&self.arms.service) {
-            let all: Vec<Matcher> = matchers.iter().chain(&service).cloned().collect();
-            let series = self.source.select(&all, self.start - lookback, self.end)?;
-            found.extend(series.into_iter().filter_map(|s| Some((self.arms.arm_of(&s.labels)?, s))));
-        }
-        Ok(found)
+        self.between(matchers, self.start - lookback, self.end)
     }
 
-    /// Increments of each series since what was counted of it.
-    fn counters(&mut self, counter: Counter, matchers: &[Matcher]) -> Result<Vec<Gained>, Error> {
+    fn between(
+        &self,
+        matchers: &[Matcher],
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<(Arm, SeriesSamples)>, Error> {
+        let mut found: BTreeMap<Labels, (Arm, SeriesSamples)> = BTreeMap::new();
+        let own = scope::service(&self.arms.service).into_iter();
+        let reported = foreign::reporter_of(matchers)
+            .map(|r| foreign::narrowing(r, &self.arms.service).into_iter().map(|m| vec![m]));
+        for near in own.chain(reported.into_iter().flatten()) {
+            let all: Vec<Matcher> = matchers.iter().chain(&near).cloned().collect();
+            for s in self.source.select(&all, from, to)? {
+                if let Some(arm) = self.arms.arm_of(&s.labels) {
+                    found.insert(s.labels.clone(), (arm, s));
+                }
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// Each series of a counter, and from when on it is counted.
+    fn uncounted(
+        &self,
+        counter: Counter,
+        matchers: &[Matcher],
+    ) -> Result<Vec<(Instance, SeriesSamples, Timestamp)>, Error> {
         let mut found = self.select(matchers, LOOKBACK)?;
         let begins = |s: &SeriesSamples| s.samples.first().is_some_and(|x| x.timestamp > self.start);
         if found.iter().any(|(_, s)| begins(s)) {
             found = self.select(matchers, LOOKBACK_RESTED)?;
         }
-        let mut gained = Vec::new();
-        let mut newest: ByInstance<Timestamp> = BTreeMap::new();
-        for (arm, s) in found {
+        let from = |(arm, s): (Arm, SeriesSamples)| {
             let instance = (arm, instance(&s.labels));
             let known = self.counted.get(&(counter, arm, Arc::clone(&instance.1))).copied();
-            let from = known.map_or(self.start, |at| at.min(self.start));
+            (instance, s, known.map_or(self.start, |at| at.min(self.start)))
+        };
+        Ok(found.into_iter().map(from).collect())
+    }
+
+    /// What was counted is counted; resets and sample times are signs of how the instance fares.
+    fn remember(&mut self, counter: Counter, seen: &[(Instance, Timestamp, u32)]) {
+        let mut by: ByInstance<(Timestamp, u32)> = BTreeMap::new();
+        for (instance, until, resets) in seen {
+            let known = by.entry(instance.clone()).or_insert((*until, 0));
+            *known = (known.0.max(*until), known.1.max(*resets));
+        }
+        for ((arm, instance), (until, resets)) in by {
+            // A restart shows in every counter of the instance and is one restart.
+            let sign = self.signs.entry((arm, Arc::clone(&instance))).or_default();
+            sign.resets = sign.resets.max(resets);
+            self.counted.insert((counter, arm, instance), until);
+        }
+    }
+
+    fn newest(&mut self, instance: &Instance, s: &SeriesSamples) {
+        let newest = s.samples.iter().rev().find(|x| !x.value.is_stale()).map(|x| x.timestamp);
+        let sign = self.signs.entry(instance.clone()).or_default();
+        sign.newest = sign.newest.max(newest);
+    }
+
+    /// Increments of each series since what was counted of it.
+    fn counters(&mut self, counter: Counter, matchers: &[Matcher]) -> Result<Vec<Gained>, Error> {
+        let mut gained = Vec::new();
+        let mut seen = Vec::new();
+        for (instance, s, from) in self.uncounted(counter, matchers)? {
+            self.newest(&instance, &s);
             if let Some(i) = increase(&s.samples, from, self.end) {
-                let at = newest.entry(instance.clone()).or_insert(i.until);
-                *at = i.until.max(*at);
+                let sign = self.signs.entry(instance.clone()).or_default();
+                let sum = if matches!(counter, Counter::Cpu(_)) { &mut sign.cpu } else { &mut sign.gained };
+                *sum = Some(sum.unwrap_or(0.0) + i.value);
+                seen.push((instance.clone(), i.until, i.resets));
                 gained.push((instance, s.labels, i));
             }
         }
-        for ((arm, instance), at) in newest {
-            self.counted.insert((counter, arm, instance), at);
-        }
+        self.remember(counter, &seen);
         Ok(gained)
     }
 
@@ -219,13 +365,36 @@ impl<S: Source> Read<'_, S> {
         Ok(sums)
     }
 
-    fn histograms(&mut self, counter: Counter, matchers: &[Matcher]) -> Result<ByInstance<Histogram>, Error> {
-        let mut found: ByInstance<Histogram> = BTreeMap::new();
+    fn histograms(&mut self, counter: Counter, matchers: &[Matcher]) -> Result<ByInstance<Buckets>, Error> {
+        let mut found: ByInstance<Buckets> = BTreeMap::new();
         for (instance, labels, gained) in self.counters(counter, matchers)? {
             if let Some(bound) = labels.get(name::LE).and_then(|le| le.parse::<f64>().ok()) {
-                found.entry(instance).or_default().add(labels.without(&[name::LE]), bound, &gained);
+                let (member, time) = (labels.without(&[name::LE]), (gained.since, gained.until));
+                found.entry(instance).or_default().add(member, bound, gained.value, time);
             }
         }
+        Ok(found)
+    }
+
+    fn native_histograms(&mut self, i: usize, matchers: &[Matcher]) -> Result<ByInstance<Buckets>, Error> {
+        let counter = Counter::Buckets(i);
+        let uncounted = self.uncounted(counter, matchers)?;
+        // Edges are those of the coarsest histogram of either arm, now or before.
+        for (_, s, _) in &uncounted {
+            self.grids[i].coarsen(&s.samples);
+        }
+        let mut found: ByInstance<Buckets> = BTreeMap::new();
+        let mut seen = Vec::new();
+        for (instance, s, from) in uncounted {
+            self.newest(&instance, &s);
+            let gained: Option<HistogramIncrease> =
+                histogram_increase(&s.samples, from, self.end, &self.grids[i]);
+            if let Some(gained) = gained {
+                seen.push((instance.clone(), gained.until, gained.resets));
+                found.entry(instance).or_default().add_native(&s.labels, &gained);
+            }
+        }
+        self.remember(counter, &seen);
         Ok(found)
     }
 
@@ -241,12 +410,74 @@ impl<S: Source> Read<'_, S> {
         Ok(sums)
     }
 
-    /// Instances whose last scrape failed.
-    fn down(&self) -> Result<Vec<(Arm, Arc<str>)>, Error> {
-        let up = self.select(&[Matcher::metric("up")], Duration::ZERO)?;
-        let fails = |s: &SeriesSamples| s.samples.last().and_then(|x| x.value.as_float()) == Some(0.0);
-        Ok(up.into_iter().filter(|(_, s)| fails(s)).map(|(arm, s)| (arm, instance(&s.labels))).collect())
+    /// Instances as scrapes and pushes show them, with what else tells whether their samples can be believed.
+    fn alive(&mut self, plan: &Plan) -> Result<Alive, Error> {
+        let mut alive = Alive::default();
+        let mut last: ByInstance<Timestamp> = BTreeMap::new();
+        for metric in ["up", PUSHED] {
+            for (arm, s) in self.between(&[Matcher::metric(metric)], self.start, self.end + AHEAD)? {
+                let instance = (arm, instance(&s.labels));
+                if let Some(newest) = s.samples.last() {
+                    let at = last.entry(instance.clone()).or_insert(newest.timestamp);
+                    *at = newest.timestamp.max(*at);
+                }
+                let until = s.samples.partition_point(|x| x.timestamp <= self.end);
+                let Some(newest) = s.samples[..until].last() else { continue };
+                let up = newest.value.as_float().is_some_and(|v| v != 0.0);
+                if metric == "up" {
+                    if !up {
+                        alive.down.push(instance.clone());
+                    }
+                    self.signs.entry(instance).or_default().scraped = up && newest.timestamp > self.start;
+                }
+                if let Some(version) = version_of(&s.labels, &self.arms.version_label) {
+                    alive.versions[usize::from(arm == Arm::Canary)].insert(version.to_owned());
+                }
+                alive.overlap |= self.arms.is_in_both(&s.labels);
+            }
+        }
+        self.look_ahead(plan, &last)?;
+        let restarts = [Matcher::metric(RESTARTS)];
+        for (instance, _, gained) in self.counters(Counter::Restarts, &restarts)? {
+            let sign = self.signs.entry(instance).or_default();
+            sign.resets = sign.resets.max(gained.value as u32);
+        }
+        Ok(alive)
     }
+
+    /// Samples that are stamped later than their instance was last heard of.
+    fn look_ahead(&mut self, plan: &Plan, last: &ByInstance<Timestamp>) -> Result<(), Error> {
+        let first = plan.metrics.iter().find_map(|m| match &m.reading {
+            Reading::Proportion { trials: series, .. }
+            | Reading::Buckets { series, .. }
+            | Reading::NativeHistogram { series, .. }
+            | Reading::CpuSeconds { series, .. }
+            | Reading::Value { series } => Some(series),
+            Reading::Query(_) | Reading::Given => None,
+        });
+        let Some(probe) = first else { return Ok(()) };
+        for (arm, s) in self.between(probe, self.end, self.end + AHEAD)? {
+            let instance = (arm, instance(&s.labels));
+            if let (Some(newest), Some(heard)) = (s.samples.last(), last.get(&instance)) {
+                let sign = self.signs.entry(instance).or_default();
+                sign.ahead = sign.ahead.max(newest.timestamp.since(*heard));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn bucketed(
+    histograms: &ByInstance<Buckets>,
+    seconds_per_unit: f64,
+    edges: &mut Arc<[f64]>,
+) -> ByInstance<Found> {
+    *edges = common_edges(histograms.values(), seconds_per_unit);
+    let found = histograms.iter().map(|(instance, h)| {
+        let counts = h.counts(edges, seconds_per_unit);
+        (instance.clone(), Found { measurement: Measurement::Buckets(counts), seconds: h.seconds })
+    });
+    found.collect()
 }
 
 fn gauges(values: ByInstance<f64>) -> ByInstance<Found> {
@@ -254,19 +485,27 @@ fn gauges(values: ByInstance<f64>) -> ByInstance<Found> {
     values.into_iter().map(|(instance, v)| (instance, gauge(v))).collect()
 }
 
-/// Who a series speaks of: the pod where cAdvisor says so (its `instance` is the node), else the instance.
+/// Who a series speaks of: the pod where cAdvisor says so (its `instance` is the node), else the instance, of a
+/// load balancer with the server behind it.
 fn instance(labels: &Labels) -> Arc<str> {
+    let member = foreign::reporter(labels.metric_name()).and_then(|r| r.member).and_then(|l| labels.get(l));
+    if let Some(member) = member {
+        return format!("{}/{member}", labels.get(name::INSTANCE).unwrap_or("")).into();
+    }
     let pod = labels.get("container").and(labels.get("pod"));
     pod.or_else(|| labels.get(name::INSTANCE)).unwrap_or("").into()
 }
 
-/// Values of an expression by instance; several of one instance say nothing certain of it and are left out.
-fn one_an_instance(arm: Arm, values: Vec<(Labels, f64)>) -> impl Iterator<Item = ((Arm, Arc<str>), f64)> {
+/// Values of an expression by instance, and whether an instance has several: those say nothing certain of it and
+/// are left out.
+fn one_an_instance(arm: Arm, values: Vec<(Labels, f64)>) -> (Vec<(Instance, f64)>, bool) {
     let mut by: ByInstance<Vec<f64>> = BTreeMap::new();
     for (labels, v) in values {
         by.entry((arm, instance(&labels))).or_default().push(v);
     }
-    by.into_iter().filter(|(_, v)| v.len() == 1 && v[0].is_finite()).map(|(i, v)| (i, v[0]))
+    let several = by.values().any(|v| v.len() > 1);
+    let one = by.into_iter().filter(|(_, v)| v.len() == 1 && v[0].is_finite()).map(|(i, v)| (i, v[0]));
+    (one.collect(), several)
 }
 
 /// Increments of an instance's series, and the time they cover together.
@@ -286,72 +525,4 @@ impl Sum {
     fn seconds(&self) -> f64 {
         self.covered.map_or(0.0, |(since, until)| until.since(since).as_secs_f64())
     }
-}
-
-/// Cumulative increments of one instance's buckets, summed over its series by bound.
-#[derive(Debug, Default)]
-struct Histogram {
-    /// Bounds of each of the instance's histograms: only those that all have can be summed.
-    members: BTreeMap<Labels, BTreeSet<Bound>>,
-    cumulative: BTreeMap<Bound, f64>,
-    seconds: f64,
-}
-
-/// A bucket's upper bound; finite or `+Inf`, so that it has an order.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Bound(f64);
-
-impl Eq for Bound {}
-
-impl PartialOrd for Bound {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Bound {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.total_cmp(&other.0)
-    }
-}
-
-impl Histogram {
-    fn add(&mut self, member: Labels, bound: f64, gained: &Increase) {
-        self.members.entry(member).or_default().insert(Bound(bound));
-        *self.cumulative.entry(Bound(bound)).or_default() += gained.value;
-        self.seconds = self.seconds.max(gained.until.since(gained.since).as_secs_f64());
-    }
-
-    /// Counts between the edges, which are in seconds; what lies above the last comes last.
-    fn counts(&self, edges: &[f64], seconds_per_unit: f64) -> Vec<f64> {
-        let upto: BTreeMap<Bound, f64> =
-            self.cumulative.iter().map(|(b, c)| (Bound(b.0 * seconds_per_unit), *c)).collect();
-        let mut below = 0.0;
-        edges
-            .iter()
-            .chain([&f64::INFINITY])
-            .map(|e| {
-                let cumulative = upto.get(&Bound(*e)).copied().unwrap_or(below);
-                let count = (cumulative - below).max(0.0);
-                below = below.max(cumulative);
-                count
-            })
-            .collect()
-    }
-}
-
-/// Positive finite bounds that every histogram of both arms has, in seconds.
-fn common_edges(histograms: &ByInstance<Histogram>, seconds_per_unit: f64) -> Arc<[f64]> {
-    let mut members = histograms.values().flat_map(|h| h.members.values());
-    let Some(first) = members.next() else { return Arc::new([]) };
-    let common = members.fold(first.clone(), |common, m| common.intersection(m).copied().collect());
-    if !common.contains(&Bound(f64::INFINITY)) {
-        return Arc::new([]);
-    }
-    common
-        .into_iter()
-        .map(|b| b.0)
-        .filter(|b| *b > 0.0 && b.is_finite())
-        .map(|b| b * seconds_per_unit)
-        .collect()
 }

@@ -25,6 +25,7 @@ fn spec() -> ReleaseSpec {
         canary: ArmSpec::Auto,
         presets: vec![],
         metrics: vec![],
+        traffic_share: None,
         judge: JudgeSpec { alpha: 0.01, interval: Duration::from_secs(15), warm_up: Duration::from_secs(30) },
     }
 }

@@ -21,6 +21,7 @@ fn spec(presets: &[Preset]) -> ReleaseSpec {
         canary: ArmSpec::Auto,
         presets: presets.to_vec(),
         metrics: vec![],
+        traffic_share: None,
         judge: JudgeSpec::default(),
     }
 }
