@@ -54,6 +54,13 @@ pub(crate) const REPORTERS: &[Reporter] = &[
         canary: Some("canary"),
         ..NONE
     },
+    // Its `service` label is the called interface's, on series of the service itself.
+    Reporter {
+        prefixes: &["grpc_server_processing_duration_seconds"],
+        service: &[name::JOB],
+        version: &[name::VERSION, "service_version"],
+        ..NONE
+    },
     // Of a back end whose servers are the arms, or of a back end for each arm.
     Reporter {
         prefixes: &["haproxy_server_"],
@@ -135,7 +142,8 @@ impl Reporter {
                 let marked = labels.get(label).is_some_and(|v| !v.is_empty() && v != "-");
                 return Some(if marked { Arm::Canary } else { Arm::Baseline });
             }
-            if let Some(arm) = first(self.version).and_then(|v| arm_in(arms, &words(v))) {
+            let version = labels.get(&arms.version_label).or_else(|| first(self.version));
+            if let Some(arm) = version.and_then(|v| arm_in(arms, &words(v))) {
                 return Some(arm);
             }
         }

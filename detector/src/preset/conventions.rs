@@ -129,11 +129,7 @@ pub(super) fn requests() -> Vec<Convention> {
             http_total,
             "http_request_duration_highr_seconds",
         ),
-        http(
-            "client libraries of Go, Python, Node (express-prom-bundle, fastify-metrics), fiberprometheus",
-            http_total,
-            http_seconds,
-        ),
+        http("client libraries of Go, Python and Node, fiberprometheus", http_total, http_seconds),
         http(
             "Ruby (prometheus-client, rack)",
             "http_server_requests_total",
@@ -202,7 +198,11 @@ pub(super) fn requests() -> Vec<Convention> {
             "api_http_requests_total",
             "api_http_requests_duration_seconds",
         ),
-        http("a histogram alone", "http_request_duration_seconds_count", http_seconds),
+        http(
+            "Node (express-prom-bundle, fastify-metrics), others with a histogram alone",
+            "http_request_duration_seconds_count",
+            http_seconds,
+        ),
     ];
     all.extend(otel(
         "OpenTelemetry HTTP server, ASP.NET Core 8",

@@ -51,8 +51,9 @@ fn best<'a>(inventory: &Inventory, conventions: &[&'a Convention]) -> Option<&'a
         conventions.iter().filter_map(|c| Some((*c, c.counted(inventory)?))).collect();
     let (first, name) = &counted[inventory.first(&counted, |(_, name)| name)?];
     let timed = |c: &Convention| c.timed(inventory).is_some_and(|t| inventory.both(&t.name));
-    let same = counted.iter().find(|(c, n)| n == name && timed(c));
-    Some(same.map_or(*first, |(c, _)| *c))
+    let mut same = counted.iter().filter(|(_, n)| n == name).map(|(c, _)| *c);
+    let timed = same.clone().find(|c| timed(c));
+    Some(timed.or_else(|| same.next_back()).unwrap_or(first))
 }
 
 /// A counter of one's own naming: `…_requests_total` with a status label.
@@ -198,7 +199,13 @@ pub(super) fn also_counted(
     chosen: &Counter,
     survey: &mut Survey,
 ) {
+    let histogram = |c: &Convention| c.histogram.as_ref().map(|(name, _)| format!("{name}_count"));
+    let own = chosen.convention.as_ref().and_then(histogram);
     for c in requests().iter().filter(|c| wanted(c.preset)) {
+        // The count of the histogram beside the counter is no second source.
+        if own.as_ref() == Some(&c.counter) {
+            continue;
+        }
         let name = c.counted(inventory).filter(|name| inventory.both(name));
         if let Some(name) = name.filter(|n| !chosen.trials.contains(&named(n))) {
             survey.also_seen(&name, c.by);
