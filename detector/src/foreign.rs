@@ -314,9 +314,11 @@ mod tests {
 
     #[test]
     fn the_file_may_say_which_label_of_a_mesh_tells_the_arms() {
-        let mut spec = ReleaseSpec::default();
-        spec.baseline = ArmSpec::Matchers(vec![Matcher::equal("destination_workload", "blue")]);
-        spec.canary = ArmSpec::Matchers(vec![Matcher::equal("destination_workload", "green")]);
+        let spec = ReleaseSpec {
+            baseline: ArmSpec::Matchers(vec![Matcher::equal("destination_workload", "blue")]),
+            canary: ArmSpec::Matchers(vec![Matcher::equal("destination_workload", "green")]),
+            ..ReleaseSpec::default()
+        };
         let arms = Arms::of(&spec, "shop", "blue", "green");
         let istio = |w| {
             let labels = [("destination_service_name", "shop"), ("destination_workload", w)];

@@ -31,6 +31,7 @@ const SELECTOR_EMPTY_INTERVALS: u32 = 20;
 const SELECTOR_AMBIGUOUS_INTERVALS: u32 = 3;
 /// How far ahead another clock's samples are looked for: as far as the store takes them.
 const AHEAD: Duration = Duration::from_secs(10 * 60);
+const REREAD_INTERVALS: u32 = 3;
 /// Restarts of containers, from kube-state-metrics.
 const RESTARTS: &str = "kube_pod_container_status_restarts_total";
 
@@ -284,19 +285,24 @@ impl<S: Source> Read<'_, S> {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<(Arm, SeriesSamples)>, Error> {
-        let mut found: BTreeMap<Labels, (Arm, SeriesSamples)> = BTreeMap::new();
-        let own = scope::service(&self.arms.service).into_iter();
-        let reported = foreign::reporter_of(matchers)
-            .map(|r| foreign::narrowing(r, &self.arms.service).into_iter().map(|m| vec![m]));
-        for near in own.chain(reported.into_iter().flatten()) {
-            let all: Vec<Matcher> = matchers.iter().chain(&near).cloned().collect();
-            for s in self.source.select(&all, from, to)? {
-                if let Some(arm) = self.arms.arm_of(&s.labels) {
-                    found.insert(s.labels.clone(), (arm, s));
-                }
-            }
+        let near = |m: &[Matcher]| -> Result<Vec<(Arm, SeriesSamples)>, Error> {
+            let all: Vec<Matcher> = matchers.iter().chain(m).cloned().collect();
+            let series = self.source.select(&all, from, to)?.into_iter();
+            Ok(series.filter_map(|s| Some((self.arms.arm_of(&s.labels)?, s))).collect())
+        };
+        let mut found = Vec::new();
+        for service in scope::service(&self.arms.service) {
+            found.extend(near(&service)?);
         }
-        Ok(found.into_values().collect())
+        if let Some(reporter) = foreign::reporter_of(matchers) {
+            // Several labels may name the service, and a series is read once.
+            for m in foreign::narrowing(reporter, &self.arms.service) {
+                found.extend(near(&[m])?);
+            }
+            found.sort_by(|(_, a), (_, b)| a.labels.cmp(&b.labels));
+            found.dedup_by(|(_, a), (_, b)| a.labels == b.labels);
+        }
+        Ok(found)
     }
 
     /// Each series of a counter, and from when on it is counted.
@@ -447,6 +453,11 @@ impl<S: Source> Read<'_, S> {
 
     /// Samples that are stamped later than their instance was last heard of.
     fn look_ahead(&mut self, plan: &Plan, last: &ByInstance<Timestamp>) -> Result<(), Error> {
+        // Who was heard of long after this interval shows that it is an old one, read again.
+        let again = self.end + self.end.since(self.start) * REREAD_INTERVALS;
+        if last.values().any(|heard| *heard > again) {
+            return Ok(());
+        }
         let first = plan.metrics.iter().find_map(|m| match &m.reading {
             Reading::Proportion { trials: series, .. }
             | Reading::Buckets { series, .. }

@@ -63,11 +63,12 @@ fn judge(spec: &ReleaseSpec, n: i32, mut write: impl FnMut(&mut World, f64, f64)
             write(&mut world, f64::from(t), start + 9.0);
             let recorded = world.recorded();
             let (observer, run) = running.get_or_insert_with(|| {
-                let plan = plan_release(spec, &arms, &recorded, at(-600.0), at(end + 600.0)).unwrap();
+                let plan = plan_release(spec, &arms, &recorded, at(-600.0), at(end + 600.0))
+                    .expect("memory can be read");
                 let run = AnalysisRun::new(&spec.judge, &plan, at(0.0)).expecting_share(spec.traffic_share);
                 (Observer::new(plan, arms.clone()), run)
             });
-            let interval = observer.observe(&recorded, at(start), at(end)).unwrap();
+            let interval = observer.observe(&recorded, at(start), at(end)).expect("memory can be read");
             run.step_under(&interval, observer.broken())
         })
         .collect()

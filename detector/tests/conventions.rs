@@ -85,13 +85,13 @@ fn shown(arms: &Arms, snapshot: &Snapshot) -> String {
     let mut out = String::new();
     for m in &survey.plan.metrics {
         let by = survey.found.iter().find(|(name, _)| *name == m.name).map_or("", |(_, by)| by);
-        writeln!(out, "{} of {by}: {}", m.name, m.source).unwrap();
+        writeln!(out, "{} of {by}: {}", m.name, m.source).expect("a string takes it");
     }
     for seen in &survey.also_seen {
-        writeln!(out, "also seen: {seen}").unwrap();
+        writeln!(out, "also seen: {seen}").expect("a string takes it");
     }
     for refused in &survey.refused {
-        writeln!(out, "refused: {refused}").unwrap();
+        writeln!(out, "refused: {refused}").expect("a string takes it");
     }
     // What was planned is also found where it is counted.
     let mut observer = Observer::new(survey.plan.clone(), arms.clone());

@@ -355,6 +355,8 @@ pub(super) struct Resource {
     pub(super) by: &'static str,
     pub(super) metric: String,
     pub(super) reading: Use,
+    /// A heap is large or small as its collector has just run: it is shown, and fails no release.
+    pub(super) is_heap: bool,
     /// Only these series: the label is the value, or is not what stands after a `!`.
     pub(super) only: &'static [(&'static str, &'static str)],
 }
@@ -367,7 +369,7 @@ pub(super) enum Use {
 }
 
 fn resource(preset: Preset, by: &'static str, metric: &str, reading: Use) -> Resource {
-    Resource { preset, by, metric: metric.to_owned(), reading, only: &[] }
+    Resource { preset, by, metric: metric.to_owned(), reading, is_heap: false, only: &[] }
 }
 
 /// Under the names that a translation may give it, as `otel` above.
@@ -418,8 +420,11 @@ pub(super) fn cpu() -> Vec<Resource> {
 }
 
 pub(super) fn memory() -> Vec<Resource> {
-    let heap =
-        |metric: &str, by, only| Resource { only, ..resource(Preset::Runtime, by, metric, Use::Gauge) };
+    let heap = |metric: &str, by, only| Resource {
+        is_heap: true,
+        only,
+        ..resource(Preset::Runtime, by, metric, Use::Gauge)
+    };
     let mut all = vec![resource(
         Preset::Process,
         "client libraries of Go, Java, Python, Node, .NET, Rust",

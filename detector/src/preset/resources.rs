@@ -58,7 +58,7 @@ fn found(
         Use::Counter(seconds_per_unit) => Reading::CpuSeconds { series, seconds_per_unit },
         Use::Gauge => Reading::Value { series },
     };
-    let metric = judged(source, reading);
+    let metric = Metric { critical: !chosen.is_heap, ..judged(source, reading) };
     survey.found(&metric.name, chosen.by);
     Some(metric)
 }
