@@ -11,7 +11,7 @@ use davy_model::Timestamp;
 
 use crate::config::JudgeSpec;
 use crate::contract::Watch;
-use crate::interval::Interval;
+use crate::interval::{InstanceInterval, Interval};
 use crate::judge::{Forecast, Frame, Judged, PASS_BOUNDARY, Row, Slots, View, log_add, words};
 use crate::load::Load;
 use crate::plan::{Arm, Metric, Plan};
@@ -113,7 +113,14 @@ impl AnalysisRun {
         let traffic = counted.map(|i| view(i).counts());
         let traffic = traffic.map(|c| [c.of(arms, Arm::Baseline).0, c.of(arms, Arm::Canary).0]);
         let due = interval.start >= self.judge_from;
-        let judged = self.watch.believes(broken, traffic.filter(|_| due)) && due;
+        let seen = |arm| {
+            let counts = |i: &InstanceInterval| {
+                counted.is_some_and(|m| matches!(i.measurements.get(m), Some(Some(_))))
+            };
+            interval.instances.iter().any(|i| i.arm == arm && counts(i))
+        };
+        let both = due && seen(Arm::Baseline) && seen(Arm::Canary);
+        let judged = self.watch.believes(broken, traffic.filter(|_| both)) && due;
         if judged && self.intervals == 0 {
             self.metrics.iter_mut().for_each(|m| m.judged.begin());
             self.watch.begin();

@@ -38,9 +38,10 @@ impl Watch {
         self.split = Some(Split::new(share));
     }
 
-    /// Whether this interval's data can be believed; to be asked before it becomes evidence.
+    /// Whether this interval's data can be believed; to be asked before it becomes evidence. `traffic` is what the
+    /// arms served if both were seen.
     pub(crate) fn believes(&mut self, broken: Option<&Broken>, traffic: Option<[f64; 2]>) -> bool {
-        if let (Some(split), Some(traffic)) = (&mut self.split, traffic) {
+        if let (Some(split), Some(traffic), None) = (&mut self.split, traffic, broken) {
             split.see(traffic);
         }
         let split = self.split.as_ref().filter(|s| s.is_broken());

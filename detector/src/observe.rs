@@ -46,8 +46,8 @@ pub struct Observer {
     counted: BTreeMap<(Counter, Arm, Arc<str>), Timestamp>,
     /// Of each metric, where a native histogram is read.
     grids: Vec<Grid>,
-    /// Of each metric, intervals in which it found nothing, and in which it found too much.
-    found: Vec<(u32, u32)>,
+    /// Of each metric, how many intervals it has never found anything in, and found too much in.
+    found: Vec<(Option<u32>, u32)>,
     vitals: Vitals,
     broken: Option<Broken>,
 }
@@ -83,7 +83,7 @@ impl Observer {
             _ => 1.0,
         };
         let grids = plan.metrics.iter().map(|m| Grid::new(unit(m))).collect();
-        let found = vec![(0, 0); plan.metrics.len()];
+        let found = vec![(Some(0), 0); plan.metrics.len()];
         Self { plan, arms, counted: BTreeMap::new(), grids, found, vitals: Vitals::default(), broken: None }
     }
 
@@ -118,7 +118,7 @@ impl Observer {
             read.several = false;
             let found = read.metric(i, &metric.reading, &mut edges[i])?;
             let (empty, several) = &mut self.found[i];
-            *empty = if found.is_empty() { empty.saturating_add(1) } else { 0 };
+            *empty = empty.filter(|_| found.is_empty() && !read.several).map(|n| n.saturating_add(1));
             *several = if read.several { several.saturating_add(1) } else { 0 };
             for (instance, found) in found {
                 let seen = instances.entry(instance).or_default();
@@ -158,10 +158,11 @@ impl Observer {
             .find(|(_, (_, several))| *several >= SELECTOR_AMBIGUOUS_INTERVALS)
             .map(|(m, _)| (m, Contract::SelectorAmbiguous, "finds several values of one instance or version"))
             .or_else(|| {
-                let seen = self.found.iter().any(|(empty, _)| *empty == 0);
+                let seen = self.found.iter().any(|(empty, _)| empty.is_none());
                 critical()
                     .find(|(m, (empty, _))| {
-                        seen && *empty >= SELECTOR_EMPTY_INTERVALS && !matches!(m.reading, Reading::Given)
+                        let never = empty.is_some_and(|n| n >= SELECTOR_EMPTY_INTERVALS);
+                        seen && never && !matches!(m.reading, Reading::Given)
                     })
                     .map(|(m, _)| (m, Contract::SelectorEmpty, "finds nothing in either version"))
             })?;
@@ -434,7 +435,11 @@ impl<S: Source> Read<'_, S> {
                     if !up {
                         alive.down.push(instance.clone());
                     }
-                    self.signs.entry(instance).or_default().scraped = up && newest.timestamp > self.start;
+                    let scraped = up && newest.timestamp > self.start;
+                    self.signs.entry(instance).or_default().scraped = scraped;
+                } else {
+                    // What is pushed may rest.
+                    self.signs.entry(instance).or_default().scraped = false;
                 }
                 if let Some(version) = version_of(&s.labels, &self.arms.version_label) {
                     alive.versions[usize::from(arm == Arm::Canary)].insert(version.to_owned());

@@ -18,6 +18,8 @@ const TOLERANCE_MIN: f64 = 0.02;
 const REQUESTS_MAX: f64 = 100.0;
 /// Shares that the alternatives stand for, between the edge of what is tolerated and all or nothing.
 const ALTERNATIVES: [f64; 4] = [0.05, 0.2, 0.6, 0.9];
+/// What one interval may add to the log evidence: one in which the route was changed is no other split.
+const LOG_E_MAX: f64 = 2.3;
 /// Intervals whose requests must be split as declared before it is believed again.
 const RECOVERY: usize = 8;
 
@@ -58,14 +60,9 @@ impl Split {
         let [more, less] = &mut self.sides;
         more.see(baseline * scale, canary * scale, 1.0);
         less.see(baseline * scale, canary * scale, 0.0);
-        if self.sides.iter().any(|s| s.log_e() >= -ALPHA.ln()) {
-            self.broken = true;
-        }
-        let share = self.share();
-        if self.broken
-            && self.recent.len() == RECOVERY
-            && (self.sides[1].edge..=self.sides[0].edge).contains(&share)
-        {
+        self.broken |= self.sides.iter().any(|s| s.log_e() >= -ALPHA.ln());
+        let as_declared = (self.sides[1].edge..=self.sides[0].edge).contains(&self.share());
+        if self.broken && as_declared && self.recent.len() == RECOVERY {
             *self = Self { recent: std::mem::take(&mut self.recent), ..Self::new(self.declared) };
         }
     }
@@ -98,7 +95,8 @@ impl Side {
         }
         for (log_e, way) in self.log_e.iter_mut().zip(ALTERNATIVES) {
             let p = self.edge + way * (end - self.edge);
-            *log_e += canary * (p / self.edge).ln() + baseline * ((1.0 - p) / (1.0 - self.edge)).ln();
+            let gained = canary * (p / self.edge).ln() + baseline * ((1.0 - p) / (1.0 - self.edge)).ln();
+            *log_e += gained.min(LOG_E_MAX);
         }
     }
 
@@ -140,7 +138,7 @@ mod tests {
     #[test]
     fn another_split_is_found_soon() {
         for (declared, share, within) in
-            [(0.05, 0.5, 2), (0.5, 0.05, 2), (0.05, 0.01, 40), (0.5, 0.3, 12), (0.05, 0.12, 20)]
+            [(0.05, 0.5, 4), (0.5, 0.05, 4), (0.05, 0.01, 40), (0.5, 0.3, 12), (0.05, 0.12, 20)]
         {
             let after = broken_after(declared, share, 300, 200, 7);
             assert!(after.is_some_and(|n| n <= within), "{declared} {share}: {after:?}");
@@ -150,7 +148,7 @@ mod tests {
     #[test]
     fn it_is_believed_again_when_the_requests_are_split_as_declared() {
         let mut split = Split::new(0.05);
-        (0..4).for_each(|_| split.see([50.0, 50.0]));
+        (0..5).for_each(|_| split.see([50.0, 50.0]));
         assert!(split.is_broken());
         assert_eq!(
             split.sentence(),
@@ -158,6 +156,8 @@ mod tests {
         );
         (0..8).for_each(|_| split.see([95.0, 5.0]));
         assert!(!split.is_broken());
+        split.see([0.0, 100.0]);
+        assert!(!split.is_broken(), "one odd interval");
         split.see([0.0, 0.0]);
         split.see([f64::NAN, 1.0]);
         assert!(!split.is_broken());

@@ -1,8 +1,8 @@
 //! `Vitals`: can what is read of the arms be believed? Watches, instance by instance, whether samples come, come in
 //! time, move, and go on counting.
 //!
-//! A single odd interval says nothing; every state needs several and ends with the first good ones. After a restart
-//! late samples are no longer late, so a skewed clock is only seen live.
+//! A single odd interval says nothing; every state needs several and ends with the first good ones. What delays both
+//! arms alike can be judged. After a restart late samples are no longer late, so a skewed clock is only seen live.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub struct Broken {
 /// What was read of one instance in one interval.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Sign {
-    /// Its last scrape in the interval succeeded: of a scrape, every series has a sample.
+    /// It is scraped and does not push, and its last scrape in the interval succeeded: every series has a sample.
     pub(crate) scraped: bool,
     /// Newest sample of what is judged, up to the interval's end.
     pub(crate) newest: Option<Timestamp>,
@@ -101,6 +101,7 @@ impl Vitals {
             .filter(|((a, _), i)| *a == arm && i.seen == end)
             .map(|((_, name), i)| (&**name, i))
             .collect();
+        let side = arm;
         let arm = match arm {
             Arm::Baseline => "the baseline",
             Arm::Canary => "the canary",
@@ -108,6 +109,9 @@ impl Vitals {
         let show = |share: f64, state: &dyn Fn(&Instance) -> bool| -> Option<Vec<(&str, &Instance)>> {
             let found: Vec<_> = of.iter().filter(|(_, i)| state(i)).copied().collect();
             (!found.is_empty() && found.len() as f64 >= share * of.len() as f64).then_some(found)
+        };
+        let other_is = |state: &dyn Fn(&Instance) -> bool| {
+            self.instances.iter().any(|((a, _), i)| *a != side && i.seen == end && state(i))
         };
         let names = |found: &[(&str, &Instance)]| {
             let names: Vec<&str> = found.iter().take(3).map(|(n, _)| *n).filter(|n| !n.is_empty()).collect();
@@ -122,12 +126,14 @@ impl Vitals {
             );
             return Some(Broken { contract: Contract::CrashLoop, why });
         }
-        if let Some(found) = show(SHARE_OF_DATA, &|i| i.late >= SAMPLES_LATE) {
+        let late = |i: &Instance| i.late >= SAMPLES_LATE;
+        if let Some(found) = show(SHARE_OF_DATA, &late).filter(|_| !other_is(&late)) {
             let by = found.iter().map(|(_, i)| i.late_by.as_secs()).max().unwrap_or(0);
             let why = format!("samples of {arm} are stamped {by} s behind Davy's clock{}", names(&found));
             return Some(Broken { contract: Contract::ClockSkew, why });
         }
-        if let Some(found) = show(SHARE_OF_DATA, &|i| i.ahead >= INTERVALS_AHEAD) {
+        let ahead = |i: &Instance| i.ahead >= INTERVALS_AHEAD;
+        if let Some(found) = show(SHARE_OF_DATA, &ahead).filter(|_| !other_is(&ahead)) {
             let by = found.iter().map(|(_, i)| i.ahead_by.as_secs()).max().unwrap_or(0);
             let why = format!("samples of {arm} are stamped {by} s ahead of Davy's clock{}", names(&found));
             return Some(Broken { contract: Contract::ClockSkew, why });
