@@ -59,7 +59,7 @@ impl AnalysisRun {
             metric: metric.clone(),
             weight,
             judged: Judged::new(metric),
-            load: Load::default(),
+            load: Load::new(metric),
         });
         Self {
             spec: *spec,

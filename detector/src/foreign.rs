@@ -22,12 +22,21 @@ pub(crate) struct Reporter {
     pub(crate) workload: &'static [&'static str],
     /// A label that is set for the canary's requests only.
     pub(crate) canary: Option<&'static str>,
+    /// It stands before the service: its `instance` is its own and no instance of the service.
+    pub(crate) is_edge: bool,
     /// Told apart beside `instance` by this label.
     pub(crate) member: Option<&'static str>,
 }
 
-const NONE: Reporter =
-    Reporter { prefixes: &[], service: &[], version: &[], workload: &[], canary: None, member: None };
+const NONE: Reporter = Reporter {
+    prefixes: &[],
+    service: &[],
+    version: &[],
+    workload: &[],
+    canary: None,
+    is_edge: false,
+    member: None,
+};
 
 /// Every reporter. Sources of the names: `docs/presets.md`.
 pub(crate) const REPORTERS: &[Reporter] = &[
@@ -45,13 +54,19 @@ pub(crate) const REPORTERS: &[Reporter] = &[
         workload: &["deployment", "statefulset", "daemonset"],
         ..NONE
     },
-    Reporter { prefixes: &["envoy_cluster_"], workload: &["envoy_cluster_name"], ..NONE },
-    Reporter { prefixes: &["traefik_service_"], workload: &["service", "exported_service"], ..NONE },
+    Reporter { prefixes: &["envoy_cluster_"], workload: &["envoy_cluster_name"], is_edge: true, ..NONE },
+    Reporter {
+        prefixes: &["traefik_service_"],
+        workload: &["service", "exported_service"],
+        is_edge: true,
+        ..NONE
+    },
     Reporter {
         prefixes: &["nginx_ingress_controller_"],
         service: &["exported_service", "service"],
         workload: &["exported_service", "service"],
         canary: Some("canary"),
+        is_edge: true,
         ..NONE
     },
     // Its `service` label is the called interface's, on series of the service itself.
@@ -69,7 +84,7 @@ pub(crate) const REPORTERS: &[Reporter] = &[
         member: Some("server"),
         ..NONE
     },
-    Reporter { prefixes: &["haproxy_backend_"], workload: &["proxy"], ..NONE },
+    Reporter { prefixes: &["haproxy_backend_"], workload: &["proxy"], is_edge: true, ..NONE },
 ];
 
 /// Words of deployment tools for the two arms.

@@ -6,20 +6,33 @@
 //! stretches its times by less than that. How it fails: near saturation load alone does more; such a canary is then
 //! called slow, which it is.
 
+use crate::foreign;
 use crate::interval::{Interval, Measurement};
 use crate::judge::{Row, words};
-use crate::plan::Arm;
+use crate::plan::{Arm, Metric, Reading};
 
 /// Loads of an instance within this factor of each other are equal.
 const COMPARABLE: f64 = 1.5;
 
 /// Requests and time of the instances behind one latency metric.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
     arms: [(f64, f64); 2],
+    /// Whether an instance is one of the service's, and not of an ingress before all of them.
+    is_known: bool,
 }
 
 impl Load {
+    pub(crate) fn new(metric: &Metric) -> Self {
+        let edge = match &metric.reading {
+            Reading::Buckets { series, .. } | Reading::NativeHistogram { series, .. } => {
+                foreign::reporter_of(series).is_some_and(|r| r.is_edge)
+            }
+            _ => false,
+        };
+        Self { arms: [(0.0, 0.0); 2], is_known: !edge }
+    }
+
     pub(crate) fn see(&mut self, interval: &Interval, metric: usize) {
         for i in &interval.instances {
             let Some(Some(m @ Measurement::Buckets(counts))) = i.measurements.get(metric) else { continue };
@@ -35,7 +48,7 @@ impl Load {
     fn ratio(&self) -> Option<f64> {
         let [(nb, sb), (nc, sc)] = self.arms;
         let ratio = (nc / sc) / (nb / sb);
-        (ratio.is_finite() && ratio > 0.0).then_some(ratio)
+        (self.is_known && ratio.is_finite() && ratio > 0.0).then_some(ratio)
     }
 
     /// Takes back what load alone may have done.

@@ -441,21 +441,33 @@ fn meshes_and_ingresses_are_found_by_their_own_labels() {
 
 #[test]
 fn ruby_and_older_python() {
-    check("ruby", &expect![[r#"
+    check(
+        "ruby",
+        &expect![[r#"
         errors of Ruby (prometheus-client, rack): http_server_requests_total{code=~"5..|5xx|5XX"} / http_server_requests_total
-        latency of Ruby (prometheus-client, rack): http_server_request_duration_seconds_bucket"#]]);
-    check("starlette_prometheus", &expect![[r#"
+        latency of Ruby (prometheus-client, rack): http_server_request_duration_seconds_bucket"#]],
+    );
+    check(
+        "starlette_prometheus",
+        &expect![[r#"
         errors of Starlette (starlette-prometheus): starlette_responses_total{status_code=~"5..|5xx|5XX"} / starlette_responses_total
         latency of Starlette (starlette-prometheus): starlette_requests_processing_time_seconds_bucket
-        also seen: starlette_requests_total (Starlette (starlette-exporter))"#]]);
+        also seen: starlette_requests_total (Starlette (starlette-exporter))"#]],
+    );
 }
 
 #[test]
 fn spans_counted_by_a_collector_and_containers() {
-    check("collector_spanmetrics", &expect![[r#"
+    check(
+        "collector_spanmetrics",
+        &expect![[r#"
         errors of spans (OpenTelemetry Collector's spanmetrics): traces_span_metrics_calls_total{span_kind="SPAN_KIND_SERVER", status_code=~"STATUS_CODE_ERROR"} / traces_span_metrics_calls_total{span_kind="SPAN_KIND_SERVER"}
-        latency of spans (OpenTelemetry Collector's spanmetrics): traces_span_metrics_duration_milliseconds_bucket{span_kind="SPAN_KIND_SERVER"}"#]]);
-    check("cadvisor", &expect![[r#"
+        latency of spans (OpenTelemetry Collector's spanmetrics): traces_span_metrics_duration_milliseconds_bucket{span_kind="SPAN_KIND_SERVER"}"#]],
+    );
+    check(
+        "cadvisor",
+        &expect![[r#"
         cpu of cAdvisor: container_cpu_usage_seconds_total{container!="", container!="POD"}
-        memory of cAdvisor: container_memory_working_set_bytes{container!="", container!="POD"}"#]]);
+        memory of cAdvisor: container_memory_working_set_bytes{container!="", container!="POD"}"#]],
+    );
 }
