@@ -12,10 +12,12 @@ use davy_model::Timestamp;
 use crate::calibration::{Calibration, Noise};
 use crate::config::JudgeSpec;
 use crate::contract::Watch;
-use crate::interval::Interval;
+use crate::interval::{InstanceInterval, Interval};
 use crate::judge::{Forecast, Frame, Judged, PASS_BOUNDARY, Row, Slots, View, log_add, words};
+use crate::load::Load;
 use crate::plan::{Arm, Metric, Plan};
 use crate::verdict::{Contract, MetricClass, MetricVerdict, Needed, Outcome, Verdict};
+use crate::vitals::Broken;
 
 /// Evidence at which a pass is taken back, as a share of what a rollback needs.
 const PASS_REVOKED_AT: f64 = 0.1;
@@ -48,6 +50,8 @@ struct JudgedMetric {
     /// Of critical metrics it sums to one, and so it does of soft ones.
     weight: f64,
     judged: Judged,
+    /// Of latency alone.
+    load: Load,
 }
 
 impl AnalysisRun {
@@ -69,6 +73,7 @@ impl AnalysisRun {
             metric: metric.clone(),
             weight,
             judged: Judged::new(metric, calibration.metrics.get(&metric.name).unwrap_or(&unknown)),
+            load: Load::new(metric),
         });
         Self {
             spec: *spec,
@@ -95,19 +100,28 @@ impl AnalysisRun {
         Calibration { releases: 1, metrics, ..Calibration::default() }
     }
 
+    /// Holds the verdict where the canary's share of the requests is not this one.
+    #[must_use]
+    pub fn expecting_share(mut self, share: Option<f64>) -> Self {
+        if let Some(share) = share.filter(|s| *s > 0.0 && *s < 1.0) {
+            self.watch.declare(share);
+        }
+        self
+    }
+
     /// Takes the next interval. One that is not later than the last changes nothing.
     pub fn step(&mut self, interval: &Interval) -> Verdict {
+        self.step_under(interval, None)
+    }
+
+    /// The same of an interval whose data [`crate::Observer::broken`] does not believe: it is shown, and no evidence.
+    pub fn step_under(&mut self, interval: &Interval, broken: Option<&Broken>) -> Verdict {
         if let Some(last) = &self.last
             && interval.end <= last.at
         {
             return last.clone();
         }
         let began = *self.began.get_or_insert(interval.start);
-        let judged = interval.start >= self.judge_from;
-        if judged && self.intervals == 0 {
-            self.metrics.iter_mut().for_each(|m| m.judged.begin());
-            self.watch.begin();
-        }
         let slots: Vec<usize> =
             interval.instances.iter().map(|i| self.slots.slot(i.arm, &i.instance)).collect();
         let arms = self.slots.arms();
@@ -120,23 +134,41 @@ impl AnalysisRun {
         };
         let counted = self.metrics.iter().position(|m| matches!(m.judged, Judged::Proportion(_)));
         let traffic = counted.map(|i| view(i).counts());
-        self.watch.see(interval, traffic.map(|c| [c.of(arms, Arm::Baseline).0, c.of(arms, Arm::Canary).0]));
+        let traffic = traffic.map(|c| [c.of(arms, Arm::Baseline).0, c.of(arms, Arm::Canary).0]);
+        let due = interval.start >= self.judge_from;
+        let seen = |arm| {
+            let counts = |i: &InstanceInterval| {
+                counted.is_some_and(|m| matches!(i.measurements.get(m), Some(Some(_))))
+            };
+            interval.instances.iter().any(|i| i.arm == arm && counts(i))
+        };
+        let both = due && seen(Arm::Baseline) && seen(Arm::Canary);
+        let judged = self.watch.believes(broken, traffic.filter(|_| both)) && due;
+        if judged && self.intervals == 0 {
+            self.metrics.iter_mut().for_each(|m| m.judged.begin());
+            self.watch.begin();
+        }
+        self.watch.see(interval, traffic);
         for (i, m) in self.metrics.iter_mut().enumerate() {
             m.judged.take(&view(i), judged);
+            if judged {
+                m.load.see(interval, i);
+            }
         }
         if judged {
             self.intervals += 1;
             self.judged_seconds += interval.end.since(interval.start).as_secs_f64();
         }
-        let verdict = self.decide(interval, judged);
+        let verdict = self.decide(interval, due);
         self.last = Some(verdict.clone());
         verdict
     }
 
     fn decide(&mut self, interval: &Interval, judged: bool) -> Verdict {
         let frame = Frame { arms: self.slots.arms(), judged: self.intervals > 0 };
-        let rows: Vec<(usize, Vec<Row>)> =
+        let mut rows: Vec<(usize, Vec<Row>)> =
             self.metrics.iter().enumerate().map(|(i, m)| (i, m.judged.rows(&frame))).collect();
+        rows.iter_mut().for_each(|(i, rows)| rows.iter_mut().for_each(|r| self.metrics[*i].load.temper(r)));
         let boundary = -self.spec.alpha.ln();
         let own = |i: usize, row: &Row| {
             let weight: f64 = self.metrics[i].weight * row.share;

@@ -19,7 +19,25 @@ pub struct ReleaseSpec {
     /// Presets to look for; every known one unless the file names some.
     pub presets: Vec<Preset>,
     pub metrics: Vec<MetricSpec>,
+    /// Share of the two arms' requests that the canary is meant to have; `None` where nobody says.
+    pub traffic_share: Option<f64>,
     pub judge: JudgeSpec,
+}
+
+impl Default for ReleaseSpec {
+    /// Every service, by the presets.
+    fn default() -> Self {
+        Self {
+            service: None,
+            version_label: davy_model::name::VERSION.to_owned(),
+            baseline: ArmSpec::Auto,
+            canary: ArmSpec::Auto,
+            presets: Vec::new(),
+            metrics: Vec::new(),
+            traffic_share: None,
+            judge: JudgeSpec::default(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -41,17 +59,33 @@ pub enum Preset {
     Grpc,
     /// Istio and Envoy.
     Istio,
+    Linkerd,
+    Traefik,
     /// nginx ingress controller.
     Nginx,
+    Haproxy,
     /// `process_*`: CPU and memory of any client library.
     Process,
+    /// What JVM, Go, Node and .NET say of themselves where nothing counts the process.
+    Runtime,
     /// cAdvisor.
     Container,
 }
 
 impl Preset {
-    pub const ALL: [Self; 7] =
-        [Self::Http, Self::Otel, Self::Grpc, Self::Istio, Self::Nginx, Self::Process, Self::Container];
+    pub const ALL: [Self; 11] = [
+        Self::Http,
+        Self::Otel,
+        Self::Grpc,
+        Self::Istio,
+        Self::Linkerd,
+        Self::Traefik,
+        Self::Nginx,
+        Self::Haproxy,
+        Self::Process,
+        Self::Runtime,
+        Self::Container,
+    ];
 
     /// The name in the file.
     pub fn as_str(self) -> &'static str {
@@ -60,8 +94,12 @@ impl Preset {
             Self::Otel => "otel",
             Self::Grpc => "grpc",
             Self::Istio => "istio",
+            Self::Linkerd => "linkerd",
+            Self::Traefik => "traefik",
             Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
             Self::Process => "process",
+            Self::Runtime => "runtime",
             Self::Container => "container",
         }
     }

@@ -1,9 +1,13 @@
-//! `Watch`: can the release be judged at all? Counts how long an arm has not been seen, or has been idle.
+//! `Watch`: can the release be judged at all? Counts how long an arm has not been seen, or has been idle, and holds
+//! what [`crate::Observer`] says of the data and [`Split`] of the traffic. Anything but `ok` is neither a pass nor a
+//! rollback, and an interval whose data cannot be believed is no evidence.
 
 use crate::interval::Interval;
 use crate::judge::words;
 use crate::plan::Arm;
+use crate::split::Split;
 use crate::verdict::Contract;
+use crate::vitals::Broken;
 
 /// Intervals without any instance of an arm after which it is missing.
 const UNSEEN_MAX: u32 = 2;
@@ -15,6 +19,10 @@ pub(crate) struct Watch {
     arms: [ArmWatch; 2],
     /// Whether any metric counts requests.
     counted: bool,
+    /// Where a share of the traffic was declared.
+    split: Option<Split>,
+    /// What is wrong with the present interval's data.
+    broken: Option<Broken>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,6 +34,22 @@ struct ArmWatch {
 }
 
 impl Watch {
+    pub(crate) fn declare(&mut self, share: f64) {
+        self.split = Some(Split::new(share));
+    }
+
+    /// Whether this interval's data can be believed; to be asked before it becomes evidence. `traffic` is what the
+    /// arms served if both were seen.
+    pub(crate) fn believes(&mut self, broken: Option<&Broken>, traffic: Option<[f64; 2]>) -> bool {
+        if let (Some(split), Some(traffic), None) = (&mut self.split, traffic, broken) {
+            split.see(traffic);
+        }
+        let split = self.split.as_ref().filter(|s| s.is_broken());
+        let split = || split.map(|s| Broken { contract: Contract::TrafficSplit, why: s.sentence() });
+        self.broken = broken.cloned().or_else(split);
+        self.broken.is_none()
+    }
+
     /// Requests are counted anew.
     pub(crate) fn begin(&mut self) {
         self.arms.iter_mut().for_each(|a| a.requests = 0.0);
@@ -51,6 +75,9 @@ impl Watch {
         let missing = |a: &ArmWatch| !a.ever_seen || a.unseen >= UNSEEN_MAX;
         let idle = |a: &ArmWatch| self.counted && (a.idle >= IDLE_MAX || a.requests == 0.0);
         let [baseline, canary] = &self.arms;
+        if let Some(broken) = self.broken.as_ref().filter(|_| !nothing) {
+            return broken.contract;
+        }
         match (missing(baseline), missing(canary)) {
             _ if nothing => Contract::NothingToJudge,
             (true, true) => Contract::Blind,
@@ -99,6 +126,15 @@ impl Watch {
                     "the {idle} has no requests: {} so far",
                     words::count(self.arms[usize::from(idle == "canary")].requests)
                 )
+            }
+            Contract::SameVersion
+            | Contract::SelectorEmpty
+            | Contract::SelectorAmbiguous
+            | Contract::ClockSkew
+            | Contract::StaleScrape
+            | Contract::CrashLoop
+            | Contract::TrafficSplit => {
+                self.broken.as_ref().map_or_else(|| contract.as_str().to_owned(), |b| b.why.clone())
             }
             Contract::WarmingUp | Contract::Ok => contract.as_str().to_owned(),
         }

@@ -6,24 +6,30 @@ pub mod config;
 pub mod threshold;
 
 mod analysis;
+mod buckets;
 mod calibration;
 mod contract;
+mod foreign;
 mod interval;
 mod judge;
+mod load;
 mod observe;
 mod plan;
 mod preset;
 mod scope;
+mod split;
 mod verdict;
 mod versions;
+mod vitals;
 
 pub use analysis::AnalysisRun;
 pub use calibration::{Calibration, Noise, split_baseline};
 pub use interval::{InstanceInterval, Interval, Measurement};
 pub use observe::Observer;
 pub use plan::{Arm, Margins, Metric, Plan, Reading, selector};
-pub use preset::plan_release;
+pub use preset::{Survey, plan_release, survey};
 pub use verdict::{Contract, MetricClass, MetricVerdict, Needed, Outcome, Verdict};
 pub use versions::{
     Arms, LiveVersion, NotARelease, PUSHED, live_versions, pick_arms, service_of, version_of,
 };
+pub use vitals::Broken;

@@ -2,7 +2,7 @@
 //!
 //! Presets and the file's own metrics both end here; the judge knows nothing of where a metric came from.
 
-use davy_model::Matcher;
+use davy_model::{Matcher, name};
 use davy_query::Expr;
 
 use crate::config::{Direction, Margin, MetricKind, MetricSpec};
@@ -51,8 +51,10 @@ pub enum Reading {
     Proportion { events: Vec<Matcher>, trials: Vec<Matcher> },
     /// Increments of a classic histogram's `_bucket` series, `seconds_per_unit` in each unit of `le`.
     Buckets { series: Vec<Matcher>, seconds_per_unit: f64 },
-    /// A counter of CPU seconds: cores over the time between the samples.
-    CpuSeconds { series: Vec<Matcher> },
+    /// Increments of a native histogram, exponential or with custom bounds, `seconds_per_unit` in each unit.
+    NativeHistogram { series: Vec<Matcher>, seconds_per_unit: f64 },
+    /// A counter of CPU time, `seconds_per_unit` in each unit: cores over the time between the samples.
+    CpuSeconds { series: Vec<Matcher>, seconds_per_unit: f64 },
     /// The newest value.
     Value { series: Vec<Matcher> },
     /// One value an instance, or one an arm.
@@ -97,7 +99,14 @@ impl Metric {
                 (MetricClass::Proportion, reading, format!("{} / {}", selector(events), selector(trials)))
             }
             MetricKind::Latency { histogram } => {
-                let reading = Reading::Buckets { series: histogram.clone(), seconds_per_unit: 1.0 };
+                let (series, seconds_per_unit) = (histogram.clone(), 1.0);
+                let classic =
+                    histogram.iter().any(|m| m.name() == name::METRIC && m.value().ends_with("_bucket"));
+                let reading = if classic {
+                    Reading::Buckets { series, seconds_per_unit }
+                } else {
+                    Reading::NativeHistogram { series, seconds_per_unit }
+                };
                 (MetricClass::Latency, reading, selector(histogram))
             }
             MetricKind::Gauge { query } => {
@@ -118,7 +127,7 @@ impl Metric {
 
 /// Matchers as a selector: `http_requests_total{code=~"5.."}`.
 pub fn selector(matchers: &[Matcher]) -> String {
-    use davy_model::{MatchOp, name};
+    use davy_model::MatchOp;
     let is_name = |m: &&Matcher| m.name() == name::METRIC && m.op() == MatchOp::Equal;
     let metric = matchers.iter().find(is_name).map_or("", Matcher::value);
     let rest: Vec<String> = matchers.iter().filter(|m| !is_name(m)).map(ToString::to_string).collect();

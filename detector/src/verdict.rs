@@ -61,6 +61,20 @@ pub enum Contract {
     NoTraffic,
     /// No metric of the release is recognised.
     NothingToJudge,
+    /// Both arms run the same version.
+    SameVersion,
+    /// A selector or an expression of a critical metric finds no series in either arm.
+    SelectorEmpty,
+    /// It finds several values where one is meant, or series that belong to both arms.
+    SelectorAmbiguous,
+    /// Samples of an arm are stamped by a clock that is off.
+    ClockSkew,
+    /// Scrapes succeed and bring nothing new.
+    StaleScrape,
+    /// Counters begin anew again and again.
+    CrashLoop,
+    /// The canary's share of the requests is not the one that was declared.
+    TrafficSplit,
 }
 
 impl Contract {
@@ -73,6 +87,13 @@ impl Contract {
             Self::Blind => "blind",
             Self::NoTraffic => "no_traffic",
             Self::NothingToJudge => "nothing_to_judge",
+            Self::SameVersion => "same_version",
+            Self::SelectorEmpty => "selector_empty",
+            Self::SelectorAmbiguous => "selector_ambiguous",
+            Self::ClockSkew => "clock_skew",
+            Self::StaleScrape => "stale_scrape",
+            Self::CrashLoop => "crash_loop",
+            Self::TrafficSplit => "traffic_split",
         }
     }
 }

@@ -10,6 +10,7 @@ use davy_model::{Labels, Matcher, Sample, Timestamp, name};
 use davy_store::{SeriesSamples, Snapshot};
 
 use crate::config::{ArmSpec, ReleaseSpec};
+use crate::foreign;
 use crate::plan::Arm;
 
 /// Written by the OTLP receiver for whoever pushes.
@@ -75,27 +76,41 @@ impl Arms {
         }
     }
 
-    /// The arm that a series belongs to, `None` for neither. A series of another service belongs to none.
+    /// The arm that a series belongs to, `None` for neither. A series of another service belongs to none, unless
+    /// it is a mesh's or an ingress' report of this one.
     pub fn arm_of(&self, labels: &Labels) -> Option<Arm> {
+        self.own_arm(labels)
+            .or_else(|| foreign::reporter(labels.metric_name()).and_then(|r| r.arm_of(self, labels)))
+    }
+
+    fn own_arm(&self, labels: &Labels) -> Option<Arm> {
         if service_of(labels) != Some(self.service.as_str()) {
             return None;
         }
-        let fits = |matchers: &[Matcher]| {
-            matchers.iter().all(|m| {
-                if m.name() == self.version_label {
-                    m.matches_value(version_of(labels, &self.version_label).unwrap_or(""))
-                } else {
-                    m.matches(labels)
-                }
-            })
-        };
-        if fits(&self.canary_matchers) {
+        if self.fits(&self.canary_matchers, labels) {
             Some(Arm::Canary)
-        } else if fits(&self.baseline_matchers) {
+        } else if self.fits(&self.baseline_matchers, labels) {
             Some(Arm::Baseline)
         } else {
             None
         }
+    }
+
+    fn fits(&self, matchers: &[Matcher], labels: &Labels) -> bool {
+        matchers.iter().all(|m| {
+            if m.name() == self.version_label {
+                m.matches_value(version_of(labels, &self.version_label).unwrap_or(""))
+            } else {
+                m.matches(labels)
+            }
+        })
+    }
+
+    /// Whether what tells the arms apart fails to.
+    pub(crate) fn is_in_both(&self, labels: &Labels) -> bool {
+        self.baseline != self.canary
+            && self.fits(&self.canary_matchers, labels)
+            && self.fits(&self.baseline_matchers, labels)
     }
 }
 
@@ -230,6 +245,7 @@ mod tests {
             canary: ArmSpec::Auto,
             presets: Vec::new(),
             metrics: Vec::new(),
+            traffic_share: None,
             judge: JudgeSpec::default(),
         }
     }

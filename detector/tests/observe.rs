@@ -7,7 +7,7 @@ use davy_detector::config::{ArmSpec, Direction, JudgeSpec, Margin, MetricKind, M
 use davy_detector::{
     AnalysisRun, Arm, Arms, Interval, Measurement, Observer, Outcome, live_versions, pick_arms, plan_release,
 };
-use davy_model::{Labels, Timestamp, Value};
+use davy_model::{BucketSpan, Histogram, Labels, Timestamp, Value};
 use davy_query::{Expr, Recorded};
 use davy_store::{Durability, Limits, Options, Store};
 
@@ -25,6 +25,7 @@ fn spec() -> ReleaseSpec {
         canary: ArmSpec::Auto,
         presets: vec![],
         metrics: vec![],
+        traffic_share: None,
         judge: JudgeSpec { alpha: 0.01, interval: Duration::from_secs(15), warm_up: Duration::from_secs(30) },
     }
 }
@@ -216,6 +217,67 @@ fn buckets_are_those_that_every_instance_has() {
     assert_eq!(*read.edges[latency], [0.1, 1.0]);
     assert_eq!(measured(&read, "a:1", latency), Some(&Measurement::Buckets(vec![2.0, 3.0, 1.0])));
     assert_eq!(measured(&read, "c:1", latency), Some(&Measurement::Buckets(vec![0.0, 2.0, 0.0])));
+}
+
+/// `counts` in the buckets from `first` on, of schema 3: eight a doubling, bucket 0 ends at 1 s.
+fn native(first: i32, counts: &[f64]) -> Value {
+    Value::Histogram(Arc::new(Histogram {
+        schema: 3,
+        count: counts.iter().sum(),
+        sum: 1.0,
+        positive_spans: vec![BucketSpan { offset: first, length: counts.len() as u32 }],
+        positive_counts: counts.to_vec(),
+        ..Histogram::default()
+    }))
+}
+
+#[test]
+fn native_histograms_are_counted_on_one_grid_and_tell_the_errors_too() {
+    let scraper = Scraper::new();
+    let write = |s: f64, instance: &str, version: &str, code: &str, value: Value| {
+        let labels = Labels::from_pairs([
+            ("__name__", "http_server_request_duration_seconds"),
+            ("http_response_status_code", code),
+            ("job", "shop"),
+            ("instance", instance),
+            ("version", version),
+        ]);
+        let mut appender = scraper.store.appender(at(s));
+        let series = appender.series(&labels).expect("no limit is reached");
+        appender.append(series, at(s), value).expect("scrapes are in order");
+        appender.commit(Durability::Group).expect("the disk takes it");
+    };
+    for (t, k) in [(1.0, 1.0), (16.0, 3.0)] {
+        write(t, "a:1", "1", "200", native(-7, &[10.0 * k, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 5.0 * k]));
+        write(t, "c:1", "2", "200", native(-7, &[4.0 * k]));
+        write(t, "c:1", "2", "503", native(8, &[k]));
+    }
+    // It begins anew: what it shows was counted since.
+    write(31.0, "c:1", "2", "503", native(8, &[2.0]));
+    let snapshot = scraper.store.snapshot();
+    let plan = plan_release(&spec(), &arms(), &snapshot, at(0.0), at(60.0)).unwrap();
+    let shown: Vec<_> = plan.metrics.iter().map(|m| format!("{}: {}", m.name, m.source)).collect();
+    assert_eq!(
+        shown,
+        [
+            r#"errors: http_server_request_duration_seconds{http_response_status_code=~"5..|5xx|5XX"} / http_server_request_duration_seconds"#,
+            "latency: http_server_request_duration_seconds"
+        ]
+    );
+    let mut observer = Observer::new(plan, arms());
+    let read = observer.observe(&snapshot, at(15.0), at(30.0)).unwrap();
+    assert_eq!(measured(&read, "c:1", 0), Some(&Measurement::Proportion { events: 2.0, trials: 10.0 }));
+    let counted = |upper: f64| {
+        let Some(Measurement::Buckets(counts)) = measured(&read, "a:1", 1) else { panic!("buckets") };
+        let edge = read.edges[1].iter().position(|e| *e == upper).expect("the grid has it");
+        counts[..=edge].iter().sum::<f64>()
+    };
+    assert_eq!((counted(0.5), counted(2f64.powf(-0.75)), counted(1.0)), (0.0, 20.0, 30.0));
+    let next = observer.observe(&snapshot, at(30.0), at(45.0)).unwrap();
+    assert_eq!(measured(&next, "c:1", 0), Some(&Measurement::Proportion { events: 2.0, trials: 2.0 }));
+    let Some(Measurement::Buckets(counts)) = measured(&next, "c:1", 1) else { panic!("buckets") };
+    assert_eq!(counts.iter().sum::<f64>(), 2.0);
+    assert_eq!(next.edges[1], read.edges[1]);
 }
 
 #[test]

@@ -202,13 +202,31 @@ fn one_instance_an_arm_at_unequal_load() {
         &expect![[r#"
             insufficient (ok): errors 0.33 % against 0.33 % of the baseline (30,000 and 90,000 requests): not decided; 145,671 more requests to the canary (2 h) if the versions are equal
             insufficient 0.00 [-40.99 to 69.47 %] errors 0.33 % against 0.33 % of the baseline (30,000 and 90,000 requests): not decided; 145,671 more requests to the canary (2 h) if the versions are equal
-            pass 0.00 [NaN to NaN %] latency p50 50 ms against 50 ms of the baseline (30,000 and 90,000 requests): no worse than 15 %
-            pass 0.00 [-11.61 to 13.14 %] latency p90 100 ms against 100 ms of the baseline (30,000 and 90,000 requests): no worse than 15 %
-            insufficient -0.00 [-17.42 to 21.09 %] latency p99 356 ms against 356 ms of the baseline (30,000 and 90,000 requests): not decided; 15,579 more requests to the canary (13 min) if the versions are equal
+            pass 0.00 [NaN to NaN %] latency p50 50 ms against 50 ms of the baseline (30,000 and 90,000 requests), while an instance of the baseline carries 3 times the load: no worse than 15 %
+            pass 0.00 [-11.61 to 13.14 %] latency p90 100 ms against 100 ms of the baseline (30,000 and 90,000 requests), while an instance of the baseline carries 3 times the load: no worse than 15 %
+            insufficient -0.00 [-17.42 to 21.09 %] latency p99 356 ms against 356 ms of the baseline (30,000 and 90,000 requests), while an instance of the baseline carries 3 times the load: not decided; 15,579 more requests to the canary (13 min) if the versions are equal
             insufficient 20.00 [-70.81 to 64.44 %] CPU 10 ms a request against 8.3 ms a request of the baseline (1 and 1 instance): an instance of the baseline carries 3 times the load, so only a gross difference would show
             insufficient 0.00 [-27.02 to 37.03 %] memory 512 MiB against 512 MiB of the baseline (1 and 1 instance): 1 and 1 instance are too few to show it no worse: luck alone could hide the difference
             pass 0.00 [-76.90 to 76.90 %] queue lag 10 against 10 of the baseline: no worse than 40 %"#]],
     );
+}
+
+#[test]
+fn a_busier_canary_is_slow_only_beyond_what_load_may_do() {
+    let latency = |canary: Shows| {
+        let verdict = run(0, 40, |_| both(HEALTHY, canary));
+        let p99 = verdict.metrics.iter().find(|m| m.name == "latency_p99").expect("it is judged");
+        format!("{} {}", p99.outcome.as_str(), p99.reason)
+    };
+    let busy = Shows { requests: 900.0, errors: 3.0, slow: 54.0, cores: 0.6, ..HEALTHY };
+    expect!["insufficient latency p99 686 ms against 356 ms of the baseline (144,000 and 48,000 requests), while an instance of the canary carries 3 times the load: not decided; 1,956 more requests to the canary (9 s) if the versions are equal"]
+    .assert_eq(&latency(busy));
+    // The same at the same load.
+    let alike = Shows { slow: 18.0, ..HEALTHY };
+    expect![["fail"]].assert_eq(&latency(alike)[..4]);
+    // An idler one that is slower is slower.
+    let idle = Shows { requests: 100.0, errors: 0.3, slow: 6.0, cores: 0.07, ..HEALTHY };
+    expect![["fail"]].assert_eq(&latency(idle)[..4]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! a test: the judge needs the very requests that were counted, each once. So an increment belongs to the
 //! interval in which its *later* sample lies; whoever misses a scrape brings both increments the next time.
 
-use davy_model::{Sample, Timestamp, is_stale};
+use davy_model::{Sample, Timestamp, Value, is_stale};
 
 /// What a counter gained, and between which two samples.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -13,6 +13,8 @@ pub struct Increase {
     /// Time of the sample that it is counted from; equal to `until` when the series has only just begun.
     pub since: Timestamp,
     pub until: Timestamp,
+    /// Times that it was seen to begin anew.
+    pub resets: u32,
 }
 
 /// [`increase`]'s value.
@@ -24,33 +26,41 @@ pub fn increase_between(samples: &[Sample], from: Timestamp, to: Timestamp) -> O
 /// restart, and what it shows was gained since. `None` without a sample in `(from, to]`: the series was not
 /// seen. A series whose first sample lies within the range gains only what follows it.
 ///
-/// `samples` are in the order of time; NaN, infinite, negative and native histogram samples are passed over.
+/// Of a native histogram it is the count. `samples` are in the order of time; NaN, infinite and negative ones are
+/// passed over.
 pub fn increase(samples: &[Sample], from: Timestamp, to: Timestamp) -> Option<Increase> {
     let mut gained = 0.0;
+    let mut resets = 0;
     let mut since = None;
     let mut last: Option<(Timestamp, f64)> = None;
     for s in samples {
-        let Some(v) = s.value.as_float().filter(|v| !is_stale(*v) && v.is_finite() && *v >= 0.0) else {
-            continue;
-        };
+        let Some(v) = counted(&s.value).filter(|v| v.is_finite() && *v >= 0.0) else { continue };
         if s.timestamp > to {
             break;
         }
         if s.timestamp > from {
             since.get_or_insert(last.map_or(s.timestamp, |(at, _)| at));
             if let Some((_, before)) = last {
+                resets += u32::from(v < before);
                 gained += if v >= before { v - before } else { v };
             }
         }
         last = Some((s.timestamp, v));
     }
     let until = last.map(|(at, _)| at)?;
-    since.map(|since| Increase { value: gained, since, until })
+    since.map(|since| Increase { value: gained, since, until, resets })
+}
+
+fn counted(value: &Value) -> Option<f64> {
+    match value {
+        Value::Float(v) => Some(*v),
+        Value::Histogram(h) => (!h.gauge && !is_stale(h.sum)).then_some(h.count),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use davy_model::{STALE_NAN, Value};
+    use davy_model::STALE_NAN;
     use proptest::prelude::*;
 
     use super::*;

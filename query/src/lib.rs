@@ -5,6 +5,7 @@
 //! [`counts`] (increments for the judge, which PromQL's extrapolating `increase` would distort).
 
 pub mod counts;
+pub mod native;
 
 mod arithmetic;
 mod ast;

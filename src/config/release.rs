@@ -16,6 +16,8 @@ use super::value::{duration, label_name, positive_duration, show_duration};
 /// A judge that is wrong more often than every other time is no judge.
 const ALPHA_MAX: f64 = 0.5;
 const ALPHA_MIN: f64 = 1e-9;
+/// A canary of less than a thousandth of the requests cannot be told from one that has none.
+const TRAFFIC_SHARE_MIN: f64 = 0.001;
 
 /// What a service is judged by that the file does not name: the presets; nothing is rolled back.
 pub(super) fn default_spec(evaluation_interval: Duration) -> ReleaseSpec {
@@ -26,6 +28,7 @@ pub(super) fn default_spec(evaluation_interval: Duration) -> ReleaseSpec {
         canary: ArmSpec::Auto,
         presets: Preset::ALL.to_vec(),
         metrics: Vec::new(),
+        traffic_share: None,
         judge: JudgeSpec { interval: evaluation_interval, ..JudgeSpec::default() },
     }
 }
@@ -69,6 +72,8 @@ fn release(
         }
         let (presets, metrics) = metric::read(s);
         let presets = if presets.is_empty() { default.presets } else { presets };
+        let traffic_share =
+            s.get("traffic_share").and_then(|f| f.number(TRAFFIC_SHARE_MIN..=1.0 - TRAFFIC_SHARE_MIN));
         let actions = s.get("actions").map_or(Some((None, false)), |f| rollback_action(&f, actions));
         // Where the action is wrong, that is said; that none is left need not be said as well.
         let (rollback, can_roll_back) = actions.unwrap_or((None, true));
@@ -81,6 +86,7 @@ fn release(
             canary,
             presets,
             metrics,
+            traffic_share,
             judge,
         };
         Some((spec, policy))

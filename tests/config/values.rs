@@ -99,6 +99,7 @@ fn a_release_is_read_into_its_place() {
     assert_eq!(search.presets.len(), Preset::ALL.len(), "no preset is named");
     let ArmSpec::Matchers(canary) = &search.canary else { panic!("the canary is said") };
     assert!(canary[0].matches_value("v2.1") && !canary[0].matches_value("v1"));
+    assert_eq!((checkout.traffic_share, search.traffic_share), (None, Some(0.05)));
     assert_eq!((policy.on_fail, policy.watch), (OnFail::Hold, secs(3600)));
 }
 

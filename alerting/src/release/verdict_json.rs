@@ -56,7 +56,7 @@ const CLASSES: [MetricClass; 6] = [
     MetricClass::Proportion,
     MetricClass::Gauge,
 ];
-const CONTRACTS: [Contract; 7] = [
+const CONTRACTS: [Contract; 14] = [
     Contract::Ok,
     Contract::WarmingUp,
     Contract::CanaryMissing,
@@ -64,6 +64,13 @@ const CONTRACTS: [Contract; 7] = [
     Contract::Blind,
     Contract::NoTraffic,
     Contract::NothingToJudge,
+    Contract::SameVersion,
+    Contract::SelectorEmpty,
+    Contract::SelectorAmbiguous,
+    Contract::ClockSkew,
+    Contract::StaleScrape,
+    Contract::CrashLoop,
+    Contract::TrafficSplit,
 ];
 
 pub(super) fn outcome(text: &str) -> Option<Outcome> {

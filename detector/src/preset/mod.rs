@@ -1,19 +1,21 @@
 //! Presets: which metrics of a release can be judged, from the metric names and labels that its series show.
 //!
 //! One source for each of errors, latency, CPU and memory: two names for the same requests would count them
-//! twice. Server-side counters come before those of sidecars, and those before what is derived from spans.
-//! Errors are server faults; a client's mistake (4xx) is not the release's.
+//! twice, so the rest is listed as also seen. The table of names is `conventions.rs`; `docs/presets.md` shows it.
 
+mod conventions;
 mod requests;
 mod resources;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use davy_model::{Labels, MatchOp, Matcher, Timestamp, name};
+use davy_model::{Labels, MatchOp, Matcher, Timestamp, Value, name};
 use davy_query::Source;
-use davy_store::Error;
+use davy_store::{Error, SeriesSamples};
 
 use crate::config::{Direction, Preset, ReleaseSpec};
+use crate::foreign;
 use crate::plan::{Arm, Margins, Metric, Plan, Reading, selector};
 use crate::scope;
 use crate::verdict::MetricClass;
@@ -30,32 +32,67 @@ pub fn plan_release(
     from: Timestamp,
     to: Timestamp,
 ) -> Result<Plan, Error> {
-    let mut inventory = Inventory::default();
-    for service in scope::service(&arms.service) {
-        for labels in source.series(&service, from, to)? {
-            match arms.arm_of(&labels) {
-                Some(Arm::Baseline) => note(&mut inventory.baseline, &labels),
-                Some(Arm::Canary) => note(&mut inventory.canary, &labels),
-                None => {}
-            }
+    survey(spec, arms, source, from, to).map(|s| s.plan)
+}
+
+/// A plan, and why it is this one.
+#[derive(Debug, Clone, Default)]
+pub struct Survey {
+    pub plan: Plan,
+    /// Of each metric that a preset found: its name in the plan, and what exports it.
+    pub found: Vec<(String, &'static str)>,
+    /// Counted by others as well and not judged, since the same requests would be judged twice.
+    pub also_seen: Vec<String>,
+    /// Sentences: what cannot be judged and why.
+    pub refused: Vec<String>,
+}
+
+impl Survey {
+    fn found(&mut self, metric: &str, by: &'static str) {
+        self.found.push((metric.to_owned(), by));
+    }
+
+    fn also_seen(&mut self, series: &str, by: &str) {
+        let seen = format!("{series} ({by})");
+        if !self.also_seen.iter().any(|s| s.split(' ').next() == Some(series)) {
+            self.also_seen.push(seen);
         }
     }
+
+    fn refused(&mut self, sentence: String) {
+        self.refused.push(sentence);
+    }
+}
+
+/// [`plan_release`] with what it matched.
+pub fn survey(
+    spec: &ReleaseSpec,
+    arms: &Arms,
+    source: &impl Source,
+    from: Timestamp,
+    to: Timestamp,
+) -> Result<Survey, Error> {
+    let inventory = Inventory::take(arms, source, from, to)?;
     let wanted = |p: Preset| spec.presets.is_empty() || spec.presets.contains(&p);
-    let mut plan = Plan::default();
+    let mut survey = Survey::default();
+    let mut metrics = Vec::new();
     let counter = requests::counter(&inventory, wanted);
-    plan.requests = counter.as_ref().map(|c| c.trials.clone());
-    if let Some(c) = counter {
-        plan.metrics.extend(c.errors.map(|events| {
+    survey.plan.requests = counter.as_ref().map(|c| c.trials.clone());
+    if let Some(c) = &counter {
+        requests::also_counted(&inventory, wanted, c, &mut survey);
+        if let Some(events) = c.errors.clone() {
             let source = format!("{} / {}", selector(&events), selector(&c.trials));
             let reading = Reading::Proportion { events, trials: c.trials.clone() };
-            metric("errors", MetricClass::Errors, Margins::ERRORS, source, reading)
-        }));
+            metrics.push(metric("errors", MetricClass::Errors, Margins::ERRORS, source, reading));
+            survey.found("errors", c.by());
+        }
     }
-    plan.metrics.extend(requests::latency(&inventory, wanted));
-    plan.metrics.extend(resources::cpu(&inventory, wanted));
-    plan.metrics.extend(resources::memory(&inventory, wanted));
-    plan.metrics.extend(spec.metrics.iter().map(Metric::from_spec));
-    Ok(plan)
+    metrics.extend(requests::latency(&inventory, wanted, counter.as_ref(), &mut survey));
+    metrics.extend(resources::cpu(&inventory, wanted, &mut survey));
+    metrics.extend(resources::memory(&inventory, wanted, &mut survey));
+    metrics.extend(spec.metrics.iter().map(Metric::from_spec));
+    survey.plan.metrics = metrics;
+    Ok(survey)
 }
 
 /// Metric names with the values of their labels that presets look at.
@@ -66,9 +103,51 @@ type Names = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 struct Inventory {
     baseline: Names,
     canary: Names,
+    /// Names under which native histograms are stored.
+    native: BTreeSet<String>,
 }
 
 impl Inventory {
+    fn take(arms: &Arms, source: &impl Source, from: Timestamp, to: Timestamp) -> Result<Self, Error> {
+        let mut inventory = Self::default();
+        for service in scope::service(&arms.service) {
+            inventory.note(arms, &source.series(&service, from, to)?);
+        }
+        let conventions = conventions::requests();
+        let names = |c: &conventions::Convention| {
+            let histogram = c.histogram.iter().flat_map(|(h, _)| [h.clone(), format!("{h}_bucket")]);
+            std::iter::once(c.counter.clone()).chain(histogram).collect::<Vec<_>>()
+        };
+        for metric in conventions.iter().flat_map(names) {
+            let Some(reporter) = foreign::reporter(&metric) else { continue };
+            for near in foreign::narrowing(reporter, &arms.service) {
+                inventory.note(arms, &source.series(&[named(&metric), near], from, to)?);
+            }
+        }
+        let all = conventions.into_iter().chain(conventions::outgoing());
+        let bases: BTreeSet<String> = all.filter_map(|c| Some(c.histogram?.0)).collect();
+        for base in bases {
+            if inventory.either(&base) && is_native(source, &base, from, to)? {
+                inventory.native.insert(base);
+            }
+        }
+        Ok(inventory)
+    }
+
+    fn note(&mut self, arms: &Arms, series: &[Labels]) {
+        for labels in series {
+            match arms.arm_of(labels) {
+                Some(Arm::Baseline) => note(&mut self.baseline, labels),
+                Some(Arm::Canary) => note(&mut self.canary, labels),
+                None => {}
+            }
+        }
+    }
+
+    fn is_native(&self, metric: &str) -> bool {
+        self.native.contains(metric)
+    }
+
     fn both(&self, metric: &str) -> bool {
         self.baseline.contains_key(metric) && self.canary.contains_key(metric)
     }
@@ -95,6 +174,16 @@ impl Inventory {
         let find = |has: &dyn Fn(&str) -> bool| candidates.iter().position(|c| has(metric(c)));
         find(&|m| self.both(m)).or_else(|| find(&|m| self.either(m)))
     }
+}
+
+/// Samples this long before the end tell what kind a series is.
+const KIND_WINDOW: Duration = Duration::from_secs(300);
+
+/// Whether a name that could also be a summary's holds native histograms.
+fn is_native(source: &impl Source, metric: &str, from: Timestamp, to: Timestamp) -> Result<bool, Error> {
+    let recent = source.select(&[named(metric)], from.max(to - KIND_WINDOW), to)?;
+    let newest = |s: &SeriesSamples| s.samples.last().is_some_and(|x| matches!(x.value, Value::Histogram(_)));
+    Ok(recent.iter().any(newest))
 }
 
 /// Values of a label that are kept; presets only look at labels with few.

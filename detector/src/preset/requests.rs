@@ -1,4 +1,4 @@
-//! Requests: counters whose labels tell the server's faults, and histograms of how long they took.
+//! Requests: which convention's counter tells the server's faults, and whose histogram how long they took.
 
 use davy_model::Matcher;
 
@@ -6,213 +6,209 @@ use crate::config::Preset;
 use crate::plan::{Margins, Metric, Reading, selector};
 use crate::verdict::MetricClass;
 
-use super::{Inventory, matching, metric, named};
+use super::conventions::{CODES, Convention, Fault, outgoing, requests};
+use super::{Inventory, Survey, matching, metric, named};
 
-/// A family of requests: its counter, its histogram, or both.
-struct Family {
-    preset: Preset,
-    /// `_total`, or a histogram's `_count`.
-    counter: &'static str,
-    /// A histogram's `_bucket` and what its unit is in seconds.
-    buckets: Option<(&'static str, f64)>,
-    /// Labels that may tell the outcome.
-    outcome: &'static [&'static str],
-    fault: Fault,
-    /// Only these series are the server's own view.
-    only: Option<(&'static str, &'static str)>,
-}
-
-/// Values of the outcome label that are the server's fault.
-#[derive(Clone, Copy)]
-enum Fault {
-    Http,
-    Grpc,
-    Span,
-    Class,
-}
-
-impl Fault {
-    fn regex(self) -> &'static str {
-        match self {
-            Self::Http => "5..|5xx|5XX",
-            // OpenTelemetry's list of server faults, as names and as numbers.
-            Self::Grpc => {
-                "Unknown|DeadlineExceeded|Unimplemented|Internal|Unavailable|DataLoss|UNKNOWN|DEADLINE_EXCEEDED|\
-                 UNIMPLEMENTED|INTERNAL|UNAVAILABLE|DATA_LOSS|2|4|12|13|14|15"
-            }
-            Self::Span => "STATUS_CODE_ERROR",
-            Self::Class => "5",
-        }
-    }
-}
-
-const CODES: &[&str] = &["code", "status", "status_code", "http_status", "status_class", "response_code"];
-const MS: f64 = 1e-3;
-
-const fn http(counter: &'static str, buckets: &'static str) -> Family {
-    let buckets = Some((buckets, 1.0));
-    Family { preset: Preset::Http, counter, buckets, outcome: CODES, fault: Fault::Http, only: None }
-}
-
-const fn otel(
-    counter: &'static str,
-    buckets: (&'static str, f64),
-    outcome: &'static [&'static str],
-    fault: Fault,
-) -> Family {
-    Family { preset: Preset::Otel, counter, buckets: Some(buckets), outcome, fault, only: None }
-}
-
-const HTTP_CODE: &[&str] = &["http_response_status_code", "http_status_code"];
-const RPC_CODE: &[&str] = &["rpc_response_status_code", "rpc_grpc_status_code"];
-
-/// In the order of preference: the server's own counters, then those of what stands before it.
-const FAMILIES: &[Family] = &[
-    http("http_requests_total", "http_request_duration_seconds_bucket"),
-    http("http_server_requests_total", "http_server_request_duration_seconds_bucket"),
-    // Micrometer (Spring Boot).
-    http("http_server_requests_seconds_count", "http_server_requests_seconds_bucket"),
-    // prometheus-net (ASP.NET Core).
-    http("http_requests_received_total", "http_request_duration_seconds_bucket"),
-    // prometheus-flask-exporter.
-    http("flask_http_request_total", "flask_http_request_duration_seconds_bucket"),
-    // starlette-exporter and starlette-prometheus.
-    http("starlette_requests_total", "starlette_request_duration_seconds_bucket"),
-    http("starlette_responses_total", "starlette_requests_processing_time_seconds_bucket"),
-    // django-prometheus.
-    http(
-        "django_http_responses_total_by_status_total",
-        "django_http_requests_latency_seconds_by_view_method_bucket",
-    ),
-    // axum-prometheus and actix-web-prom.
-    http("axum_http_requests_total", "axum_http_requests_duration_seconds_bucket"),
-    http("api_http_requests_total", "api_http_requests_duration_seconds_bucket"),
-    http("http_request_duration_seconds_count", "http_request_duration_seconds_bucket"),
-    otel(
-        "http_server_request_duration_seconds_count",
-        ("http_server_request_duration_seconds_bucket", 1.0),
-        HTTP_CODE,
-        Fault::Http,
-    ),
-    otel(
-        "http_server_duration_milliseconds_count",
-        ("http_server_duration_milliseconds_bucket", MS),
-        HTTP_CODE,
-        Fault::Http,
-    ),
-    Family {
-        preset: Preset::Grpc,
-        counter: "grpc_server_handled_total",
-        buckets: Some(("grpc_server_handling_seconds_bucket", 1.0)),
-        outcome: &["grpc_code"],
-        fault: Fault::Grpc,
-        only: None,
-    },
-    otel(
-        "rpc_server_call_duration_seconds_count",
-        ("rpc_server_call_duration_seconds_bucket", 1.0),
-        RPC_CODE,
-        Fault::Grpc,
-    ),
-    otel(
-        "rpc_server_duration_milliseconds_count",
-        ("rpc_server_duration_milliseconds_bucket", MS),
-        RPC_CODE,
-        Fault::Grpc,
-    ),
-    Family {
-        preset: Preset::Istio,
-        counter: "istio_requests_total",
-        buckets: Some(("istio_request_duration_milliseconds_bucket", MS)),
-        outcome: &["response_code"],
-        fault: Fault::Http,
-        only: Some(("reporter", "destination")),
-    },
-    Family {
-        preset: Preset::Nginx,
-        counter: "nginx_ingress_controller_requests",
-        buckets: Some(("nginx_ingress_controller_request_duration_seconds_bucket", 1.0)),
-        outcome: &["status"],
-        fault: Fault::Http,
-        only: None,
-    },
-    Family {
-        preset: Preset::Istio,
-        counter: "envoy_cluster_upstream_rq_xx",
-        buckets: Some(("envoy_cluster_upstream_rq_time_bucket", MS)),
-        outcome: &["envoy_response_code_class"],
-        fault: Fault::Class,
-        only: None,
-    },
-    Family {
-        preset: Preset::Otel,
-        counter: "traces_spanmetrics_calls_total",
-        buckets: Some(("traces_spanmetrics_latency_bucket", 1.0)),
-        outcome: &["status_code"],
-        fault: Fault::Span,
-        only: Some(("span_kind", "SPAN_KIND_SERVER")),
-    },
-];
-
-/// A request counter as it was found.
+/// The counter of requests as it was found.
 pub(super) struct Counter {
     pub(super) trials: Vec<Matcher>,
     /// `None` where nothing tells the outcome.
     pub(super) errors: Option<Vec<Matcher>>,
+    /// What exports it; `None` for a counter of one's own naming.
+    convention: Option<Convention>,
+}
+
+impl Counter {
+    pub(super) fn by(&self) -> &'static str {
+        self.convention.as_ref().map_or("a counter of the service's own naming", |c| c.by)
+    }
 }
 
 pub(super) fn counter(inventory: &Inventory, wanted: impl Fn(Preset) -> bool) -> Option<Counter> {
-    let families: Vec<&Family> = FAMILIES.iter().filter(|f| wanted(f.preset)).collect();
-    let outcome = |f: &&&Family| f.outcome.iter().copied().find(|l| inventory.has_label(f.counter, l));
-    let telling: Vec<&Family> = families.iter().filter(|f| outcome(f).is_some()).copied().collect();
-    if let Some(i) = inventory.first(&telling, |f| f.counter) {
-        let family = telling[i];
-        let trials = family.series(inventory, family.counter);
-        let label = outcome(&&family).expect("only families with an outcome are kept");
-        let errors = trials.iter().cloned().chain([matching(label, family.fault.regex())]).collect();
-        return Some(Counter { trials, errors: Some(errors) });
+    let of = |conventions: Vec<Convention>| -> Vec<Convention> {
+        conventions.into_iter().filter(|c| wanted(c.preset)).collect()
+    };
+    let (served, asked) = (of(requests()), of(outgoing()));
+    let tells = |c: &&Convention| c.outcome_label(inventory).is_some();
+    let telling: Vec<&Convention> = served.iter().filter(tells).collect();
+    if let Some(found) = best(inventory, &telling) {
+        return Some(found.counter(inventory));
     }
     if wanted(Preset::Http)
         && let Some(found) = alike(inventory)
     {
         return Some(found);
     }
-    let i = inventory.first(&families, |f| f.counter)?;
-    Some(Counter { trials: families[i].series(inventory, families[i].counter), errors: None })
+    let asked: Vec<&Convention> = asked.iter().filter(tells).collect();
+    let served: Vec<&Convention> = served.iter().collect();
+    let found = best(inventory, &asked).or_else(|| best(inventory, &served))?;
+    Some(found.counter(inventory))
+}
+
+/// The most trusted; of those that share a counter, the one whose histogram is there too.
+fn best<'a>(inventory: &Inventory, conventions: &[&'a Convention]) -> Option<&'a Convention> {
+    let counted: Vec<(&Convention, String)> =
+        conventions.iter().filter_map(|c| Some((*c, c.counted(inventory)?))).collect();
+    let (first, name) = &counted[inventory.first(&counted, |(_, name)| name)?];
+    let timed = |c: &Convention| c.timed(inventory).is_some_and(|t| inventory.both(&t.name));
+    let mut same = counted.iter().filter(|(_, n)| n == name).map(|(c, _)| *c);
+    let timed = same.clone().find(|c| timed(c));
+    Some(timed.or_else(|| same.next_back()).unwrap_or(first))
 }
 
 /// A counter of one's own naming: `…_requests_total` with a status label.
 fn alike(inventory: &Inventory) -> Option<Counter> {
-    let not_served = ["promhttp_", "client", "outgoing", "outbound", "upstream", "davy_", "istio_"];
+    let not_served = ["promhttp_", "client", "outgoing", "outbound", "upstream", "davy_"];
+    let own = |m: &str| crate::foreign::reporter(m).is_none() && !not_served.iter().any(|n| m.contains(n));
     let mut candidates: Vec<(&str, &str)> = inventory
         .metrics()
-        .filter(|m| m.ends_with("requests_total") && !not_served.iter().any(|n| m.contains(n)))
+        .filter(|m| m.ends_with("requests_total") && own(m))
         .filter_map(|m| Some((m, CODES.iter().copied().find(|l| inventory.has_label(m, l))?)))
         .collect();
     candidates.sort_by_key(|(m, _)| (!m.contains("http"), m.len(), *m));
     let (metric, label) = candidates[inventory.first(&candidates, |(m, _)| m)?];
     let trials = vec![named(metric)];
     let errors = vec![named(metric), matching(label, Fault::Http.regex())];
-    Some(Counter { trials, errors: Some(errors) })
+    Some(Counter { trials, errors: Some(errors), convention: None })
 }
 
-pub(super) fn latency(inventory: &Inventory, wanted: impl Fn(Preset) -> bool) -> Option<Metric> {
-    let found: Vec<(&Family, &str, f64)> = FAMILIES
-        .iter()
-        .filter(|f| wanted(f.preset))
-        .filter_map(|f| f.buckets.map(|(buckets, unit)| (f, buckets, unit)))
+/// The histogram of the convention that counts, else the most trusted one.
+pub(super) fn latency(
+    inventory: &Inventory,
+    wanted: impl Fn(Preset) -> bool,
+    counter: Option<&Counter>,
+    survey: &mut Survey,
+) -> Option<Metric> {
+    let mut all = requests();
+    all.extend(outgoing());
+    all.retain(|c| wanted(c.preset));
+    let counting = counter.and_then(|c| c.convention.clone());
+    let found: Vec<(Convention, Timed)> = counting
+        .into_iter()
+        .filter(|c| c.timed(inventory).is_some_and(|t| inventory.both(&t.name)))
+        .chain(all)
+        .filter_map(|c| c.timed(inventory).map(|t| (c, t)))
         .collect();
-    let i = inventory.first(&found, |(_, buckets, _)| buckets)?;
-    let (family, buckets, seconds_per_unit) = found[i];
-    let series = family.series(inventory, buckets);
+    let i = inventory.first(&found, |(_, s)| &s.name);
+    for (c, s) in &found {
+        let chosen = i.is_some_and(|i| s.name == found[i].1.name);
+        if !chosen && inventory.both(&s.name) {
+            survey.also_seen(&s.name, c.by);
+        }
+    }
+    let Some(i) = i else {
+        refuse_summaries(inventory, &requests(), survey);
+        return None;
+    };
+    let (convention, timed) = &found[i];
+    let series = convention.series(inventory, &timed.name);
     let source = selector(&series);
-    let reading = Reading::Buckets { series, seconds_per_unit };
+    let seconds_per_unit = timed.seconds_per_unit;
+    let reading = if timed.native {
+        Reading::NativeHistogram { series, seconds_per_unit }
+    } else {
+        Reading::Buckets { series, seconds_per_unit }
+    };
+    survey.found("latency", convention.by);
     Some(metric("latency", MetricClass::Latency, Margins::LATENCY, source, reading))
 }
 
-impl Family {
+/// A histogram as it is stored.
+#[derive(Debug, Clone)]
+struct Timed {
+    /// Of its series.
+    name: String,
+    seconds_per_unit: f64,
+    native: bool,
+}
+
+/// Quantiles of two processes cannot be added up, and their difference has no known luck.
+fn refuse_summaries(inventory: &Inventory, conventions: &[Convention], survey: &mut Survey) {
+    for c in conventions {
+        let Some((base, _)) = &c.histogram else { continue };
+        let quantiles = inventory.has_label(base, "quantile");
+        let sums = inventory.both(&format!("{base}_sum")) && inventory.both(&format!("{base}_count"));
+        if quantiles || sums {
+            survey.refused(format!(
+                "latency: {base} is a summary ({}); its quantiles cannot be added up over instances or compared \
+                 with known luck: export a histogram instead",
+                c.by
+            ));
+            return;
+        }
+    }
+}
+
+impl Convention {
+    /// The series that counts requests: the counter, or the native histogram that it would be a part of.
+    fn counted(&self, inventory: &Inventory) -> Option<String> {
+        if self.shown(inventory, &self.counter) {
+            return Some(self.counter.clone());
+        }
+        let (base, _) = self.histogram.as_ref()?;
+        let within = self.counter.strip_suffix("_count") == Some(base) && inventory.is_native(base);
+        (within && self.shown(inventory, base)).then(|| base.clone())
+    }
+
+    /// The histogram, classic before native where both arms have it: the edges of both are then the service's own.
+    fn timed(&self, inventory: &Inventory) -> Option<Timed> {
+        let (base, seconds_per_unit) = self.histogram.clone()?;
+        let classic = format!("{base}_bucket");
+        let native = inventory.is_native(&base) && self.shown(inventory, &base);
+        if inventory.both(&classic) || (self.shown(inventory, &classic) && !native) {
+            return Some(Timed { name: classic, seconds_per_unit, native: false });
+        }
+        native.then_some(Timed { name: base, seconds_per_unit, native: true })
+    }
+
+    /// What others report is only believed of both arms: of one alone it may be all the traffic.
+    fn shown(&self, inventory: &Inventory, metric: &str) -> bool {
+        match crate::foreign::reporter(metric) {
+            Some(_) => inventory.both(metric),
+            None => inventory.either(metric),
+        }
+    }
+
+    fn outcome_label(&self, inventory: &Inventory) -> Option<&str> {
+        let counted = self.counted(inventory)?;
+        let seen = self.outcome.iter().find(|l| inventory.has_label(&counted, l));
+        // A label that only failures have is not there before the first one.
+        let to_come = || self.outcome.first().filter(|_| self.fault == Fault::Present);
+        seen.or_else(to_come).map(String::as_str)
+    }
+
+    fn counter(&self, inventory: &Inventory) -> Counter {
+        let counted = self.counted(inventory).expect("only what is counted is chosen");
+        let trials = self.series(inventory, &counted);
+        let errors = self
+            .outcome_label(inventory)
+            .map(|label| trials.iter().cloned().chain([matching(label, self.fault.regex())]).collect());
+        Counter { trials, errors, convention: Some(self.clone()) }
+    }
+
     fn series(&self, inventory: &Inventory, metric: &str) -> Vec<Matcher> {
         let only = self.only.filter(|(l, v)| inventory.values(metric, l).any(|x| x == *v));
         std::iter::once(named(metric)).chain(only.map(|(l, v)| Matcher::equal(l, v))).collect()
+    }
+}
+
+/// Conventions beside the chosen one that both arms show.
+pub(super) fn also_counted(
+    inventory: &Inventory,
+    wanted: impl Fn(Preset) -> bool,
+    chosen: &Counter,
+    survey: &mut Survey,
+) {
+    let histogram = |c: &Convention| c.histogram.as_ref().map(|(name, _)| format!("{name}_count"));
+    let own = chosen.convention.as_ref().and_then(histogram);
+    for c in requests().iter().filter(|c| wanted(c.preset)) {
+        // The count of the histogram beside the counter is no second source.
+        if own.as_ref() == Some(&c.counter) {
+            continue;
+        }
+        let name = c.counted(inventory).filter(|name| inventory.both(name));
+        if let Some(name) = name.filter(|n| !chosen.trials.contains(&named(n))) {
+            survey.also_seen(&name, c.by);
+        }
     }
 }

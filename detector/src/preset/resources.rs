@@ -1,4 +1,4 @@
-//! Resources: CPU and memory of the process, or of its container.
+//! Resources: CPU and memory of the process, of its runtime, or of its container.
 
 use davy_model::{MatchOp, Matcher};
 
@@ -6,45 +6,59 @@ use crate::config::Preset;
 use crate::plan::{Margins, Metric, Reading, selector};
 use crate::verdict::MetricClass;
 
-use super::{Inventory, metric, named};
+use super::conventions::{self, Resource, Use};
+use super::{Inventory, Survey, metric, named};
 
-const CPU: &[(Preset, &str)] = &[
-    (Preset::Process, "process_cpu_seconds_total"),
-    // OpenTelemetry's process.cpu.time.
-    (Preset::Otel, "process_cpu_time_seconds_total"),
-    (Preset::Container, "container_cpu_usage_seconds_total"),
-];
-const MEMORY: &[(Preset, &str)] = &[
-    (Preset::Process, "process_resident_memory_bytes"),
-    // OpenTelemetry's process.memory.usage.
-    (Preset::Otel, "process_memory_usage_bytes"),
-    (Preset::Container, "container_memory_working_set_bytes"),
-];
-
-pub(super) fn cpu(inventory: &Inventory, wanted: impl Fn(Preset) -> bool) -> Option<Metric> {
-    let series = found(inventory, CPU, wanted)?;
-    let source = selector(&series);
-    Some(metric("cpu", MetricClass::Cpu, Margins::CPU, source, Reading::CpuSeconds { series }))
+pub(super) fn cpu(
+    inventory: &Inventory,
+    wanted: impl Fn(Preset) -> bool,
+    survey: &mut Survey,
+) -> Option<Metric> {
+    found(inventory, wanted, conventions::cpu(), survey, |source, reading| {
+        metric("cpu", MetricClass::Cpu, Margins::CPU, source, reading)
+    })
 }
 
-pub(super) fn memory(inventory: &Inventory, wanted: impl Fn(Preset) -> bool) -> Option<Metric> {
-    let series = found(inventory, MEMORY, wanted)?;
-    let source = selector(&series);
-    Some(metric("memory", MetricClass::Memory, Margins::MEMORY, source, Reading::Value { series }))
+pub(super) fn memory(
+    inventory: &Inventory,
+    wanted: impl Fn(Preset) -> bool,
+    survey: &mut Survey,
+) -> Option<Metric> {
+    found(inventory, wanted, conventions::memory(), survey, |source, reading| {
+        metric("memory", MetricClass::Memory, Margins::MEMORY, source, reading)
+    })
 }
 
 fn found(
     inventory: &Inventory,
-    candidates: &[(Preset, &str)],
     wanted: impl Fn(Preset) -> bool,
-) -> Option<Vec<Matcher>> {
-    let candidates: Vec<_> = candidates.iter().filter(|(p, _)| wanted(*p)).collect();
-    let (preset, metric) = candidates[inventory.first(&candidates, |(_, m)| m)?];
-    let mut series = vec![named(metric)];
-    if *preset == Preset::Container {
-        // cAdvisor also has a series for the pod as a whole, without this label.
-        series.push(Matcher::new("container", MatchOp::NotEqual, "").expect("not a regex"));
-        series.push(Matcher::new("container", MatchOp::NotEqual, "POD").expect("not a regex"));
+    mut candidates: Vec<Resource>,
+    survey: &mut Survey,
+    judged: impl Fn(String, Reading) -> Metric,
+) -> Option<Metric> {
+    // A label that must have a value does not always exist: then this row is not the one.
+    candidates.retain(|c| {
+        let has = |(label, value): &(&str, &str)| {
+            value.starts_with('!') || inventory.values(&c.metric, label).any(|v| v == *value)
+        };
+        wanted(c.preset) && c.only.iter().all(has)
+    });
+    let i = inventory.first(&candidates, |c| &c.metric)?;
+    for other in candidates.iter().filter(|c| c.metric != candidates[i].metric && inventory.both(&c.metric)) {
+        survey.also_seen(&other.metric, other.by);
     }
-    Some(series)
+    let chosen = &candidates[i];
+    let only = chosen.only.iter().map(|(label, value)| match value.strip_prefix('!') {
+        Some(not) => Matcher::new(label, MatchOp::NotEqual, not).expect("not a regex"),
+        None => Matcher::equal(label, value),
+    });
+    let series: Vec<Matcher> = std::iter::once(named(&chosen.metric)).chain(only).collect();
+    let source = selector(&series);
+    let reading = match chosen.reading {
+        Use::Counter(seconds_per_unit) => Reading::CpuSeconds { series, seconds_per_unit },
+        Use::Gauge => Reading::Value { series },
+    };
+    let metric = Metric { critical: !chosen.is_heap, ..judged(source, reading) };
+    survey.found(&metric.name, chosen.by);
+    Some(metric)
 }

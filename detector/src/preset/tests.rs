@@ -21,6 +21,7 @@ fn spec(presets: &[Preset]) -> ReleaseSpec {
         canary: ArmSpec::Auto,
         presets: presets.to_vec(),
         metrics: vec![],
+        traffic_share: None,
         judge: JudgeSpec::default(),
     }
 }
@@ -183,4 +184,58 @@ fn what_both_arms_show_is_preferred_and_presets_can_be_chosen() {
         &lines,
         &expect![[r#"errors: http_requests_total{code=~"5..|5xx|5XX"} / http_requests_total"#]],
     );
+}
+
+/// `docs/presets.md` shows this table: `UPDATE_EXPECT=1` writes it anew.
+#[test]
+fn the_table_of_conventions_is_that_of_the_documentation() {
+    use std::fmt::Write;
+
+    let mut table = String::from("| from | counter | errors | latency |\n|---|---|---|---|\n");
+    let mut known = BTreeSet::new();
+    for c in conventions::requests().into_iter().chain(conventions::outgoing()) {
+        // Other translations of the same names are said in words.
+        if c.preset == Preset::Otel && !known.insert(c.by) {
+            continue;
+        }
+        let labels = c.outcome.iter().filter(|l| !l.contains('.')).map(|l| format!("`{l}`"));
+        let labels = match labels.collect::<Vec<_>>() {
+            l if l.len() == conventions::CODES.len() => "a status label".to_owned(),
+            l => l.join(", "),
+        };
+        let value = match c.fault {
+            conventions::Fault::Http => "5xx".to_owned(),
+            conventions::Fault::Grpc => "a gRPC server fault".to_owned(),
+            conventions::Fault::Present => "anything".to_owned(),
+            other => format!("`{}`", other.regex()),
+        };
+        let only = c.only.map_or(String::new(), |(l, v)| format!(", where `{l}` is `{v}`"));
+        let histogram = c.histogram.map_or("none".to_owned(), |(h, unit)| {
+            format!("`{h}`{}", if unit == 1.0 { "" } else { " in ms" })
+        });
+        writeln!(table, "| {} | `{}`{only} | {labels} is {value} | {histogram} |", c.by, c.counter).unwrap();
+    }
+    let mut resources = String::from("| judged as | metric | from |\n|---|---|---|\n");
+    for (all, class) in [(conventions::cpu(), "CPU"), (conventions::memory(), "memory")] {
+        let mut known = BTreeSet::new();
+        for r in all.iter().filter(|r| known.insert(r.by)) {
+            let only = r.only.iter().filter(|(_, v)| !v.starts_with('!'));
+            let only: String = only.map(|(l, v)| format!(", where `{l}` is `{v}`")).collect();
+            writeln!(resources, "| {class} | `{}`{only} | {} |", r.metric, r.by).unwrap();
+        }
+    }
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/presets.md");
+    let text = std::fs::read_to_string(&file).expect("docs/presets.md is there");
+    let mut wanted = text.clone();
+    for (name, table) in [("requests", &table), ("resources", &resources)] {
+        let (from, to) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
+        let (before, rest) = wanted.split_once(&from).expect("the table's beginning is marked");
+        let (_, after) = rest.split_once(&to).expect("the table's end is marked");
+        wanted = format!("{before}{from}{table}{to}{after}");
+    }
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::write(&file, &wanted).expect("docs/presets.md can be written");
+    } else {
+        assert_eq!(text, wanted, "run with UPDATE_EXPECT=1");
+    }
 }

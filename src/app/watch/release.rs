@@ -9,11 +9,11 @@ use davy_alerting::release::{Command, Event, Liveness, Phase, ReleaseMachine};
 use davy_api::wire;
 use davy_collector::scrape::{Health, TargetStatus};
 use davy_detector::config::ReleaseSpec;
-use davy_detector::{AnalysisRun, Arm, Arms, Interval, Observer, Plan, Verdict, plan_release};
+use davy_detector::{AnalysisRun, Arm, Arms, Interval, Observer, Plan, Verdict, survey};
 use davy_model::Timestamp;
 use davy_store::control::{ActionRecord, AuditRecord, Control, ControlBatch, ReleaseRecord};
 use davy_store::{Snapshot, SpanQuery, Store};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::versions::Found;
 use super::view::TRACES_MAX;
@@ -104,7 +104,7 @@ impl Running {
         Self {
             machine,
             observer: Observer::new(plan.clone(), arms.clone()),
-            run: AnalysisRun::new(&spec.judge, &plan, started_at),
+            run: AnalysisRun::new(&spec.judge, &plan, started_at).expecting_share(spec.traffic_share),
             arms,
             plan,
             started_at,
@@ -139,13 +139,14 @@ impl Running {
     /// Looks for metrics that were not there before. With new ones the analysis starts over from what is stored,
     /// so that every metric is judged from the same beginning.
     fn replan(&mut self, snapshot: &Snapshot, now: Timestamp) {
-        let found = match plan_release(&self.spec, &self.arms, snapshot, now - PLAN_WINDOW, now) {
-            Ok(found) => found,
+        let survey = match survey(&self.spec, &self.arms, snapshot, now - PLAN_WINDOW, now) {
+            Ok(survey) => survey,
             Err(error) => {
                 warn!(release = self.id(), %error, "the release's metrics cannot be looked for");
                 return;
             }
         };
+        let found = &survey.plan;
         let known: BTreeSet<&str> = self.plan.metrics.iter().map(|m| m.name.as_str()).collect();
         let is_more = found.metrics.iter().any(|m| !known.contains(m.name.as_str()))
             && known.iter().all(|name| found.metrics.iter().any(|m| m.name == *name));
@@ -153,14 +154,17 @@ impl Running {
             return;
         }
         let until = self.next_end;
-        self.plan = found;
+        let (found, also_seen, refused) = (&survey.found, &survey.also_seen, &survey.refused);
+        info!(release = self.id(), ?found, ?also_seen, ?refused, "what the release is judged by");
+        self.plan = survey.plan;
         self.observer = Observer::new(self.plan.clone(), self.arms.clone());
-        self.run = AnalysisRun::new(&self.spec.judge, &self.plan, self.started_at);
+        self.run = AnalysisRun::new(&self.spec.judge, &self.plan, self.started_at)
+            .expecting_share(self.spec.traffic_share);
         self.next_end = self.started_at + self.spec.judge.interval;
         while self.next_end < until
             && let Some(interval) = self.next_interval(snapshot, now)
         {
-            self.run.step(&interval);
+            self.run.step_under(&interval, self.observer.broken());
         }
     }
 
@@ -168,7 +172,7 @@ impl Running {
     fn replay(&mut self, snapshot: &Snapshot, now: Timestamp) {
         while let Some(interval) = self.next_interval(snapshot, now) {
             self.stepped += 1;
-            self.verdict = Some(self.run.step(&interval));
+            self.verdict = Some(self.run.step_under(&interval, self.observer.broken()));
         }
     }
 
@@ -201,7 +205,7 @@ impl Running {
         }
         while let Some(interval) = self.next_interval(snapshot, now) {
             self.stepped += 1;
-            let verdict = self.run.step(&interval);
+            let verdict = self.run.step_under(&interval, self.observer.broken());
             out.commands.extend(self.machine.step(now, Event::Live(liveness(&interval, blind))));
             out.commands.extend(self.machine.step(now, Event::Judged(&verdict)));
             match serde_json::to_string(&wire::Evidence::new(&verdict)) {

@@ -202,8 +202,10 @@ fn key_query(metric: &Metric, rate: &impl Fn(String) -> String) -> Option<String
         Reading::Proportion { events, trials } => {
             Some(format!("{} / {}", rate(selector(events)), rate(selector(trials))))
         }
-        Reading::CpuSeconds { series } => Some(rate(selector(series))),
+        Reading::CpuSeconds { series, .. } => Some(rate(selector(series))),
         Reading::Value { series } => Some(format!("sum({})", selector(series))),
-        Reading::Buckets { .. } | Reading::Query(_) | Reading::Given => None,
+        Reading::Buckets { .. } | Reading::NativeHistogram { .. } | Reading::Query(_) | Reading::Given => {
+            None
+        }
     }
 }
