@@ -9,7 +9,7 @@ use davy_detector::{
     AnalysisRun, Arm, InstanceInterval, Interval, Margins, Measurement, Metric, MetricClass, Outcome, Plan,
     Reading, Verdict,
 };
-use davy_fixtures::scenario::{Scenario, ScenarioInterval, latency_edges};
+use davy_fixtures::scenario::{Run, Scenario, ScenarioInterval, ScenarioRow};
 use davy_model::Timestamp;
 
 pub(crate) fn metric(name: &str, class: MetricClass, direction: Direction, margins: Margins) -> Metric {
@@ -42,24 +42,27 @@ pub(crate) fn plan() -> Plan {
 
 /// As `Observer` would read it.
 pub(crate) fn intervals(scenario: &Scenario, seed: u64) -> Vec<Interval> {
-    let edges: Arc<[f64]> = latency_edges().into();
-    let none: Arc<[f64]> = Arc::new([]);
-    let edges: Vec<Arc<[f64]>> =
-        (0..5).map(|i| if i == 1 { Arc::clone(&edges) } else { Arc::clone(&none) }).collect();
-    let convert = |t: ScenarioInterval| Interval {
-        start: at(t.end_s - scenario.interval_s),
-        end: at(t.end_s),
-        edges: edges.clone(),
-        instances: instances(scenario, &t),
-        down: Vec::new(),
-    };
-    scenario.run(seed).into_iter().map(convert).collect()
+    intervals_of(&scenario.run(seed))
 }
 
-fn instances(scenario: &Scenario, t: &ScenarioInterval) -> Vec<InstanceInterval> {
-    let row = |(i, row): (usize, &Option<_>)| {
-        let r: &davy_fixtures::scenario::ScenarioRow = row.as_ref()?;
-        let arm = if i < scenario.baseline_instances { Arm::Baseline } else { Arm::Canary };
+pub(crate) fn intervals_of(run: &Run) -> Vec<Interval> {
+    let none: Arc<[f64]> = Arc::new([]);
+    let edges: Vec<Arc<[f64]>> =
+        (0..5).map(|i| Arc::clone(if i == 1 { &run.edges } else { &none })).collect();
+    let convert = |t: &ScenarioInterval| Interval {
+        start: at(t.end_s - run.interval_s),
+        end: at(t.end_s),
+        edges: edges.clone(),
+        instances: instances(run, t),
+        down: Vec::new(),
+    };
+    run.intervals.iter().map(convert).collect()
+}
+
+fn instances(run: &Run, t: &ScenarioInterval) -> Vec<InstanceInterval> {
+    let row = |(i, row): (usize, &Option<ScenarioRow>)| {
+        let r = row.as_ref()?;
+        let arm = if run.is_canary(i) { Arm::Canary } else { Arm::Baseline };
         Some(InstanceInterval {
             arm,
             instance: format!("i{i}").into(),
