@@ -43,7 +43,7 @@ fn export(args: &Args, scenarios: &[Named], dir: &std::path::Path) {
         for seed in args.seeds() {
             let file = File::create(dir.join(format!("{}.{seed}.jsonl", n.name))).unwrap();
             let mut out = BufWriter::new(file);
-            write_run(&mut out, n.name, &n.scenario.run(seed)).unwrap();
+            write_run(&mut out, n.name, &n.run(seed)).unwrap();
             out.flush().unwrap();
         }
     }

@@ -27,7 +27,7 @@ pub(crate) fn run(args: &Args, scenarios: &[Named], judges: &[Judge]) -> Vec<Mea
                     let job = next.fetch_add(1, Ordering::Relaxed);
                     let Some(result) = results.get(job) else { return };
                     let named = &scenarios[job / seeds.len()];
-                    let run = named.scenario.run(seeds[job % seeds.len()]);
+                    let run = named.run(seeds[job % seeds.len()]);
                     *result.lock().unwrap_or_else(PoisonError::into_inner) = decide(judges, &run);
                 }
             });
