@@ -32,6 +32,9 @@ pub(crate) struct Args {
     /// Writes the runs into this directory instead of judging them.
     #[arg(long)]
     pub(crate) export: Option<PathBuf>,
+    /// Shows the data sets of Kayenta's users to the rules instead.
+    #[arg(long)]
+    pub(crate) reports: bool,
     /// What `cargo bench` adds.
     #[arg(long, hide = true)]
     bench: bool,
@@ -47,6 +50,7 @@ impl Args {
             rules: Vec::new(),
             threads: Some(1),
             export: None,
+            reports: false,
             bench: false,
         }
     }

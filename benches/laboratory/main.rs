@@ -3,7 +3,8 @@
 //!     cargo bench --bench laboratory -- --seeds 100 --scenarios aa_mild,ab_ --rules davy,kayenta
 //!
 //! prints tables in Markdown; `--export DIR` writes the runs instead, in the format of `davy judge --intervals`.
-//! Every number follows from the seeds. `docs/laboratory.md` says what the scenarios and the rules are.
+//! Every number follows from the seeds; `--reports` shows what Kayenta's users reported
+//! instead. `docs/laboratory.md` says what the scenarios and the rules are.
 #![allow(clippy::unwrap_used, reason = "a bench that panics has failed")]
 
 mod args;
@@ -32,6 +33,9 @@ fn main() {
         return export(&args, &scenarios, dir);
     }
     let judges = args.judges();
+    if args.reports {
+        return table::print_reports(&judges);
+    }
     let measured = measure::run(&args, &scenarios, &judges);
     table::print(&args, &judges, &measured);
     assert_eq!(measured.len(), scenarios.len());

@@ -1,14 +1,17 @@
 //! The tables: false alarms, delays, promotions, and Davy's false alarms one by one.
 
-use davy_fixtures::peers::Decision;
+use davy_fixtures::peers::reports::REPORTS;
+use davy_fixtures::peers::{Decision, Points};
 use davy_fixtures::scenario::Kind;
 
 use crate::args::Args;
+use crate::common::judge_report;
 use crate::davy::Judge;
 use crate::measure::Measured;
 
 /// Davy's false alarms that are listed of each scenario.
 const LISTED_MAX: usize = 5;
+const REPORT_MINUTES: usize = 480;
 
 pub(crate) fn print(args: &Args, judges: &[Judge], measured: &[Measured]) {
     println!("{} runs a row, seeds {} to {}.", args.seeds, args.from, args.from + args.seeds - 1);
@@ -93,6 +96,24 @@ fn found(m: &Measured, judge: usize) -> String {
 fn promoted(m: &Measured, judge: usize) -> String {
     let early = decisions(m, judge).filter_map(|d| d.promoted).filter(|t| *t <= hour(m)).count();
     percent(early, m.runs.len())
+}
+
+/// Minutes until what Kayenta's users reported is rolled back, while it goes on for eight hours.
+pub(crate) fn print_reports(judges: &[Judge]) {
+    println!("\n### What Kayenta's users reported: minutes until rolled back\n");
+    println!("| report | {} |", join(judges.iter().map(|j| j.title().to_owned())));
+    println!("|---|{}", "---|".repeat(judges.len()));
+    for report in &REPORTS {
+        let run = report.run(REPORT_MINUTES);
+        let points = Points::new(&run);
+        let minutes = judges.iter().map(|judge| match judge {
+            Judge::Davy { spec, .. } => judge_report(report, spec, REPORT_MINUTES).map(|(m, _)| m),
+            Judge::Peer(rule) => (rule.decide)(&run, &points).rolled_back,
+        });
+        let cells = minutes.map(|m| m.map_or("never".to_owned(), |m| m.to_string()));
+        let number = report.source.rsplit('/').next().expect("a source is an address");
+        println!("| #{number}: {} | {} |", report.what, join(cells));
+    }
 }
 
 fn list_false_alarms(args: &Args, judges: &[Judge], measured: &[Measured]) {
