@@ -22,10 +22,10 @@ pub(crate) fn print(args: &Args, judges: &[Judge], measured: &[Measured]) {
     let delays = "share found in % / median (90 % quantile) of intervals since it began";
     print_table(&format!("Regressions: {delays}"), judges, &of(Kind::Regression), found, false);
     print_table(
-        "Equal canaries: share promoted within the hour in %",
+        "Equal canaries: share promoted within the hour in % / median in intervals",
         judges,
         &of(Kind::Identical),
-        promoted,
+        promoted_when,
         true,
     );
     print_table(
@@ -80,22 +80,28 @@ fn rolled_back(m: &Measured, judge: usize) -> String {
     if within == at.len() { all } else { format!("{all} ({})", percent(within, m.runs.len())) }
 }
 
+/// A rollback before the regression began found nothing.
 fn found(m: &Measured, judge: usize) -> String {
     let onset = m.named.scenario.onset;
-    let mut delays: Vec<usize> =
-        decisions(m, judge).filter_map(|d| d.rolled_back?.checked_sub(onset)).filter(|d| *d > 0).collect();
-    delays.sort_unstable();
-    let at = |share: f64| {
-        let i = ((m.runs.len() - 1) as f64 * share).round() as usize;
-        delays.get(i).map_or("–".to_owned(), ToString::to_string)
-    };
+    let delays = decisions(m, judge).filter_map(|d| d.rolled_back?.checked_sub(onset)).filter(|d| *d > 0);
+    let delays: Vec<usize> = delays.collect();
     let share = percent(delays.len(), m.runs.len());
-    if delays.is_empty() { share } else { format!("{share} / {} ({})", at(0.5), at(0.9)) }
+    if delays.is_empty() {
+        return share;
+    }
+    format!("{share} / {} ({})", quantile(m, &delays, 0.5), quantile(m, &delays, 0.9))
+}
+
+/// Of all runs: those without a value come last.
+fn quantile(m: &Measured, values: &[usize], share: f64) -> String {
+    let mut values = values.to_vec();
+    values.sort_unstable();
+    let i = ((m.runs.len() - 1) as f64 * share).round() as usize;
+    values.get(i).map_or("–".to_owned(), ToString::to_string)
 }
 
 fn promoted(m: &Measured, judge: usize) -> String {
-    let early = decisions(m, judge).filter_map(|d| d.promoted).filter(|t| *t <= hour(m)).count();
-    percent(early, m.runs.len())
+    percent(promotions(m, judge).len(), m.runs.len())
 }
 
 /// Minutes until what Kayenta's users reported is rolled back, while it goes on for eight hours.
@@ -114,6 +120,15 @@ pub(crate) fn print_reports(judges: &[Judge]) {
         let number = report.source.rsplit('/').next().expect("a source is an address");
         println!("| #{number}: {} | {} |", report.what, join(cells));
     }
+}
+
+fn promoted_when(m: &Measured, judge: usize) -> String {
+    let early = promotions(m, judge);
+    format!("{} / {}", percent(early.len(), m.runs.len()), quantile(m, &early, 0.5))
+}
+
+fn promotions(m: &Measured, judge: usize) -> Vec<usize> {
+    decisions(m, judge).filter_map(|d| d.promoted).filter(|t| *t <= hour(m)).collect()
 }
 
 fn list_false_alarms(args: &Args, judges: &[Judge], measured: &[Measured]) {
