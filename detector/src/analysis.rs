@@ -143,13 +143,15 @@ impl AnalysisRun {
             interval.instances.iter().any(|i| i.arm == arm && counts(i))
         };
         let both = due && seen(Arm::Baseline) && seen(Arm::Canary);
-        let judged = self.watch.believes(broken, traffic.filter(|_| both)) && due;
+        let believed = self.watch.believes(broken, traffic.filter(|_| both));
+        let judged = believed && due;
         if judged && self.intervals == 0 {
             self.metrics.iter_mut().for_each(|m| m.judged.begin());
             self.watch.begin();
         }
         self.watch.see(interval, traffic);
-        for (i, m) in self.metrics.iter_mut().enumerate() {
+        // What is not believed teaches nothing either, in the warm-up or after it.
+        for (i, m) in self.metrics.iter_mut().enumerate().filter(|_| believed) {
             m.judged.take(&view(i), judged);
             if judged {
                 m.load.see(interval, i);

@@ -9,7 +9,8 @@ use davy_detector::{
     AnalysisRun, Arm, InstanceInterval, Interval, Margins, Measurement, Metric, MetricClass, Outcome, Plan,
     Reading, Verdict,
 };
-use davy_fixtures::scenario::{Scenario, ScenarioInterval, latency_edges};
+use davy_fixtures::peers::reports::{Measured, Report};
+use davy_fixtures::scenario::{Run, Scenario, ScenarioInterval, ScenarioRow};
 use davy_model::Timestamp;
 
 pub(crate) fn metric(name: &str, class: MetricClass, direction: Direction, margins: Margins) -> Metric {
@@ -42,24 +43,27 @@ pub(crate) fn plan() -> Plan {
 
 /// As `Observer` would read it.
 pub(crate) fn intervals(scenario: &Scenario, seed: u64) -> Vec<Interval> {
-    let edges: Arc<[f64]> = latency_edges().into();
-    let none: Arc<[f64]> = Arc::new([]);
-    let edges: Vec<Arc<[f64]>> =
-        (0..5).map(|i| if i == 1 { Arc::clone(&edges) } else { Arc::clone(&none) }).collect();
-    let convert = |t: ScenarioInterval| Interval {
-        start: at(t.end_s - scenario.interval_s),
-        end: at(t.end_s),
-        edges: edges.clone(),
-        instances: instances(scenario, &t),
-        down: Vec::new(),
-    };
-    scenario.run(seed).into_iter().map(convert).collect()
+    intervals_of(&scenario.run(seed))
 }
 
-fn instances(scenario: &Scenario, t: &ScenarioInterval) -> Vec<InstanceInterval> {
-    let row = |(i, row): (usize, &Option<_>)| {
-        let r: &davy_fixtures::scenario::ScenarioRow = row.as_ref()?;
-        let arm = if i < scenario.baseline_instances { Arm::Baseline } else { Arm::Canary };
+pub(crate) fn intervals_of(run: &Run) -> Vec<Interval> {
+    let none: Arc<[f64]> = Arc::new([]);
+    let edges: Vec<Arc<[f64]>> =
+        (0..5).map(|i| Arc::clone(if i == 1 { &run.edges } else { &none })).collect();
+    let convert = |t: &ScenarioInterval| Interval {
+        start: at(t.end_s - run.interval_s),
+        end: at(t.end_s),
+        edges: edges.clone(),
+        instances: instances(run, t),
+        down: Vec::new(),
+    };
+    run.intervals.iter().map(convert).collect()
+}
+
+fn instances(run: &Run, t: &ScenarioInterval) -> Vec<InstanceInterval> {
+    let row = |(i, row): (usize, &Option<ScenarioRow>)| {
+        let r = row.as_ref()?;
+        let arm = if run.is_canary(i) { Arm::Canary } else { Arm::Baseline };
         Some(InstanceInterval {
             arm,
             instance: format!("i{i}").into(),
@@ -119,4 +123,41 @@ pub(crate) fn detection(scenario: &Scenario, seeds: u64, spec: &JudgeSpec) -> (f
     found.resize(seeds as usize, usize::MAX);
     found.sort_unstable();
     (share, found[seeds as usize / 2], found[seeds as usize * 9 / 10])
+}
+
+/// Minutes until the judge fails the report's canary, whose every point counts, and its sentence.
+pub(crate) fn judge_report(report: &Report, spec: &JudgeSpec, minutes: usize) -> Option<(usize, String)> {
+    let spec = JudgeSpec { interval: Duration::from_secs(60), warm_up: Duration::ZERO, ..*spec };
+    let mut run = AnalysisRun::new(&spec, &report_plan(report), at(0.0));
+    let intervals = intervals_of(&report.run(minutes));
+    intervals.iter().enumerate().find_map(|(m, interval)| {
+        let verdict = run.step(&only_metric(report, interval));
+        (verdict.outcome == Outcome::Fail).then(|| (m + 1, verdict.reason))
+    })
+}
+
+/// Errors with the defaults; a gauge either way, as Kayenta is asked, within five per cent.
+fn report_plan(report: &Report) -> Plan {
+    let metric = match report.measured {
+        Measured::Errors | Measured::ErrorsPerSecond => {
+            metric("errors", MetricClass::Errors, Direction::Increase, Margins::ERRORS)
+        }
+        Measured::Gauge => {
+            let margin = Margin { relative: 0.05, absolute: 0.0 };
+            let margins = Margins::custom(MetricClass::Gauge, margin);
+            metric("value", MetricClass::Gauge, Direction::Either, margins)
+        }
+    };
+    Plan { metrics: vec![metric], requests: None }
+}
+
+fn only_metric(report: &Report, interval: &Interval) -> Interval {
+    let of = |m: &Option<Measurement>| m.clone();
+    let mut interval = interval.clone();
+    let kept = if report.measured == Measured::Gauge { 2 } else { 0 };
+    interval.edges = vec![interval.edges[kept].clone()];
+    for i in &mut interval.instances {
+        i.measurements = vec![of(&i.measurements[kept])];
+    }
+    interval
 }
