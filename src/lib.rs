@@ -1,10 +1,11 @@
 //! `davy`: the shell around the pure crates. It reads the clock, waits on sockets and timers, and carries out
 //! what the core decided.
 //!
-//! Start at [`app::run`]; [`config`] is the file, [`demo`] the story of `davy demo`, [`terminal`] what both show;
+//! Start at [`app::run`]; [`analysis`] judges a release with its service's history; [`config`] is the file, [`demo`] the story of `davy demo`, [`terminal`] what both show;
 //! [`snapshot`] and [`openmetrics`] take data out and in; [`history`] looks back on it, [`judge`] judges what was
 //! recorded, [`report`] says what was found.
 
+pub mod analysis;
 pub mod app;
 pub mod clock;
 pub mod config;

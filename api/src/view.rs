@@ -25,6 +25,8 @@ pub struct View {
     pub events: VecDeque<Event>,
     /// Services seen with one live version, and versions that cannot be told apart: name and what is known.
     pub services: Vec<(String, String)>,
+    /// By service.
+    pub calibrations: Vec<wire::Calibration>,
 }
 
 /// Where the app puts the newest view and readers find it.

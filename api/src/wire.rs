@@ -112,6 +112,18 @@ pub struct Watched {
     pub anomaly_since: Option<String>,
 }
 
+/// What is known of a service's noise: from how many releases, and how often its baseline, split in two and judged
+/// as if it were a release, was called worse.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    pub service: String,
+    pub releases: u64,
+    pub aa_runs: u64,
+    pub aa_alarms: u64,
+    /// `aa_alarms` of `aa_runs`; `null` before any.
+    pub false_alarm_rate: Option<f64>,
+}
+
 impl Evidence {
     pub fn new(verdict: &Verdict) -> Self {
         Self {

@@ -39,6 +39,11 @@ struct MetricLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ServiceLabels {
+    service: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct SeriesLabels {
     threshold: String,
     series: String,
@@ -57,6 +62,9 @@ struct OutcomeLabels {
 /// Everything that `/metrics` shows.
 #[derive(Default)]
 pub(super) struct Metrics {
+    aa_runs: Family<ServiceLabels, Gauge>,
+    aa_alarms: Family<ServiceLabels, Gauge>,
+    calibration_releases: Family<ServiceLabels, Gauge>,
     release_info: Family<ReleaseLabels, Gauge>,
     release_phase: Family<StateLabels, Gauge>,
     release_verdict: Family<StateLabels, Gauge>,
@@ -114,6 +122,21 @@ impl Metrics {
             "canary_evidence",
             "Evidence that the canary is worse; 1 suffices alone",
             self.evidence.clone(),
+        );
+        r.register(
+            "judge_calibration_releases",
+            "Earlier releases that taught the service's noise",
+            self.calibration_releases.clone(),
+        );
+        r.register(
+            "judge_aa_runs",
+            "Times that the service's baseline was judged against itself",
+            self.aa_runs.clone(),
+        );
+        r.register(
+            "judge_aa_alarms",
+            "Of these, those called worse: false alarms by construction",
+            self.aa_alarms.clone(),
         );
         r.register("threshold_lower", "Lower end of a series' band", self.threshold_lower.clone());
         r.register("threshold_upper", "Upper end of a series' band", self.threshold_upper.clone());
@@ -185,6 +208,12 @@ impl Metrics {
     /// Sets every gauge from what the app just published; what is gone disappears.
     pub(super) fn publish(&self, view: &View, targets: &[TargetStatus], stats: &Stats) {
         self.publish_releases(view);
+        for c in &view.calibrations {
+            let of = ServiceLabels { service: c.service.clone() };
+            self.calibration_releases.get_or_create(&of).set(c.releases as i64);
+            self.aa_runs.get_or_create(&of).set(c.aa_runs as i64);
+            self.aa_alarms.get_or_create(&of).set(c.aa_alarms as i64);
+        }
         self.threshold_lower.clear();
         self.threshold_upper.clear();
         self.threshold_score.clear();

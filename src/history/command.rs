@@ -70,7 +70,8 @@ fn look_back(args: &JudgeArgs) -> Result<Report, String> {
     let snapshot = history.store.snapshot();
     let found = versions(&snapshot, &service, &spec.version_label, history.from, history.to)?;
     let (arms, since) = pick(&spec, &service, &found, args.baseline.as_deref(), args.canary.as_deref())?;
-    let judged = judge(&snapshot, &spec, &arms, since, (history.from, history.to))?;
+    let known = history.known(&service);
+    let judged = judge(&snapshot, &spec, &arms, since, (history.from, history.to), &known)?;
     judged.report(&spec, &arms, &history.source).ok_or_else(|| {
         format!(
             "between {} and {} there is not one interval of {}",

@@ -1,12 +1,13 @@
 //! A release judged from what was recorded, interval by interval, as a running davy would have.
 
 use davy_detector::config::ReleaseSpec;
-use davy_detector::{AnalysisRun, Arms, Observer, Verdict, plan_release};
+use davy_detector::{Arms, Calibration, Observer, Verdict, survey};
 use davy_model::Timestamp;
 use davy_query::EvalError;
 use davy_store::Snapshot;
 
-use crate::report::{Compared, Report};
+use crate::analysis::{Analysis, in_words};
+use crate::report::{Compared, Notes, Report};
 
 /// More intervals than this are not judged one by one.
 const INTERVALS_MAX: usize = 100_000;
@@ -15,6 +16,7 @@ pub struct Judged {
     pub verdicts: Vec<Verdict>,
     /// Where judging began.
     pub from: Timestamp,
+    pub notes: Notes,
 }
 
 /// `since` is when the canary began to live.
@@ -24,6 +26,7 @@ pub fn judge(
     arms: &Arms,
     since: Timestamp,
     (from, to): (Timestamp, Timestamp),
+    known: &Calibration,
 ) -> Result<Judged, String> {
     let from = from.max(since);
     let interval = spec.judge.interval;
@@ -34,17 +37,20 @@ pub fn judge(
             crate::terminal::duration(interval)
         ));
     }
-    let plan = plan_release(spec, arms, snapshot, from, to).map_err(|e| e.to_string())?;
-    let mut observer = Observer::new(plan.clone(), arms.clone());
-    let mut run = AnalysisRun::new(&spec.judge, &plan, since);
+    let survey = survey(spec, arms, snapshot, from, to).map_err(|e| e.to_string())?;
+    let mut observer = Observer::new(survey.plan.clone(), arms.clone());
+    let mut run = Analysis::new(spec, &survey.plan, since, known);
     let mut verdicts = Vec::new();
     let mut end = from + interval;
     while end <= to {
         let seen = observer.observe(snapshot, end - interval, end).map_err(|e: EvalError| e.to_string())?;
-        verdicts.push(run.step(&seen));
+        verdicts.push(run.step(&seen, observer.broken()));
         end = end + interval;
     }
-    Ok(Judged { verdicts, from })
+    let noise = in_words(&run.learned());
+    let found = survey.found.iter().map(|(metric, by)| format!("{metric}: {by}")).collect();
+    let notes = Notes { noise, found, also_seen: survey.also_seen, refused: survey.refused };
+    Ok(Judged { verdicts, from, notes })
 }
 
 impl Judged {
@@ -59,6 +65,6 @@ impl Judged {
             interval_s: spec.judge.interval.as_secs_f64(),
             alpha: spec.judge.alpha,
         };
-        Report::new(compared, &self.verdicts)
+        Report::new(compared, &self.verdicts, self.notes.clone())
     }
 }

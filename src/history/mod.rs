@@ -11,10 +11,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use davy_detector::Calibration;
 use davy_model::{Clock as _, Timestamp};
+use davy_store::control::Control;
 use davy_store::{Limits, Options, Store};
 use tempfile::TempDir;
 
+use crate::analysis;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::openmetrics;
@@ -70,10 +73,13 @@ pub struct History {
     pub to: Timestamp,
     /// In words, for reports.
     pub source: String,
+    /// What was decided before, where the folder has it.
+    control: Option<Control>,
     /// Keeps a store that was made for this command.
     _dir: Option<TempDir>,
 }
 
+const CONTROL: &str = "control.db";
 /// How far back is looked in a server that is not asked for a range.
 const BACK: Duration = Duration::from_secs(3600);
 
@@ -134,6 +140,8 @@ impl HistoryArgs {
                 );
             }
         };
+        let control = self.storage_path.as_ref().map(|p| p.join(CONTROL)).filter(|p| p.exists());
+        let control = control.map(|p| Control::open(&p)).transpose().map_err(|e| e.to_string())?;
         let (oldest, newest) =
             versions::bounds(&store.snapshot())?.ok_or_else(|| format!("no samples ({source})"))?;
         Ok(History {
@@ -142,8 +150,16 @@ impl HistoryArgs {
             store,
             config,
             source,
+            control,
             _dir: dir,
         })
+    }
+}
+
+impl History {
+    /// What releases before these samples taught of the service's noise.
+    pub fn known(&self, service: &str) -> Calibration {
+        self.control.as_ref().map_or_else(Calibration::default, |c| analysis::load(c, service, self.from))
     }
 }
 

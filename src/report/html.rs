@@ -16,6 +16,7 @@ struct Page<'a> {
     columns: [&'static str; 7],
     rows: Vec<Row<'a>>,
     charts: Vec<Chart>,
+    notes: Vec<String>,
     explained: Vec<String>,
     alpha: String,
 }
@@ -36,6 +37,7 @@ pub(super) fn render(report: &Report) -> String {
         columns: COLUMNS,
         rows: metrics.iter().map(|metric| Row { cells: cells(metric), metric }).collect(),
         charts: std::iter::once(chart::evidence(report)).chain(differences).collect(),
+        notes: report.notes(),
         explained: explain(report),
         alpha: crate::terminal::share(Some(report.alpha)),
     };

@@ -23,6 +23,9 @@ pub(super) fn render(report: &Report, explained: bool) -> String {
         for m in &v.metrics {
             let _ = writeln!(out, "- {} (`{}`)", escaped(&m.reason), m.source.replace('`', "'"));
         }
+        for note in report.notes() {
+            let _ = writeln!(out, "- {}", escaped(&note));
+        }
         if explained {
             out.push('\n');
             explain(report).iter().for_each(|p| {

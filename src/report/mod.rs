@@ -36,7 +36,21 @@ pub struct Report {
     pub decided_at: Option<String>,
     /// When the canary was first shown to be no worse.
     pub promoted_at: Option<String>,
+    pub notes: Notes,
     pub track: Vec<Point>,
+}
+
+/// What was judged by what, in words.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Notes {
+    /// What is known of the service's noise.
+    pub noise: String,
+    /// Which convention each metric was found by.
+    pub found: Vec<String>,
+    /// Count the same and are not judged a second time.
+    pub also_seen: Vec<String>,
+    /// Cannot be judged, and why.
+    pub refused: Vec<String>,
 }
 
 /// Where things stood after an interval.
@@ -84,7 +98,7 @@ pub enum Format {
 
 impl Report {
     /// From the verdicts of all intervals, oldest first; `None` without any.
-    pub fn new(compared: Compared, verdicts: &[Verdict]) -> Option<Self> {
+    pub fn new(compared: Compared, verdicts: &[Verdict], notes: Notes) -> Option<Self> {
         let failed = verdicts.iter().find(|v| v.outcome == Outcome::Fail);
         let last = failed.or(verdicts.last())?;
         // The beginning of the run of equal outcomes that ends with the last.
@@ -99,6 +113,7 @@ impl Report {
             verdict: Evidence::new(last),
             decided_at: decided.map(|v| rfc3339(v.at)),
             promoted_at: promoted.map(|v| rfc3339(v.at)),
+            notes,
             track: verdicts.iter().map(|v| Point::new(v, compared.from)).collect(),
             service: compared.service,
             baseline: compared.baseline,
@@ -126,6 +141,15 @@ impl Report {
     /// `pass` 0, `fail` 1, `insufficient` 3: the exit codes of `davy judge` and `davy gate`.
     pub fn exit_code(&self) -> u8 {
         exit_code(&self.verdict.verdict)
+    }
+
+    /// What a reader should know of where the metrics came from.
+    fn notes(&self) -> Vec<String> {
+        let Notes { noise, found, also_seen, refused } = &self.notes;
+        let list = |what: &str, of: &[String]| (!of.is_empty()).then(|| format!("{what}: {}", of.join(", ")));
+        let noise = (!noise.is_empty()).then(|| noise.clone());
+        let lists = [list("found by", found), list("seen as well, not judged twice", also_seen)];
+        noise.into_iter().chain(lists.into_iter().flatten()).chain(refused.iter().cloned()).collect()
     }
 
     fn headline(&self) -> String {

@@ -44,6 +44,9 @@ pub(super) fn render(report: &Report, explained: bool) -> String {
             let _ = writeln!(out, "  {} ({})", m.reason, m.source);
         }
     }
+    for note in report.notes() {
+        let _ = writeln!(out, "  {note}");
+    }
     if explained {
         out.push('\n');
         explain(report).iter().for_each(|p| {

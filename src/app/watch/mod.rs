@@ -18,6 +18,7 @@ use davy_alerting::dispatch::Dispatcher;
 use davy_alerting::release::{CallOutcome, Command, Event, OperatorAct, RollbackRequest, RollbackState};
 use davy_api::{Event as Happening, OperationError, OperationKind, wire};
 use davy_collector::scrape::TargetStatus;
+use davy_detector::Calibration;
 use davy_model::Timestamp;
 use davy_store::control::{Control, ControlBatch, ReleaseRecord};
 use davy_store::{Snapshot, Store};
@@ -26,6 +27,7 @@ use tracing::{error, info};
 use self::release::Running;
 use self::thresholds::Thresholds;
 use self::versions::Versions;
+use crate::analysis;
 use crate::config::Config;
 
 /// Events kept for the terminal view.
@@ -56,6 +58,8 @@ pub struct Watch {
     unreadable: Vec<ReleaseRecord>,
     /// Services that are seen but not judged, and why.
     unjudged: Vec<(String, String)>,
+    /// What is known of each service's noise.
+    calibrations: BTreeMap<String, Calibration>,
     at: Timestamp,
 }
 
@@ -78,6 +82,7 @@ impl Watch {
             events: VecDeque::new(),
             unreadable: Vec::new(),
             unjudged: Vec::new(),
+            calibrations: BTreeMap::new(),
             at: now,
         };
         if let Err(error) = watch.read_back(now) {
@@ -93,6 +98,10 @@ impl Watch {
         for error in errors {
             error!(%error, "an open alert cannot be read back");
         }
+        for record in self.control.calibrations()? {
+            let known = analysis::load(&self.control, &record.service, record.at);
+            self.calibrations.insert(record.service, known);
+        }
         let mut records = self.control.releases(ENDED_MAX)?;
         records.reverse();
         for record in &records {
@@ -102,7 +111,7 @@ impl Watch {
     }
 
     fn resume(&mut self, record: &ReleaseRecord, now: Timestamp) -> Result<(), davy_store::Error> {
-        match Running::resume(record, &self.config, &self.store, now) {
+        match Running::resume(record, &self.config, &self.store, &self.control, now) {
             Ok(Some((running, commands))) => {
                 info!(release = record.id, phase = record.phase, "release goes on");
                 self.running.insert(record.generation, running);
@@ -238,8 +247,11 @@ impl Watch {
         let ended = running.view(&[]);
         let rolled_back = running.actions().iter().any(|a| a.state == RollbackState::Verified.as_str());
         self.versions.remember(&running.record(), rolled_back);
+        let (service, learned) = (running.service().to_owned(), running.learned());
         self.running.remove(&generation);
         self.end(ended);
+        self.unwritten.calibrations.push(analysis::record(&service, self.at, &learned));
+        self.calibrations.insert(service, learned);
     }
 
     fn end(&mut self, release: wire::Release) {
@@ -290,6 +302,7 @@ impl Watch {
             + b.actions.len()
             + b.alerts.len()
             + b.outbox.len()
+            + b.calibrations.len()
             + b.audit.len()
     }
 
@@ -369,5 +382,6 @@ fn merge(into: &mut ControlBatch, batch: ControlBatch) {
     into.actions.extend(batch.actions);
     into.alerts.extend(batch.alerts);
     into.outbox.extend(batch.outbox);
+    into.calibrations.extend(batch.calibrations);
     into.audit.extend(batch.audit);
 }

@@ -9,7 +9,7 @@ use davy_alerting::release::{Command, Event, Liveness, Phase, ReleaseMachine};
 use davy_api::wire;
 use davy_collector::scrape::{Health, TargetStatus};
 use davy_detector::config::ReleaseSpec;
-use davy_detector::{AnalysisRun, Arm, Arms, Interval, Observer, Plan, Verdict, survey};
+use davy_detector::{Arm, Arms, Calibration, Interval, Observer, Plan, Verdict, survey};
 use davy_model::Timestamp;
 use davy_store::control::{ActionRecord, AuditRecord, Control, ControlBatch, ReleaseRecord};
 use davy_store::{Snapshot, SpanQuery, Store};
@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 
 use super::versions::Found;
 use super::view::TRACES_MAX;
+use crate::analysis::{self, Analysis};
 use crate::config::Config;
 
 /// Samples of an interval that arrive this much after its end are still counted in it. A scrape is stamped when
@@ -41,7 +42,7 @@ pub(super) struct Running {
     arms: Arms,
     plan: Plan,
     observer: Observer,
-    run: AnalysisRun,
+    run: Analysis,
     started_at: Timestamp,
     next_end: Timestamp,
     /// Intervals stepped through, warm-up included.
@@ -96,15 +97,22 @@ impl Running {
             policy,
             now,
         );
-        Ok(Self::watch(machine, arms, spec, now))
+        let known = analysis::load(control, &arms.service, now);
+        Ok(Self::watch(machine, arms, spec, now, &known))
     }
 
-    fn watch(machine: ReleaseMachine, arms: Arms, spec: ReleaseSpec, started_at: Timestamp) -> Self {
+    fn watch(
+        machine: ReleaseMachine,
+        arms: Arms,
+        spec: ReleaseSpec,
+        started_at: Timestamp,
+        known: &Calibration,
+    ) -> Self {
         let plan = Plan::default();
         Self {
             machine,
             observer: Observer::new(plan.clone(), arms.clone()),
-            run: AnalysisRun::new(&spec.judge, &plan, started_at).expecting_share(spec.traffic_share),
+            run: Analysis::new(&spec, &plan, started_at, known),
             arms,
             plan,
             started_at,
@@ -120,6 +128,7 @@ impl Running {
         record: &ReleaseRecord,
         config: &Config,
         store: &Store,
+        control: &Control,
         now: Timestamp,
     ) -> Result<Option<(Self, Vec<Command>)>, RecordError> {
         if Phase::parse(&record.phase) == Some(Phase::Closed) {
@@ -129,7 +138,9 @@ impl Running {
         let mut machine = ReleaseMachine::from_record(record, policy)?;
         let commands = machine.step(now, Event::Restarted);
         let arms = Arms::of(&spec, &record.service, &record.baseline, &record.canary);
-        let mut running = Self::watch(machine, arms, spec, record.started_at);
+        // What the release began with, so that it is judged again as it was.
+        let known = analysis::load(control, &record.service, record.started_at);
+        let mut running = Self::watch(machine, arms, spec, record.started_at, &known);
         let snapshot = store.snapshot();
         running.replan(&snapshot, now);
         running.replay(&snapshot, now);
@@ -158,13 +169,12 @@ impl Running {
         info!(release = self.id(), ?found, ?also_seen, ?refused, "what the release is judged by");
         self.plan = survey.plan;
         self.observer = Observer::new(self.plan.clone(), self.arms.clone());
-        self.run = AnalysisRun::new(&self.spec.judge, &self.plan, self.started_at)
-            .expecting_share(self.spec.traffic_share);
+        self.run = Analysis::new(&self.spec, &self.plan, self.started_at, self.run.known());
         self.next_end = self.started_at + self.spec.judge.interval;
         while self.next_end < until
             && let Some(interval) = self.next_interval(snapshot, now)
         {
-            self.run.step_under(&interval, self.observer.broken());
+            self.run.step(&interval, self.observer.broken());
         }
     }
 
@@ -172,7 +182,7 @@ impl Running {
     fn replay(&mut self, snapshot: &Snapshot, now: Timestamp) {
         while let Some(interval) = self.next_interval(snapshot, now) {
             self.stepped += 1;
-            self.verdict = Some(self.run.step_under(&interval, self.observer.broken()));
+            self.verdict = Some(self.run.step(&interval, self.observer.broken()));
         }
     }
 
@@ -205,7 +215,7 @@ impl Running {
         }
         while let Some(interval) = self.next_interval(snapshot, now) {
             self.stepped += 1;
-            let verdict = self.run.step_under(&interval, self.observer.broken());
+            let verdict = self.run.step(&interval, self.observer.broken());
             out.commands.extend(self.machine.step(now, Event::Live(liveness(&interval, blind))));
             out.commands.extend(self.machine.step(now, Event::Judged(&verdict)));
             match serde_json::to_string(&wire::Evidence::new(&verdict)) {
@@ -239,6 +249,11 @@ impl Running {
     pub(super) fn verdict(&self) -> Option<&Verdict> {
         // From the call on the verdict that led to it stays on show.
         self.machine.verdict().or(self.verdict.as_ref())
+    }
+
+    /// What the service's noise is known to be once this release is over.
+    pub(super) fn learned(&self) -> Calibration {
+        self.run.learned()
     }
 
     pub(super) fn is_over(&self) -> bool {

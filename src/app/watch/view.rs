@@ -2,7 +2,7 @@
 
 use davy_alerting::release::verdict_of;
 use davy_api::{View, wire};
-use davy_detector::Verdict;
+use davy_detector::{Calibration, Verdict};
 use davy_store::control::{ActionRecord, ReleaseRecord};
 
 use super::Watch;
@@ -23,7 +23,18 @@ impl Watch {
             watched: self.thresholds.watched(),
             events: self.events.clone(),
             services: self.unjudged.clone(),
+            calibrations: self.calibrations.iter().map(|(s, c)| calibration(s, c)).collect(),
         }
+    }
+}
+
+fn calibration(service: &str, known: &Calibration) -> wire::Calibration {
+    wire::Calibration {
+        service: service.to_owned(),
+        releases: known.releases,
+        aa_runs: known.aa_runs,
+        aa_alarms: known.aa_alarms,
+        false_alarm_rate: known.false_alarm_rate(),
     }
 }
 
