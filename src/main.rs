@@ -26,7 +26,7 @@ enum Command {
     #[command(hide = true)]
     DemoService(davy::demo::service::ServiceArgs),
     /// One verdict on two versions, from what was recorded: for CI, or after the fact.
-    Judge(JudgeArgs),
+    Judge(JudgeCommand),
     /// Wait until a running davy has decided on a release.
     Gate(davy::gate::GateArgs),
     /// What davy would have judged and alerted over recorded samples.
@@ -70,11 +70,12 @@ struct RunArgs {
 }
 
 #[derive(Args)]
-struct JudgeArgs {
+#[group(skip)]
+struct JudgeCommand {
     #[command(flatten)]
-    intervals: Option<davy::judge::JudgeArgs>,
+    intervals: davy::judge::JudgeArgs,
     #[command(flatten)]
-    recorded: davy::history::JudgeArgs,
+    recorded: davy::history::RecordedArgs,
 }
 
 #[derive(Subcommand)]
@@ -100,8 +101,10 @@ fn main() -> ExitCode {
         Command::Run(args) => run(args),
         Command::Demo(args) => davy::demo::run(args),
         Command::DemoService(args) => davy::demo::service::run(args),
-        Command::Judge(JudgeArgs { intervals: Some(args), .. }) => davy::judge::run(&args),
-        Command::Judge(JudgeArgs { recorded, .. }) => davy::history::run(&recorded),
+        Command::Judge(args) => match args.intervals.intervals() {
+            Some(intervals) => davy::judge::run(&args.intervals, intervals),
+            None => davy::history::run(&args.recorded),
+        },
         Command::Gate(args) => davy::gate::run(&args),
         Command::Replay(args) => davy::replay::run(&args),
         Command::Snapshot(args) => davy::snapshot::run(&args),

@@ -10,7 +10,7 @@ use super::{HistoryArgs, judge, pick, versions};
 use crate::report::{Format, Report};
 
 #[derive(Debug, Clone, Args)]
-pub struct JudgeArgs {
+pub struct RecordedArgs {
     #[command(flatten)]
     history: HistoryArgs,
     /// The version that lived before; the one before the canary unless given.
@@ -37,7 +37,7 @@ pub(super) struct OutputArgs {
 }
 
 /// 0 pass, 1 fail, 3 insufficient; 2 where the question cannot be answered.
-pub fn run(args: &JudgeArgs) -> ExitCode {
+pub fn run(args: &RecordedArgs) -> ExitCode {
     match look_back(args).and_then(|report| args.output.write(&report)) {
         Ok(code) => code,
         Err(error) => {
@@ -60,7 +60,7 @@ impl OutputArgs {
     }
 }
 
-fn look_back(args: &JudgeArgs) -> Result<Report, String> {
+fn look_back(args: &RecordedArgs) -> Result<Report, String> {
     let history = args.history.open()?;
     let service = match &args.history.service {
         Some(service) => service.clone(),

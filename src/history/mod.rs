@@ -22,7 +22,7 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::openmetrics;
 
-pub use command::{JudgeArgs, run};
+pub use command::{RecordedArgs, run};
 pub use judge::{Judged, judge};
 pub use versions::{Version, pick, versions};
 

@@ -28,8 +28,8 @@ const FILE_BYTES_MAX: u64 = 4 << 30;
 #[derive(Args)]
 pub struct JudgeArgs {
     /// Recorded intervals: a file, or a folder whose files are judged in sorted order.
-    #[arg(long, value_name = "FILE_OR_DIR")]
-    intervals: PathBuf,
+    #[arg(long, value_name = "FILE_OR_DIR", conflicts_with = "history")]
+    intervals: Option<PathBuf>,
     /// Where the results go, a JSON line a file; `-` is standard output.
     #[arg(long, value_name = "RESULTS.jsonl", default_value = "-")]
     out: PathBuf,
@@ -52,8 +52,15 @@ fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(d).map_err(|_| wanted())
 }
 
-pub fn run(args: &JudgeArgs) -> ExitCode {
-    match judge(args) {
+impl JudgeArgs {
+    /// Which intervals, if it is they that are judged.
+    pub fn intervals(&self) -> Option<&Path> {
+        self.intervals.as_deref()
+    }
+}
+
+pub fn run(args: &JudgeArgs, intervals: &Path) -> ExitCode {
+    match judge(args, intervals) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("davy: {error}");
@@ -62,8 +69,8 @@ pub fn run(args: &JudgeArgs) -> ExitCode {
     }
 }
 
-fn judge(args: &JudgeArgs) -> Result<u8, String> {
-    let files = files(&args.intervals)?;
+fn judge(args: &JudgeArgs, intervals: &Path) -> Result<u8, String> {
+    let files = files(intervals)?;
     let mut out = open(&args.out)?;
     let defaults = JudgeSpec::default();
     let spec = JudgeSpec { alpha: args.alpha, warm_up: args.warm_up.unwrap_or(defaults.warm_up), ..defaults };
@@ -73,7 +80,7 @@ fn judge(args: &JudgeArgs) -> Result<u8, String> {
         match result {
             Ok(scored) => {
                 writeln!(out, "{}", scored.line(file)).map_err(cannot_write)?;
-                if files.len() == 1 && !args.intervals.is_dir() {
+                if files.len() == 1 && !intervals.is_dir() {
                     code = exit_code(&scored);
                 }
             }
