@@ -66,8 +66,7 @@ fn judge(args: &JudgeArgs) -> Result<u8, String> {
     let files = files(&args.intervals)?;
     let mut out = open(&args.out)?;
     let defaults = JudgeSpec::default();
-    let spec =
-        JudgeSpec { alpha: args.alpha, warm_up: args.warm_up.unwrap_or(defaults.warm_up), ..defaults };
+    let spec = JudgeSpec { alpha: args.alpha, warm_up: args.warm_up.unwrap_or(defaults.warm_up), ..defaults };
     let mut code = PASS;
     let cannot_write = |e: std::io::Error| format!("{}: {e}", args.out.display());
     in_parallel(&files, &spec, |file, result| {
