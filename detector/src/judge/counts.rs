@@ -373,10 +373,12 @@ impl CountProcess {
         let rate = events / trials;
         let spread: f64 = seen().map(|(_, (n, x))| (x / (n * rate) - 1.0).powi(2)).sum();
         let sampling = self.dispersion * (1.0 - rate) * k / events;
-        let beyond = (spread / (k - 1.0) - sampling).clamp(0.0, spread_max);
+        let beyond = (spread / (k - 1.0) - sampling).max(0.0).min(spread_max);
         let luck = beyond.max(self.params.luck_sd.powi(2));
         let degrees = (k - 1.0) * (luck / (luck + sampling)).powi(2);
-        ((nu * tau2 + degrees * beyond) / (nu + degrees), nu + degrees)
+        let learned = (nu * tau2 + degrees * beyond) / (nu + degrees);
+        // Counts at the end of what a number can hold teach nothing.
+        if learned.is_finite() { (learned, nu + degrees) } else { (tau2, nu) }
     }
 
     fn arm_noise(&self) -> f64 {
