@@ -172,8 +172,19 @@ impl AnalysisRun {
             self.metrics.iter().enumerate().map(|(i, m)| (i, m.judged.rows(&frame))).collect();
         rows.iter_mut().for_each(|(i, rows)| rows.iter_mut().for_each(|r| self.metrics[*i].load.temper(r)));
         let boundary = -self.spec.alpha.ln();
+        // In the warm-up only these can speak, and share the whole weight.
+        let gross = |m: &JudgedMetric| {
+            matches!(m.metric.class, MetricClass::Errors | MetricClass::Latency) && m.metric.critical
+        };
+        let speaking: f64 = if judged {
+            1.0
+        } else {
+            self.metrics.iter().filter(|m| gross(m)).map(|m| m.weight).sum::<f64>().max(f64::MIN_POSITIVE)
+        };
         let own = |i: usize, row: &Row| {
-            let weight: f64 = self.metrics[i].weight * row.share;
+            let m = &self.metrics[i];
+            let whole = if judged || gross(m) { speaking } else { 1.0 };
+            let weight: f64 = m.weight / whole * row.share;
             weight.ln() + row.worse - boundary
         };
         let critical = || rows.iter().filter(|(i, _)| self.metrics[*i].metric.critical);

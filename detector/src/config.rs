@@ -156,7 +156,7 @@ pub struct JudgeSpec {
 
 impl Default for JudgeSpec {
     fn default() -> Self {
-        Self { alpha: 0.2, interval: Duration::from_secs(15), warm_up: Duration::from_secs(180) }
+        Self { alpha: 0.05, interval: Duration::from_secs(15), warm_up: Duration::from_secs(180) }
     }
 }
 

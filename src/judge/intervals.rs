@@ -364,3 +364,84 @@ fn kind_of(v: &Value) -> &'static str {
         Value::Object(_) => "an object",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD_LINE: &str = r#"{"latency_edges_ms":[10,20],"arms":{"b0":"baseline","c0":"canary"},"seed":7}"#;
+
+    fn problem(lines: &[&str]) -> String {
+        let text = std::iter::once(HEAD_LINE).chain(lines.iter().copied()).collect::<Vec<_>>().join("\n");
+        read(&text).expect_err("it is wrong").to_string()
+    }
+
+    #[test]
+    fn a_run_is_read_with_the_metrics_that_occur() {
+        let text = format!(
+            "{HEAD_LINE}\n{}\n\n{}\n{}\n",
+            r#"{"t_s":30,"instances":{"b0":{"requests":10,"errors":1},"c0":{"requests":12,"cpu":0.5}}}"#,
+            r#"{"t_s":60,"instances":{"b0":{"requests":10,"errors":1}}}"#,
+            r#"{"t_s":90,"instances":{"b0":{"requests":9},"c0":{"requests":24,"latency_buckets":[1,2,3]}}}"#,
+        );
+        let r = read(&text).expect("it is right");
+        let names: Vec<&str> = r.plan.metrics.iter().map(|m| &*m.name).collect();
+        assert_eq!(names, ["errors", "latency", "cpu"]);
+        assert_eq!((r.interval, r.began), (Duration::from_secs(30), at(0.0)));
+        let late = &r.intervals[2].instances[1];
+        assert_eq!((late.seconds, late.requests), (60.0, Some(24.0)), "the missed scrape's time is in it");
+        assert_eq!(r.intervals[1].down, [(Arm::Canary, "c0".into())]);
+        assert_eq!(&*r.intervals[0].edges[1], [0.01, 0.02]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_line_and_field() {
+        let cases: [(&[&str], &str); 10] = [
+            (&["{"], "line 2: column 1: not JSON"),
+            (&["[]"], "line 2: line: expected an object, found a list"),
+            (&[r#"{"instances":{}}"#], "line 2: t_s: missing; expected a number"),
+            (&[r#"{"t_s":"x","instances":{}}"#], "line 2: t_s: expected a number, found a string"),
+            (
+                &[r#"{"t_s":15,"instances":{"b0":{"cpu":true}}}"#],
+                "line 2: instances.b0.cpu: expected a number, found a boolean",
+            ),
+            (
+                &[r#"{"t_s":15,"instances":{"b0":{"errors":-1}}}"#],
+                "line 2: instances.b0.errors: expected zero or more, found -1",
+            ),
+            (
+                &[r#"{"t_s":15,"instances":{"x":{}}}"#],
+                "line 2: instances.x: expected an instance named in arms",
+            ),
+            (
+                &[r#"{"t_s":15,"instances":{"b0":{"latency_buckets":[1]}}}"#],
+                "line 2: instances.b0.latency_buckets: expected 3 counts",
+            ),
+            (
+                &[r#"{"t_s":15,"instances":{}}"#, r#"{"t_s":15,"instances":{}}"#],
+                "line 3: t_s: expected more than 15, found 15",
+            ),
+            (
+                &[r#"{"t_s":15,"instances":{"b0":{"latency_buckets":[1,2,"3"]}}}"#],
+                "line 2: instances.b0.latency_buckets: expected a list of numbers, found a string",
+            ),
+        ];
+        for (lines, want) in cases {
+            let got = problem(lines);
+            assert!(got.starts_with(want), "{lines:?}: {got}");
+        }
+        for (head, want) in [
+            ("", "line 1: arms: the file is empty"),
+            ("{}", "line 1: arms: missing"),
+            (
+                r#"{"arms":{"b0":"base"}}"#,
+                "line 1: arms.b0: expected \"baseline\" or \"canary\", found \"base\"",
+            ),
+            (r#"{"arms":{},"latency_edges_ms":[2,1]}"#, "line 1: latency_edges_ms: expected milliseconds"),
+            (r#"{"arms":{},"interval_s":0}"#, "line 1: interval_s: expected seconds above zero"),
+        ] {
+            let got = read(head).expect_err(head).to_string();
+            assert!(got.starts_with(want), "{head}: {got}");
+        }
+    }
+}

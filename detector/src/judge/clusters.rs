@@ -77,3 +77,39 @@ impl Clusters {
         if self.both() { log_e(m, a2, scales, None) } else { 0.0 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Python: `known = (6*.0009 + 4*.002) / 10; v = (10*known + 4*.001) / 14 * (1/5 + 1/5) *
+    /// (t.isf(1e-3, 14) / norm.isf(1e-3))**2`.
+    #[test]
+    fn pooling_agrees_with_scipy() {
+        let c = Clusters {
+            variance: 0.002,
+            canary_variance: 0.001,
+            canary_n: 5.0,
+            baseline_n: 5.0,
+            ..Clusters::default()
+        };
+        let got = c.pooled(c.variance, c.degrees(), (0.0009, 6.0));
+        assert!((got / 0.0007467565795817452 - 1.0).abs() < 1e-4, "{got}");
+        let (variance, degrees) = c.spread();
+        assert!((variance - 0.0015).abs() < 1e-12 && degrees == 8.0);
+    }
+
+    #[test]
+    fn a_canary_that_is_broken_in_part_does_not_hide_behind_its_own_spread() {
+        let c = |canary_variance| Clusters {
+            variance: 0.001,
+            canary_variance,
+            canary_n: 5.0,
+            baseline_n: 5.0,
+            ..Clusters::default()
+        };
+        let pooled = |v| c(v).pooled(0.001, 4.0, (0.001, 6.0));
+        assert_eq!(pooled(1.0), pooled(100.0));
+        assert!(pooled(100.0) < 4.0 * pooled(0.001));
+    }
+}

@@ -49,6 +49,21 @@ mod tests {
         assert_eq!(persistent(40.0, 1.0, None, Some((1.0, 0.1)), 1.0), 1.0);
     }
 
+    /// `logaddexp(log(2) - logaddexp(-whole, -(since + norm.logpdf(w - n, 0, sqrt(vw + vn)) -
+    /// norm.logpdf(w, 0, sqrt(vw + c*c)))), since) - log(2)`, SciPy 1.x.
+    #[test]
+    fn persistence_agrees_with_scipy() {
+        let wanted = [
+            (5.0, 2.0, (0.4, 0.02), (0.35, 0.03), 1.1, 3.527553778011434),
+            (40.0, 1.0, (1.5, 0.02), (0.0, 0.01), 1.1, 0.30685281944005627),
+            (3.0, 2.5, (-0.1, 0.05), (0.3, 0.01), 0.4, 2.379644064433881),
+        ];
+        for (whole, since, warm, now, sd, want) in wanted {
+            let got = persistent(whole, since, Some(warm), Some(now), sd);
+            assert!((got - want).abs() < 1e-9, "got {got}, want {want}");
+        }
+    }
+
     #[test]
     fn a_healthy_warm_up_is_forgiven_nothing() {
         let e = persistent(-1.0, -1.0, Some((-0.1, 0.02)), Some((-0.1, 0.02)), 1.0);

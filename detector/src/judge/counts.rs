@@ -89,9 +89,26 @@ pub(crate) struct Effect {
     pub(crate) s2: f64,
     /// Of instance luck and arm noise, as large as it is when sampling has faded.
     pub(crate) w2: f64,
+    /// Of luck alone, as it is, and with how many degrees of freedom it is known.
+    pub(crate) luck: f64,
+    pub(crate) nu: f64,
     /// Of the whole.
     pub(crate) a2: f64,
     pub(crate) wide: f64,
+}
+
+impl Effect {
+    /// Variance of the whole when there is `factor` times as much information. Welch and Satterthwaite: few
+    /// instances make heavy only the part of the tail that is theirs.
+    pub(crate) fn variance_after(&self, factor: f64) -> f64 {
+        let arm_noise = (self.w2 - self.luck * t_inflation(self.nu)).max(0.0);
+        welch(self.s2 / factor, self.luck, arm_noise, self.nu)
+    }
+}
+
+fn welch(s2: f64, luck: f64, arm_noise: f64, nu: f64) -> f64 {
+    let whole = s2 + luck + arm_noise;
+    whole * t_inflation(nu * (whole / luck.max(f64::MIN_POSITIVE)).powi(2).min(1e6))
 }
 
 #[derive(Debug, Clone)]
@@ -343,13 +360,13 @@ impl CountProcess {
         let (tau2, nu) = self.instance_luck(arms);
         let luck = luck_scale * tau2 * per_instance(arms);
         let arm_noise = luck_scale * self.arm_noise();
-        // Welch and Satterthwaite: few instances make heavy only the part of the tail that is theirs.
-        let whole = s2 + luck + arm_noise;
         Some(Effect {
             m: self.score / g,
             s2,
             w2: luck * t_inflation(nu) + arm_noise,
-            a2: whole * t_inflation(nu * (whole / luck.max(f64::MIN_POSITIVE)).powi(2).min(1e6)),
+            luck,
+            nu,
+            a2: welch(s2, luck, arm_noise, nu),
             wide: 0.5 / against,
         })
     }
@@ -373,10 +390,12 @@ impl CountProcess {
         let rate = events / trials;
         let spread: f64 = seen().map(|(_, (n, x))| (x / (n * rate) - 1.0).powi(2)).sum();
         let sampling = self.dispersion * (1.0 - rate) * k / events;
-        let beyond = (spread / (k - 1.0) - sampling).clamp(0.0, spread_max);
+        let beyond = (spread / (k - 1.0) - sampling).max(0.0).min(spread_max);
         let luck = beyond.max(self.params.luck_sd.powi(2));
         let degrees = (k - 1.0) * (luck / (luck + sampling)).powi(2);
-        ((nu * tau2 + degrees * beyond) / (nu + degrees), nu + degrees)
+        let learned = (nu * tau2 + degrees * beyond) / (nu + degrees);
+        // Counts at the end of what a number can hold teach nothing.
+        if learned.is_finite() { (learned, nu + degrees) } else { (tau2, nu) }
     }
 
     fn arm_noise(&self) -> f64 {

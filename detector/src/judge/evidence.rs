@@ -149,6 +149,22 @@ mod tests {
         }
     }
 
+    /// The mixture of half-normal effects by SciPy's quadrature:
+    /// `log(sum(w * quad(lambda x: 2*norm.pdf(x, 0, k) * exp((m*x - x*x/2) / a2), 0, 12*k)[0]))`.
+    #[test]
+    fn evidence_agrees_with_scipys_quadrature() {
+        let wanted = [
+            (0.3, 0.01, 3.23904807990419),
+            (-0.2, 0.02, -1.4843899090709154),
+            (0.05, 0.0004, 1.275455973429703),
+            (1.2, 0.09, 5.610839540313644),
+        ];
+        for (m, a2, want) in wanted {
+            close(log_e(m, a2, EFFECTS, None), want, 1e-7);
+        }
+        close(log_e(1.5, 0.2, EFFECTS, Some(5.0)), 3.3432243915048963, 1e-7);
+    }
+
     #[test]
     fn what_is_not_a_number_is_no_evidence() {
         for (m, a2) in [(f64::NAN, 1.0), (f64::INFINITY, 1.0), (1.0, 0.0), (1.0, -1.0), (1.0, f64::NAN)] {

@@ -41,7 +41,7 @@ const BISECTIONS: usize = 10;
 
 /// Factor at which evidence for being `m` inside the margin crosses `boundary`, a log.
 pub(crate) fn forecast(m: f64, effect: &Effect, boundary: f64) -> Forecast {
-    let at = |factor: f64| log_e(m, effect.s2 / factor + effect.w2, EFFECTS, Some(effect.wide));
+    let at = |factor: f64| log_e(m, effect.variance_after(factor), EFFECTS, Some(effect.wide));
     if at(FACTOR_MAX) < boundary {
         return Forecast::Never;
     }

@@ -179,6 +179,10 @@ impl Paired {
     fn forecast(&self, arms: &[Arm], margin: Margin) -> Forecast {
         let Some((scale, s2, w2)) = self.variances(arms, margin) else { return Forecast::Unknown };
         let inside = (margin.relative * self.means().0.abs()).max(margin.absolute) / scale;
-        forecast(inside, &Effect { m: 0.0, s2, w2, a2: s2 + w2, wide: 0.0 }, PASS_BOUNDARY)
+        forecast(
+            inside,
+            &Effect { m: 0.0, s2, w2, luck: 0.0, nu: 1.0, a2: s2 + w2, wide: 0.0 },
+            PASS_BOUNDARY,
+        )
     }
 }

@@ -8,7 +8,9 @@ use super::evidence::{EFFECTS, log_e};
 /// A cold canary may fail by this much more of its requests, or by this many times the baseline's rate more,
 /// whichever is larger.
 const MORE: f64 = 0.02;
-const TIMES_MORE: f64 = 2.0;
+const TIMES_MORE: f64 = 2.2;
+/// Standard deviation of an instance's log rate.
+const LUCK_SD: f64 = 0.05;
 /// Few instances of one rate look this much more different by chance.
 const BETWEEN_BY_CHANCE: f64 = 2.0;
 /// Fewer events than this are an accident.
@@ -25,7 +27,8 @@ pub(crate) fn log_e_of(arms: &[Arm], slots: &[(f64, f64)], dispersion: f64) -> f
     let more = (TIMES_MORE * b.rate).max(MORE);
     let unit = ((c.events + b.events) / (c.trials + b.trials)).max(MORE);
     let m = (c.rate - b.rate - more) / unit;
-    let variance = c.variance(dispersion) + b.variance(dispersion);
+    let luck = LUCK_SD * LUCK_SD * (c.rate * c.rate / c.instances + (b.rate + more).powi(2) / b.instances);
+    let variance = c.variance(dispersion) + b.variance(dispersion) + luck;
     let log_e = log_e(m, variance / (unit * unit), EFFECTS, Some(WIDE));
     if c.events < EVENTS_MIN { log_e.min(0.0) } else { log_e }
 }
@@ -37,6 +40,7 @@ struct Share {
     trials: f64,
     events: f64,
     rate: f64,
+    instances: f64,
     /// Of the rate, by how the instances differ.
     between: f64,
 }
@@ -51,7 +55,7 @@ impl Share {
         let rate = events / trials;
         let squares: f64 = seen().map(|(n, x)| (x - n * rate).powi(2)).sum();
         let between = if k > 1.0 { squares / (trials * trials) * k / (k - 1.0) } else { 0.0 };
-        Some(Self { trials, events, rate, between })
+        Some(Self { trials, events, rate, instances: k, between })
     }
 
     /// One event and one success more keep it above zero.
@@ -70,7 +74,7 @@ mod tests {
     #[test]
     fn a_cold_canary_is_spared_and_a_gross_one_is_not() {
         let slots = |b: f64, c: f64| [(1000.0, b), (1000.0, b + 1.0), (1000.0, c), (1000.0, c + 1.0)];
-        assert!(log_e_of(&ARMS, &slots(10.0, 50.0), 1.0) > 4.0, "1 to 5 %");
+        assert!(log_e_of(&ARMS, &slots(10.0, 50.0), 1.0) > 2.0, "1 to 5 %");
         for (b, c) in [(5.0, 15.0), (10.0, 30.0), (50.0, 150.0), (100.0, 300.0), (0.0, 10.0)] {
             assert!(log_e_of(&ARMS, &slots(b, c), 1.0) < 1.0, "{b} to {c} of 1000 may be cold");
         }

@@ -64,8 +64,8 @@ pub(crate) struct Frame<'a> {
 #[derive(Debug, Clone)]
 pub(crate) enum Judged {
     Proportion(Box<Proportion>),
-    Latency(Latency),
-    Resource(Resource),
+    Latency(Box<Latency>),
+    Resource(Box<Resource>),
     Gauge(Box<Gauge>),
 }
 
@@ -75,8 +75,8 @@ impl Judged {
             MetricClass::Errors | MetricClass::Proportion => {
                 Self::Proportion(Box::new(Proportion::new(metric, known)))
             }
-            MetricClass::Latency => Self::Latency(Latency::new(metric, known)),
-            MetricClass::Cpu | MetricClass::Memory => Self::Resource(Resource::new(metric, known)),
+            MetricClass::Latency => Self::Latency(Box::new(Latency::new(metric, known))),
+            MetricClass::Cpu | MetricClass::Memory => Self::Resource(Box::new(Resource::new(metric, known))),
             MetricClass::Gauge => Self::Gauge(Box::new(Gauge::new(metric))),
         }
     }
