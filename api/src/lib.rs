@@ -12,6 +12,6 @@ mod view;
 pub mod wire;
 
 pub use release::{Operation, OperationError, OperationKind};
-pub use router::{ApiState, Reload, router};
+pub use router::{ApiState, Reload, RenderReport, ReportFormat, router};
 pub use storage::Storage;
 pub use view::{Event, View, ViewHandle};

@@ -2,12 +2,14 @@
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
 use davy_store::control::Control;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use crate::error::ApiError;
-use crate::router::ApiState;
+use crate::router::{ApiState, ReportFormat};
 use crate::wire;
 
 /// Points of evidence in one answer at most; older ones are thinned out.
@@ -91,6 +93,31 @@ pub(crate) async fn evidence(
         .await
         .map_err(|e| ApiError::Internal(e.to_string()))??;
     Ok(Json(points))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReportParams {
+    format: Option<ReportFormat>,
+}
+
+/// `GET /api/davy/v1/releases/{id}/report[?format=html|markdown|text|json]`: the page that messages link to.
+pub(crate) async fn report(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Query(params): Query<ReportParams>,
+) -> Result<Response, ApiError> {
+    let release = find(&state, &id)?;
+    let calibrations = state.view.load().calibrations.clone();
+    let known = calibrations.into_iter().find(|c| c.service == release.service);
+    let format = params.format.unwrap_or(ReportFormat::Html);
+    let write = move || {
+        let verdicts = read_evidence(&state.control, release.generation)?;
+        (state.report)(&release, verdicts, known.as_ref(), format)
+            .ok_or_else(|| ApiError::NotFound(format!("no interval of {:?} has been judged yet", release.id)))
+    };
+    let text = tokio::task::spawn_blocking(write).await.map_err(|e| ApiError::Internal(e.to_string()))??;
+    Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
 }
 
 fn read_evidence(control: &Control, generation: i64) -> Result<Vec<wire::Evidence>, ApiError> {

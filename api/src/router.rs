@@ -46,6 +46,32 @@ pub struct ApiState {
     /// Davy's own metrics.
     pub registry: Arc<Registry>,
     pub version: &'static str,
+    /// Writes a release's report: the release, its verdicts oldest first, what is known of its service's noise.
+    pub report: RenderReport,
+}
+
+pub type RenderReport =
+    fn(&wire::Release, Vec<wire::Evidence>, Option<&wire::Calibration>, ReportFormat) -> Option<String>;
+
+/// `?format=` of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReportFormat {
+    Html,
+    Markdown,
+    Text,
+    Json,
+}
+
+impl ReportFormat {
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Self::Html => "text/html; charset=utf-8",
+            Self::Markdown => "text/markdown; charset=utf-8",
+            Self::Text => "text/plain; charset=utf-8",
+            Self::Json => "application/json",
+        }
+    }
 }
 
 pub fn router(state: ApiState) -> Router {
@@ -62,7 +88,9 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/davy/v1/releases", get(release::list))
         .route("/api/davy/v1/releases/{id}", get(release::get))
         .route("/api/davy/v1/releases/{id}/evidence", get(release::evidence))
+        .route("/api/davy/v1/releases/{id}/report", get(release::report))
         .route("/api/davy/v1/releases/{id}/{operation}", post(operate))
+        .route("/api/davy/v1/calibrations", get(calibrations))
         .route("/api/davy/v1/thresholds", get(thresholds))
         .route("/api/davy/v1/audit", get(audit))
         .route("/api/davy/v1/storage/snapshot", post(storage::snapshot))
@@ -196,6 +224,10 @@ async fn buildinfo(State(state): State<ApiState>) -> Json<Value> {
 
 async fn thresholds(State(state): State<ApiState>) -> Json<Vec<wire::Watched>> {
     Json(state.view.load().watched.clone())
+}
+
+async fn calibrations(State(state): State<ApiState>) -> Json<Vec<wire::Calibration>> {
+    Json(state.view.load().calibrations.clone())
 }
 
 #[derive(Debug, Deserialize)]

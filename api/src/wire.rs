@@ -81,6 +81,9 @@ pub struct Action {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
     pub at: String,
+    /// Intervals judged so far, warm-up excluded.
+    #[serde(default)]
+    pub intervals: u64,
     pub verdict: String,
     pub contract: String,
     pub evidence: Option<f64>,
@@ -128,6 +131,7 @@ impl Evidence {
     pub fn new(verdict: &Verdict) -> Self {
         Self {
             at: rfc3339(verdict.at),
+            intervals: verdict.intervals,
             verdict: verdict.outcome.as_str().to_owned(),
             contract: verdict.contract.as_str().to_owned(),
             evidence: finite(verdict.evidence),

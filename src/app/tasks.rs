@@ -84,6 +84,7 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         reloads: reloads_tx,
         registry,
         version: env!("CARGO_PKG_VERSION"),
+        report: crate::report::served,
     };
     let url = options.external_url.clone().unwrap_or_else(|| format!("http://{}", options.listen_address));
     let messaging = Arc::new(Messaging::new(&config, &url, &clock)?);

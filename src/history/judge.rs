@@ -1,5 +1,6 @@
 //! A release judged from what was recorded, interval by interval, as a running davy would have.
 
+use davy_api::wire::Evidence;
 use davy_detector::config::ReleaseSpec;
 use davy_detector::{Arms, Calibration, Observer, Verdict, survey};
 use davy_model::Timestamp;
@@ -63,8 +64,8 @@ impl Judged {
             source: source.to_owned(),
             from: self.from,
             interval_s: spec.judge.interval.as_secs_f64(),
-            alpha: spec.judge.alpha,
+            alpha: Some(spec.judge.alpha),
         };
-        Report::new(compared, &self.verdicts, self.notes.clone())
+        Report::new(compared, self.verdicts.iter().map(Evidence::new).collect(), self.notes.clone())
     }
 }

@@ -5,7 +5,7 @@ use davy_api::wire::Metric;
 use std::time::Duration;
 
 use super::Report;
-use crate::terminal::{count, duration, level, relative, share};
+use crate::terminal::{count, duration, level, relative};
 
 /// Paragraphs: what was asked, what was seen of each metric, what would change the verdict.
 pub fn explain(report: &Report) -> Vec<String> {
@@ -13,12 +13,12 @@ pub fn explain(report: &Report) -> Vec<String> {
     let mut out = vec![format!(
         "Davy asks of every metric whether the canary ({}) is worse than the baseline ({}) by more than the tolerated \
          margin, and looks again every {} s. Evidence grows only if what is seen is unlikely for a canary at the edge \
-         of its margin; it is counted so that looking often does not add false alarms: over the whole release at most \
-         {} of such canaries are ever called worse. At 1 of what is needed the release fails; now it stands at {}.",
+         of its margin, and it is counted so that looking often does not add false alarms. {} At 1 of what is needed \
+         the release fails; now it stands at {}.",
         report.canary,
         report.baseline,
         report.interval_s,
-        share(Some(report.alpha)),
+        report.promise().unwrap_or_default(),
         v.evidence.map_or_else(|| "nothing".to_owned(), |e| format!("{e:.2}")),
     )];
     if v.contract != "ok" {

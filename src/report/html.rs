@@ -18,7 +18,7 @@ struct Page<'a> {
     charts: Vec<Chart>,
     notes: Vec<String>,
     explained: Vec<String>,
-    alpha: String,
+    promise: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -39,7 +39,7 @@ pub(super) fn render(report: &Report) -> String {
         charts: std::iter::once(chart::evidence(report)).chain(differences).collect(),
         notes: report.notes(),
         explained: explain(report),
-        alpha: crate::terminal::share(Some(report.alpha)),
+        promise: report.promise(),
     };
     let rendered = environment.render_named_str("page.html", PAGE, Serde(&page));
     rendered.expect("the page is a valid template and names only what it is given")

@@ -36,13 +36,13 @@ pub(super) fn render(report: &Report, explained: bool) -> String {
     }
     let _ = writeln!(
         out,
-        "<sub>{} intervals of {} s, {} to {}, {}; false alarms at most {} over the whole release</sub>",
-        report.intervals,
+        "<sub>{} intervals of {} s, {} to {}, {}. {}</sub>",
+        v.intervals,
         report.interval_s,
         report.from,
         report.to,
         escaped(&report.source),
-        crate::terminal::share(Some(report.alpha))
+        report.promise().unwrap_or_default()
     );
     out
 }

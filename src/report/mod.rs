@@ -5,14 +5,16 @@ mod chart;
 mod explain;
 mod html;
 mod markdown;
+mod served;
 mod text;
 
-use davy_api::wire::{Evidence, Metric, finite, rfc3339};
-use davy_detector::{Outcome, Verdict};
+use davy_api::wire::{Evidence, Metric, rfc3339};
+use davy_detector::Outcome;
 use davy_model::Timestamp;
 use serde::Serialize;
 
 pub use explain::explain;
+pub use served::served;
 
 /// One comparison of two versions over a stretch of time. As JSON its fields are only ever added to.
 #[derive(Debug, Clone, Serialize)]
@@ -26,9 +28,8 @@ pub struct Report {
     pub to: String,
     /// Length of an interval in seconds.
     pub interval_s: f64,
-    /// Probability that a canary at the edge of its margins is ever called worse.
-    pub alpha: f64,
-    pub intervals: u64,
+    /// Probability that a canary at the edge of its margins is ever called worse; `null` where it is not known.
+    pub alpha: Option<f64>,
     /// The last verdict, or the first that failed: a failure is final.
     #[serde(flatten)]
     pub verdict: Evidence,
@@ -83,7 +84,7 @@ pub struct Compared {
     pub source: String,
     pub from: Timestamp,
     pub interval_s: f64,
-    pub alpha: f64,
+    pub alpha: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -98,23 +99,21 @@ pub enum Format {
 
 impl Report {
     /// From the verdicts of all intervals, oldest first; `None` without any.
-    pub fn new(compared: Compared, verdicts: &[Verdict], notes: Notes) -> Option<Self> {
-        let failed = verdicts.iter().find(|v| v.outcome == Outcome::Fail);
-        let last = failed.or(verdicts.last())?;
+    pub fn new(compared: Compared, verdicts: Vec<Evidence>, notes: Notes) -> Option<Self> {
+        let is = |outcome: Outcome| move |v: &&Evidence| v.verdict == outcome.as_str();
+        let last = verdicts.iter().find(is(Outcome::Fail)).or(verdicts.last())?.clone();
         // The beginning of the run of equal outcomes that ends with the last.
-        let same = verdicts.iter().take_while(|v| v.at <= last.at).collect::<Vec<_>>();
-        let decided = same.iter().rev().take_while(|v| v.outcome == last.outcome).last();
-        let decided = decided.filter(|_| last.outcome != Outcome::Insufficient);
-        let promoted = verdicts.iter().find(|v| v.outcome == Outcome::Pass);
+        let upto = verdicts.iter().rposition(|v| v.at <= last.at).map_or(0, |i| i + 1);
+        let decided = verdicts[..upto].iter().rev().take_while(|v| v.verdict == last.verdict).last();
+        let decided = decided.filter(|_| last.verdict != Outcome::Insufficient.as_str());
         Some(Self {
             from: rfc3339(compared.from),
-            to: rfc3339(verdicts.last().map_or(compared.from, |v| v.at)),
-            intervals: last.intervals,
-            verdict: Evidence::new(last),
-            decided_at: decided.map(|v| rfc3339(v.at)),
-            promoted_at: promoted.map(|v| rfc3339(v.at)),
+            to: verdicts.last()?.at.clone(),
+            decided_at: decided.map(|v| v.at.clone()),
+            promoted_at: verdicts.iter().find(is(Outcome::Pass)).map(|v| v.at.clone()),
+            verdict: last,
             notes,
-            track: verdicts.iter().map(|v| Point::new(v, compared.from)).collect(),
+            track: verdicts.into_iter().map(|v| Point::new(v, compared.from)).collect(),
             service: compared.service,
             baseline: compared.baseline,
             canary: compared.canary,
@@ -152,6 +151,15 @@ impl Report {
         noise.into_iter().chain(lists.into_iter().flatten()).chain(refused.iter().cloned()).collect()
     }
 
+    /// What alpha promises.
+    fn promise(&self) -> Option<String> {
+        let alpha = crate::terminal::share(Some(self.alpha?));
+        Some(format!(
+            "A canary that is just as much worse as is tolerated is ever called worse with a probability of at most \
+             {alpha}, however often one looks."
+        ))
+    }
+
     fn headline(&self) -> String {
         format!("{} {} → {}: {}", self.service, self.baseline, self.canary, self.verdict.verdict)
     }
@@ -166,20 +174,21 @@ pub fn exit_code(verdict: &str) -> u8 {
 }
 
 impl Point {
-    fn new(verdict: &Verdict, from: Timestamp) -> Self {
-        let track = |m: &davy_detector::MetricVerdict| Track {
-            name: m.name.clone(),
-            estimate: finite(m.estimate),
-            lower: finite(m.lower),
-            upper: finite(m.upper),
-            evidence: finite(m.evidence),
+    fn new(v: Evidence, from: Timestamp) -> Self {
+        let at = v.at.parse::<jiff::Timestamp>().map_or(from.as_millis(), jiff::Timestamp::as_millisecond);
+        let track = |m: Metric| Track {
+            name: m.name,
+            estimate: m.estimate,
+            lower: m.lower,
+            upper: m.upper,
+            evidence: m.evidence,
         };
         Self {
-            t_s: verdict.at.since(from).as_secs_f64(),
-            verdict: verdict.outcome.as_str().to_owned(),
-            contract: verdict.contract.as_str().to_owned(),
-            evidence: finite(verdict.evidence),
-            metrics: verdict.metrics.iter().map(track).collect(),
+            t_s: (at - from.as_millis()) as f64 / 1000.0,
+            verdict: v.verdict,
+            contract: v.contract,
+            evidence: v.evidence,
+            metrics: v.metrics.into_iter().map(track).collect(),
         }
     }
 }

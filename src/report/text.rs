@@ -14,7 +14,7 @@ pub(super) fn render(report: &Report, explained: bool) -> String {
     let _ = writeln!(
         out,
         "  {} intervals of {} s judged, {} to {}, {}",
-        report.intervals, report.interval_s, report.from, report.to, report.source
+        v.intervals, report.interval_s, report.from, report.to, report.source
     );
     if let Some(at) = &report.decided_at {
         let _ = writeln!(out, "  {} since {at}", v.verdict);
