@@ -39,7 +39,7 @@ pub(crate) fn html(text: &str) -> String {
     slack(text).replace('"', "&quot;").replace('\'', "&#39;")
 }
 
-/// Where people find the release; Davy itself without an id.
+/// Where people find the release's report; Davy itself without an id.
 pub(crate) fn release_url(external_url: &str, id: &str) -> String {
     let base = external_url.trim_end_matches('/');
     if id.is_empty() {
@@ -53,7 +53,7 @@ pub(crate) fn release_url(external_url: &str, id: &str) -> String {
             url += &format!("%{byte:02X}");
         }
     }
-    url
+    url + "/report"
 }
 
 #[cfg(test)]
@@ -78,7 +78,7 @@ mod tests {
     fn an_id_cannot_leave_its_path_segment() {
         assert_eq!(
             release_url("http://davy:9600/", "a/../b?c>|"),
-            "http://davy:9600/api/davy/v1/releases/a%2F..%2Fb%3Fc%3E%7C"
+            "http://davy:9600/api/davy/v1/releases/a%2F..%2Fb%3Fc%3E%7C/report"
         );
         assert_eq!(release_url("http://davy:9600", ""), "http://davy:9600");
     }

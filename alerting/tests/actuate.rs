@@ -123,7 +123,7 @@ async fn an_accepted_call_carries_key_signature_precondition_and_evidence() {
           "from_version": "v2",
           "reason": "errors are worse than tolerated",
           "release_id": "checkout-v2-7",
-          "report_url": "http://davy.example:9600/api/davy/v1/releases/checkout-v2-7",
+          "report_url": "http://davy.example:9600/api/davy/v1/releases/checkout-v2-7/report",
           "service": "checkout",
           "to_version": "v1"
         }"#]]

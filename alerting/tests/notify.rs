@@ -28,7 +28,7 @@ async fn the_webhook_body_is_alertmanager_s_version_4() {
               },
               "endsAt": "0001-01-01T00:00:00Z",
               "fingerprint": "a1371b06cc1d8928",
-              "generatorURL": "http://davy.example:9600/api/davy/v1/releases/checkout-v2-7",
+              "generatorURL": "http://davy.example:9600/api/davy/v1/releases/checkout-v2-7/report",
               "labels": {
                 "alertname": "CanaryRegression",
                 "baseline": "v1",
@@ -198,7 +198,7 @@ async fn slack_gets_text_and_blocks() {
                 },
                 {
                   "text": {
-                    "text": "<http://davy.example:9600/api/davy/v1/releases/checkout-v2-7|Open in Davy>",
+                    "text": "<http://davy.example:9600/api/davy/v1/releases/checkout-v2-7/report|Open in Davy>",
                     "type": "mrkdwn",
                     "verbatim": true
                   },

@@ -40,7 +40,7 @@ async fn mail_has_a_text_and_an_html_part_and_a_stable_id() {
         Since:
           2026-01-02 03:04:05 UTC
 
-        http://davy.example:9600/api/davy/v1/releases/checkout-v2-7
+        http://davy.example:9600/api/davy/v1/releases/checkout-v2-7/report
 
         alertname = CanaryRegression
         baseline = v1
@@ -63,7 +63,7 @@ async fn mail_has_a_text_and_an_html_part_and_a_stable_id() {
         <p>errors are worse than tolerated</p>
         <h3>Since</h3>
         <p>2026-01-02 03:04:05 UTC</p>
-        <p><a href="http://davy.example:9600/api/davy/v1/releases/checkout-v2-7">Open in Davy</a></p>
+        <p><a href="http://davy.example:9600/api/davy/v1/releases/checkout-v2-7/report">Open in Davy</a></p>
         <table>
         <tr><td>alertname</td><td>CanaryRegression</td></tr>
         <tr><td>baseline</td><td>v1</td></tr>

@@ -218,6 +218,7 @@ mod tests {
         expect![[r#"
             {
               "at": "2023-11-14T22:13:20.500Z",
+              "intervals": 3,
               "verdict": "insufficient",
               "contract": "no_traffic",
               "evidence": 0.0,
