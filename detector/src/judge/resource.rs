@@ -190,7 +190,7 @@ impl Resource {
 }
 
 fn logs(uses: &[Option<Use>]) -> Vec<Option<f64>> {
-    uses.iter().map(|u| u.as_ref().map(|u| u.value.ln())).collect()
+    uses.iter().map(|u| u.as_ref().map(|u| u.log)).collect()
 }
 
 fn mean(class: MetricClass) -> Mean {

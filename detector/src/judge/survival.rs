@@ -46,10 +46,16 @@ impl<'a> Survival<'a> {
 
     /// How many times more requests pass edge `k` when every latency is `1 + stretch` times as long.
     pub(crate) fn ratio(&self, k: usize, stretch: f64) -> f64 {
+        let n = self.edges.len();
         let x = self.edges[k].ln() - stretch.ln_1p();
-        let nearest = (1..self.edges.len() - 1)
-            .min_by(|a, b| (self.edges[*a].ln() - x).abs().total_cmp(&(self.edges[*b].ln() - x).abs()));
-        let Some(j) = nearest else { return (SLOPE_MIN * stretch.ln_1p()).exp() };
+        if n < 3 {
+            return (SLOPE_MIN * stretch.ln_1p()).exp();
+        }
+        // The nearest edge in log latency lies on one side or the other of where the stretch leads.
+        let after = self.edges.partition_point(|e| *e < x.exp()).clamp(1, n - 2);
+        let before = after.saturating_sub(1).max(1);
+        let distance = |k: usize| (self.edges[k].ln() - x).abs();
+        let j = if distance(before) <= distance(after) { before } else { after };
         let log = |i: usize| self.above[i].max(0.5).ln();
         let (h1, h2) = ((self.edges[j] / self.edges[j - 1]).ln(), (self.edges[j + 1] / self.edges[j]).ln());
         let (d1, d2) = ((log(j) - log(j - 1)) / h1, (log(j + 1) - log(j)) / h2);
