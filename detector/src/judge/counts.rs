@@ -12,6 +12,7 @@ use crate::calibration::Noise;
 use crate::plan::Arm;
 
 use super::cold::persistent;
+use super::forecast::Outlook;
 use super::evidence::{EFFECTS, log_e, t_inflation};
 use super::long_run::LongRun;
 
@@ -92,18 +93,27 @@ pub(crate) struct Effect {
     /// Of luck alone, as it is, and with how many degrees of freedom it is known.
     pub(crate) luck: f64,
     pub(crate) nu: f64,
+    /// Of an arm's slow noise after so many intervals.
+    pub(crate) arm_noise: f64,
+    pub(crate) intervals: f64,
     /// Of the whole.
     pub(crate) a2: f64,
     pub(crate) wide: f64,
 }
 
 impl Effect {
-    /// Variance of the whole when there is `factor` times as much information. Welch and Satterthwaite: few
-    /// instances make heavy only the part of the tail that is theirs.
+    /// Variance of the whole when there is `factor` times as much information, and time. Welch and Satterthwaite:
+    /// few instances make heavy only the part of the tail that is theirs.
     pub(crate) fn variance_after(&self, factor: f64) -> f64 {
-        let arm_noise = (self.w2 - self.luck * t_inflation(self.nu)).max(0.0);
-        welch(self.s2 / factor, self.luck, arm_noise, self.nu)
+        let faded = arm_noise_share(self.intervals * factor) / arm_noise_share(self.intervals);
+        welch(self.s2 / factor, self.luck, self.arm_noise * faded, self.nu)
     }
+}
+
+/// What is left of the prior of an arm's noise after so many intervals.
+fn arm_noise_share(intervals: f64) -> f64 {
+    let averaged = 2.0 * (ARM_NOISE_INTERVALS / intervals).min(1.0);
+    averaged * ARM_NOISE_INTERVALS / (ARM_NOISE_INTERVALS + intervals)
 }
 
 fn welch(s2: f64, luck: f64, arm_noise: f64, nu: f64) -> f64 {
@@ -195,6 +205,21 @@ impl CountProcess {
 
     pub(crate) fn effect(&self) -> Option<Effect> {
         self.effect
+    }
+
+    /// The estimate as it is and as it would be were the versions equal: the score is linear in the rates, so a
+    /// tolerated ratio is not its logarithm.
+    pub(crate) fn outlook(&self) -> Option<Outlook> {
+        let effect = self.effect?;
+        let c = self.canary_trials / self.trials;
+        let equal = match self.params.tolerance {
+            Tolerance::Ratio(rho) => {
+                let pi = rho * c / (rho * c + 1.0 - c);
+                (c - pi) / (pi * (1.0 - pi))
+            }
+            Tolerance::Difference(delta) => -delta / (self.events / self.trials).max(delta.abs()),
+        };
+        Some(Outlook { now: effect.m, equal: self.params.sign * equal, effect })
     }
 
     /// Log evidence of being beyond the tolerance.
@@ -366,6 +391,8 @@ impl CountProcess {
             w2: luck * t_inflation(nu) + arm_noise,
             luck,
             nu,
+            arm_noise,
+            intervals: self.intervals as f64,
             a2: welch(s2, luck, arm_noise, nu),
             wide: 0.5 / against,
         })
@@ -399,9 +426,7 @@ impl CountProcess {
     }
 
     fn arm_noise(&self) -> f64 {
-        let t = self.intervals as f64;
-        let averaged = 2.0 * (ARM_NOISE_INTERVALS / t).min(1.0);
-        self.params.arm_noise_sd.powi(2) * averaged * ARM_NOISE_INTERVALS / (ARM_NOISE_INTERVALS + t)
+        self.params.arm_noise_sd.powi(2) * arm_noise_share(self.intervals as f64)
     }
 }
 

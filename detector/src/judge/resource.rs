@@ -105,6 +105,7 @@ impl Resource {
             text: self.text(&shown, &levels),
             worse_in: self.worse.whole().filter(|p| p.leaks(arms, self.margin)).map(|_| LEAK),
             set_aside: self.set_aside(&standing, forecast),
+            anew: false,
         }
     }
 
