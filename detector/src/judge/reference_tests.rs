@@ -184,7 +184,7 @@ fn memory_agrees_with_the_reference() {
                 }
                 "no_worse" => {
                     let g = growths.first().unwrap();
-                    near("growth no worse", g.no_worse(&run.arms, 0.15f64.ln_1p()), v[2]);
+                    near("growth no worse", g.grown_no_more(&run.arms, 0.15f64.ln_1p()), v[2]);
                 }
                 _ => {}
             }
