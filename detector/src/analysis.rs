@@ -122,8 +122,7 @@ impl AnalysisRun {
             return last.clone();
         }
         let began = *self.began.get_or_insert(interval.start);
-        let slots: Vec<usize> =
-            interval.instances.iter().map(|i| self.slots.slot(i.arm, &i.instance)).collect();
+        let slots = self.slots.slots(&interval.instances);
         let arms = self.slots.arms();
         let view = |metric| View {
             interval,
@@ -206,7 +205,11 @@ impl AnalysisRun {
             self.shown_rows.remove(&row.name);
         }
         let shown = rows.iter().flat_map(|(_, r)| r).filter(|r| r.no_worse >= PASS_BOUNDARY);
-        self.shown_rows.extend(shown.map(|r| r.name.clone()));
+        for row in shown {
+            if !self.shown_rows.contains(&row.name) {
+                self.shown_rows.insert(row.name.clone());
+            }
+        }
         let is_shown = |r: &Row| r.set_aside.is_some() || is_no_worse(&self.shown_rows, r);
         let all_shown = critical().all(|(_, rows)| !rows.is_empty() && rows.iter().all(is_shown))
             && critical().flat_map(|(_, rows)| rows).any(|r| r.set_aside.is_none());

@@ -142,6 +142,8 @@ pub(crate) struct CountProcess {
     canary_trials: f64,
     /// Cumulative trials and events of each slot.
     instances: Vec<(f64, f64)>,
+    /// Their rates.
+    rates: Vec<f64>,
     dispersion: f64,
     effect: Option<Effect>,
 }
@@ -177,6 +179,7 @@ impl CountProcess {
             trials: 0.0,
             canary_trials: 0.0,
             instances: Vec::new(),
+            rates: Vec::new(),
             dispersion: 1.0,
             effect: None,
         }
@@ -291,10 +294,13 @@ impl CountProcess {
 
     fn count_instances(&mut self, arms: &[Arm], counts: &Counts) {
         self.instances.resize(arms.len().max(self.instances.len()), (0.0, 0.0));
-        for (i, sums) in self.instances.iter_mut().enumerate().take(counts.trials.len()) {
-            if counts.trials[i] > 0.0 {
-                sums.0 += counts.trials[i];
-                sums.1 += counts.events[i];
+        self.rates.resize(self.instances.len(), 0.0);
+        let new = counts.trials.iter().zip(&counts.events);
+        for ((sums, rate), (n, x)) in self.instances.iter_mut().zip(&mut self.rates).zip(new) {
+            if *n > 0.0 {
+                sums.0 += n;
+                sums.1 += x;
+                *rate = sums.1 / sums.0;
             }
         }
     }
@@ -415,7 +421,12 @@ impl CountProcess {
             return (tau2, nu);
         }
         let rate = events / trials;
-        let spread: f64 = seen().map(|(_, (n, x))| (x / (n * rate) - 1.0).powi(2)).sum();
+        let (mut spread, per_rate) = (0.0, 1.0 / rate);
+        for ((a, (n, _)), r) in arms.iter().zip(&self.instances).zip(&self.rates) {
+            if *a == arm && *n > 0.0 {
+                spread += (r * per_rate - 1.0).powi(2);
+            }
+        }
         let sampling = self.dispersion * (1.0 - rate) * k / events;
         let beyond = (spread / (k - 1.0) - sampling).max(0.0).min(spread_max);
         let luck = beyond.max(self.params.luck_sd.powi(2));
@@ -440,13 +451,14 @@ pub(crate) fn per_instance(arms: &[Arm]) -> f64 {
 /// rate took, so the sum is scaled back up.
 fn realised(term: &Term, arms: &[Arm], counts: &Counts, nc: f64, nb: f64) -> f64 {
     let (mut sum, mut whole, mut left) = (0.0, 0.0, 0.0);
+    let per_exposure = 1.0 / (term.rho * nc + nb);
     for ((arm, n), x) in arms.iter().zip(&counts.trials).zip(&counts.events) {
         if *n > 0.0 {
             let (weight, rate, rho) = match arm {
                 Arm::Canary => (1.0 - term.pi, term.canary_rate, term.rho),
                 Arm::Baseline => (term.pi, term.baseline_rate, 1.0),
             };
-            let share = n * rho / (term.rho * nc + nb);
+            let share = n * rho * per_exposure;
             sum += (weight * (x - n * rate)).powi(2);
             whole += weight * weight * share;
             left += weight * weight * share * (1.0 - share);
