@@ -50,7 +50,8 @@ fn judge(scenario: &Scenario, seed: u64) -> Outcomes {
 #[test]
 fn forecasts_come_true() {
     let mild = || Scenario { intervals: INTERVALS, ..Scenario::mild() };
-    let split = |baseline_instances, canary_instances, s| Scenario { baseline_instances, canary_instances, ..s };
+    let split =
+        |baseline_instances, canary_instances, s| Scenario { baseline_instances, canary_instances, ..s };
     let cases = [
         ("mild", mild()),
         ("errors 0.1 %", Scenario { error_rate: 0.001, ..mild() }),

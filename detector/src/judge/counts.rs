@@ -12,8 +12,8 @@ use crate::calibration::Noise;
 use crate::plan::Arm;
 
 use super::cold::persistent;
-use super::forecast::Outlook;
 use super::evidence::{EFFECTS, log_e, t_inflation};
+use super::forecast::Outlook;
 use super::long_run::LongRun;
 
 /// Weight of the priors: of instance luck in instances, of "no dispersion" in intervals.

@@ -99,7 +99,8 @@ impl Gauge {
             share: 1.0,
             worse,
             no_worse,
-            forecast: first.map_or(Forecast::Unknown, |p| p.forecast(arms, self.signs, self.margins.no_worse)),
+            forecast: first
+                .map_or(Forecast::Unknown, |p| p.forecast(arms, self.signs, self.margins.no_worse)),
             levels: self.levels(frame, baseline, canary),
             text,
             worse_in: None,
@@ -186,7 +187,8 @@ impl Paired {
         let equal = tolerated / scale;
         let (m, a2) = (equal, s2 + w2);
         // Luck is known with its own inflation already.
-        let effect = Effect { m, s2, w2, luck: w2, nu: NU_MANY, arm_noise: 0.0, intervals: 1.0, a2, wide: 0.0 };
+        let effect =
+            Effect { m, s2, w2, luck: w2, nu: NU_MANY, arm_noise: 0.0, intervals: 1.0, a2, wide: 0.0 };
         let ways = signs.iter().map(|sign| {
             let now = (tolerated - sign * (canary - baseline)) / scale;
             forecast(&[Some(Outlook { now, equal, effect })], PASS_BOUNDARY)

@@ -166,7 +166,8 @@ impl Growth {
     /// Log evidence that the growth is within the margin and that an hour of it is within another: a leak that has
     /// not come far yet is one all the same.
     pub(crate) fn no_worse(&self, arms: &[Arm], margins: GrowthMargins) -> f64 {
-        let slope = self.slope(arms).map_or(0.0, |(c, a2)| c.log_e(margins.slope - c.difference(), a2, SLOPES));
+        let slope =
+            self.slope(arms).map_or(0.0, |(c, a2)| c.log_e(margins.slope - c.difference(), a2, SLOPES));
         self.grown_no_more(arms, margins.growth).min(slope)
     }
 

@@ -443,7 +443,10 @@ impl Threshold {
     }
 
     fn forecast(&self) -> Forecast {
-        forecast(&[&self.no_worse].map(CountProcess::outlook), PASS_BOUNDARY)
+        if self.no_worse.log_e() >= PASS_BOUNDARY {
+            return Forecast::Factor(1.0);
+        }
+        forecast(&[self.no_worse.outlook()], PASS_BOUNDARY)
     }
 }
 

@@ -95,7 +95,12 @@ impl Resource {
         let standing = first.map(|p| p.level.standing(arms)).unwrap_or_default();
         let shown = self.shown.standing(arms);
         let no_worse = first.map_or(0.0, |p| p.no_worse(arms, self.no_worse_margin));
-        let forecast = first.map_or(Forecast::Unknown, |p| self.forecast(p, arms, &standing));
+        let forecast = match first {
+            None => Forecast::Unknown,
+            Some(_) if no_worse >= PASS_BOUNDARY => Forecast::Factor(1.0),
+            Some(p) => self.forecast(p, arms, &standing),
+        };
+        let suspect = self.worse.whole().filter(|_| worse > 0.0);
         let levels = self.levels(&shown, standing.variance, frame);
         Row {
             name: self.name.clone(),
@@ -105,7 +110,7 @@ impl Resource {
             forecast,
             levels,
             text: self.text(&shown, &levels),
-            worse_in: self.worse.whole().filter(|p| p.leaks(arms, self.margin)).map(|_| LEAK),
+            worse_in: suspect.filter(|p| p.leaks(arms, self.margin)).map(|_| LEAK),
             set_aside: self.set_aside(&standing, forecast),
             anew: false,
         }
@@ -166,9 +171,8 @@ impl Resource {
         let at = |factor: f64| {
             let growth = p.growth.as_ref().and_then(|g| g.variances_after(arms, factor));
             shown(self.no_worse_margin, standing.variance_after(factor), EFFECTS)
-                && growth.is_none_or(|(g, s)| {
-                    shown(within.growth, g, EFFECTS) && shown(within.slope, s, SLOPES)
-                })
+                && growth
+                    .is_none_or(|(g, s)| shown(within.growth, g, EFFECTS) && shown(within.slope, s, SLOPES))
         };
         let factors = std::iter::successors(Some(1.0), |f| Some(f * 1.5)).take_while(|f| *f < FACTOR_MAX);
         let ripe = standing.ripe_after().max(p.growth.as_ref().map_or(1.0, Growth::ripe_after));
