@@ -122,8 +122,7 @@ impl AnalysisRun {
             return last.clone();
         }
         let began = *self.began.get_or_insert(interval.start);
-        let slots: Vec<usize> =
-            interval.instances.iter().map(|i| self.slots.slot(i.arm, &i.instance)).collect();
+        let slots = self.slots.slots(&interval.instances);
         let arms = self.slots.arms();
         let view = |metric| View {
             interval,
@@ -202,8 +201,15 @@ impl AnalysisRun {
             .filter(|(i, r)| own(*i, r) >= 0.0)
             .map(|(_, r)| r.name.clone())
             .collect();
+        for row in rows.iter().flat_map(|(_, r)| r).filter(|r| r.anew) {
+            self.shown_rows.remove(&row.name);
+        }
         let shown = rows.iter().flat_map(|(_, r)| r).filter(|r| r.no_worse >= PASS_BOUNDARY);
-        self.shown_rows.extend(shown.map(|r| r.name.clone()));
+        for row in shown {
+            if !self.shown_rows.contains(&row.name) {
+                self.shown_rows.insert(row.name.clone());
+            }
+        }
         let is_shown = |r: &Row| r.set_aside.is_some() || is_no_worse(&self.shown_rows, r);
         let all_shown = critical().all(|(_, rows)| !rows.is_empty() && rows.iter().all(is_shown))
             && critical().flat_map(|(_, rows)| rows).any(|r| r.set_aside.is_none());
@@ -223,7 +229,9 @@ impl AnalysisRun {
             Contract::Ok if self.passed => Outcome::Pass,
             _ => Outcome::Insufficient,
         };
-        let reason = self.reason(outcome, contract, &metrics, interval);
+        let held = |r: &&Row| r.set_aside.is_some();
+        let set_aside = rows.iter().flat_map(|(_, r)| r).filter(held).map(|r| &*r.name).collect();
+        let reason = self.reason(outcome, contract, &metrics, &set_aside, interval);
         Verdict {
             outcome,
             contract,
@@ -292,6 +300,7 @@ impl AnalysisRun {
         outcome: Outcome,
         contract: Contract,
         metrics: &[MetricVerdict],
+        set_aside: &BTreeSet<&str>,
         interval: &Interval,
     ) -> String {
         match (contract, outcome) {
@@ -305,7 +314,7 @@ impl AnalysisRun {
                 let open = if open.is_empty() { open } else { format!("; not shown for {open}") };
                 format!("no worse than the margins in {}{open}", named(true))
             }
-            (Contract::Ok, Outcome::Insufficient) => longest_wait(metrics),
+            (Contract::Ok, Outcome::Insufficient) => longest_wait(metrics, set_aside),
             (Contract::WarmingUp, _) => {
                 let left = self.judge_from.since(interval.start).as_secs_f64();
                 format!("the canary is warming up: judged in {}", words::duration(left))
@@ -362,11 +371,12 @@ fn strongest(metrics: &[MetricVerdict]) -> String {
     }
 }
 
-/// The sentence of the metric that will take longest.
-fn longest_wait(metrics: &[MetricVerdict]) -> String {
-    let wait = |m: &MetricVerdict| m.needed.map_or(0, |n| n.seconds.unwrap_or(0));
+/// The sentence of the metric that will take longest, of those that hold the release; never is longest of all.
+fn longest_wait(metrics: &[MetricVerdict], set_aside: &BTreeSet<&str>) -> String {
+    let wait = |m: &MetricVerdict| m.needed.map_or(0, |n| n.seconds.unwrap_or(u64::MAX));
     let open = metrics.iter().filter(|m| m.outcome == Outcome::Insufficient);
-    open.max_by_key(|m| wait(m)).map_or_else(|| "nothing to compare yet".to_owned(), |m| m.reason.clone())
+    let holding = open.max_by_key(|m| (!set_aside.contains(&*m.name), wait(m)));
+    holding.map_or_else(|| "nothing to compare yet".to_owned(), |m| m.reason.clone())
 }
 
 /// Weights of the study, shared within a class and scaled to one over the classes that are there.

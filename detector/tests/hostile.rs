@@ -142,6 +142,142 @@ proptest! {
     }
 }
 
+/// What may befall an interval of a release: the network, a clock, a library, an autoscaler.
+#[derive(Debug, Clone)]
+enum Mishap {
+    /// A number of one instance's measurement that is none, or that fell.
+    Number {
+        metric: usize,
+        instance: usize,
+        bad: f64,
+    },
+    /// A counter that jumps back and is read as if it had begun anew.
+    Reset {
+        instance: usize,
+    },
+    /// Another bucket layout from now on.
+    Layout(usize),
+    /// One interval in which very many instances are seen.
+    Crowd,
+    /// An arm without requests, or without instances.
+    Idle(Arm),
+    Gone(Arm),
+    /// Time that runs back, and a gap, in intervals.
+    Jump(i64),
+}
+
+fn mishap() -> impl Strategy<Value = Mishap> {
+    let arm = || prop_oneof![Just(Arm::Baseline), Just(Arm::Canary)];
+    let bad =
+        prop_oneof![Just(f64::NAN), Just(f64::INFINITY), Just(f64::NEG_INFINITY), Just(-1.0), Just(-1e300),];
+    prop_oneof![
+        8 => (0..5usize, 0..10usize, bad)
+            .prop_map(|(metric, instance, bad)| Mishap::Number { metric, instance, bad }),
+        4 => (0..10usize).prop_map(|instance| Mishap::Reset { instance }),
+        2 => (0..LAYOUTS.len()).prop_map(Mishap::Layout),
+        1 => Just(Mishap::Crowd),
+        2 => arm().prop_map(Mishap::Idle),
+        2 => arm().prop_map(Mishap::Gone),
+        2 => prop_oneof![Just(-3i64), Just(-100), Just(5760)].prop_map(Mishap::Jump),
+    ]
+}
+
+const LAYOUTS: [&[f64]; 4] = [&[0.1, 0.2, 0.4, 0.8], &[0.2, 0.4], &[0.05, 0.1, 0.2, 0.4, 0.8, 1.6], &[]];
+const CROWD: usize = 10_000;
+
+/// Counts of one distribution of latencies, whatever the layout.
+fn buckets(edges: &[f64], requests: f64) -> Vec<f64> {
+    let below = |e: f64| requests * (1.0 - (-e / 0.1).exp());
+    let mut last = 0.0;
+    let mut counts: Vec<f64> =
+        edges.iter().map(|e| below(*e) - std::mem::replace(&mut last, below(*e))).collect();
+    counts.push(requests - last);
+    counts
+}
+
+/// Identical arms, and what befalls each interval.
+fn twins(t: i64, layout: usize, mishaps: &[Mishap]) -> Interval {
+    let crowd = mishaps.iter().any(|m| matches!(m, Mishap::Crowd));
+    let instances = if crowd { CROWD } else { 10 };
+    let edges = LAYOUTS[layout];
+    let arm = |i: usize| if i.is_multiple_of(2) { Arm::Baseline } else { Arm::Canary };
+    let mut instances: Vec<InstanceInterval> = (0..instances)
+        .map(|i| {
+            let idle = mishaps.iter().any(|m| matches!(m, Mishap::Idle(a) if *a == arm(i)));
+            let requests = if idle { 0.0 } else { 100.0 };
+            InstanceInterval {
+                arm: arm(i),
+                instance: format!("i{i}").into(),
+                seconds: 15.0,
+                requests: Some(requests),
+                measurements: vec![
+                    Some(Measurement::Proportion { events: requests / 100.0, trials: requests }),
+                    Some(Measurement::Buckets(buckets(edges, requests))),
+                    Some(Measurement::Gauge(0.2)),
+                    Some(Measurement::Gauge(1e8)),
+                    Some(Measurement::Gauge(3.0)),
+                ],
+            }
+        })
+        .collect();
+    for m in mishaps {
+        match m {
+            Mishap::Number { metric, instance, bad } => {
+                match instances[*instance].measurements[*metric].as_mut().expect("all are measured") {
+                    Measurement::Proportion { events, .. } => *events = *bad,
+                    Measurement::Buckets(counts) => counts[0] = *bad,
+                    Measurement::Gauge(v) => *v = *bad,
+                }
+            }
+            Mishap::Reset { instance } => {
+                // What was served since the reset, of requests and errors alike.
+                let i = &mut instances[*instance];
+                i.requests = Some(10.0);
+                i.measurements[0] = Some(Measurement::Proportion { events: 0.1, trials: 10.0 });
+                i.measurements[1] = Some(Measurement::Buckets(buckets(edges, 10.0)));
+            }
+            Mishap::Layout(_) | Mishap::Crowd | Mishap::Idle(_) | Mishap::Gone(_) | Mishap::Jump(_) => {}
+        }
+    }
+    instances.retain(|i| !mishaps.iter().any(|m| matches!(m, Mishap::Gone(a) if *a == i.arm)));
+    let none: Arc<[f64]> = Arc::new([]);
+    Interval {
+        start: Timestamp::from_millis(t * 15_000),
+        end: Timestamp::from_millis((t + 1) * 15_000),
+        edges: vec![none.clone(), edges.into(), none.clone(), none.clone(), none],
+        instances,
+        down: vec![],
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// All at once: an answer every time, and identical arms are never rolled back for what befell them.
+    #[test]
+    fn mishaps_are_not_evidence(
+        all in prop::collection::vec(prop::option::weighted(0.3, prop::collection::vec(mishap(), 1..4)), 40..120)
+    ) {
+        let mut run = AnalysisRun::new(&spec(), &plan(), Timestamp::from_millis(0));
+        let (mut t, mut layout) = (0i64, 0);
+        for mishaps in all {
+            let mishaps = mishaps.unwrap_or_default();
+            for m in &mishaps {
+                match m {
+                    Mishap::Jump(by) => t = (t + by).max(0),
+                    Mishap::Layout(l) => layout = *l,
+                    _ => {}
+                }
+            }
+            let verdict = run.step(&twins(t, layout, &mishaps));
+            prop_assert!(!verdict.reason.is_empty());
+            prop_assert!(verdict.evidence >= 0.0, "evidence {}", verdict.evidence);
+            prop_assert_ne!(verdict.outcome, Outcome::Fail, "{}", verdict.reason);
+            t += 1;
+        }
+    }
+}
+
 fn healthy() -> Vec<Option<Measurement>> {
     vec![
         Some(Measurement::Proportion { events: 1.0, trials: 100.0 }),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use davy_detector::config::{Direction, JudgeSpec, Margin};
 use davy_detector::{
-    AnalysisRun, Arm, InstanceInterval, Interval, Margins, Measurement, Metric, MetricClass, Plan, Reading,
-    Verdict,
+    AnalysisRun, Arm, InstanceInterval, Interval, Margins, Measurement, Metric, MetricClass, Outcome, Plan,
+    Reading, Verdict,
 };
 use davy_model::Timestamp;
 use expect_test::{Expect, expect};
@@ -121,10 +121,10 @@ fn errors_beyond_the_margin() {
             fail 1400.00 [629.61 to 2983.86 %] errors 5 % against 0.33 % of the baseline (9,600 and 9,600 requests): worse beyond the margin of 10 %
             pass 0.00 [NaN to NaN %] latency p50 50 ms against 50 ms of the baseline (9,600 and 9,600 requests): no worse than 15 %
             pass 0.00 [-11.08 to 12.46 %] latency p90 100 ms against 100 ms of the baseline (9,600 and 9,600 requests): no worse than 15 %
-            insufficient 0.00 [-27.49 to 37.92 %] latency p99 356 ms against 356 ms of the baseline (9,600 and 9,600 requests): not decided; 34,495 more requests to the canary (7 min) if the versions are equal
+            insufficient 0.00 [-27.49 to 37.92 %] latency p99 356 ms against 356 ms of the baseline (9,600 and 9,600 requests): not decided; 25,613 more requests to the canary (5 min) if the versions are equal
             insufficient 0.00 [-13.91 to 16.15 %] CPU 10 ms a request against 10 ms a request of the baseline (4 and 4 instances): not decided; 15 s more if the versions are equal
-            insufficient 0.00 [-13.91 to 16.15 %] memory 512 MiB against 512 MiB of the baseline (4 and 4 instances): not decided; 2 min more if the versions are equal
-            insufficient 0.00 [-33.84 to 33.84 %] queue lag 10 against 10 of the baseline: not decided; 2 s more if the versions are equal"#]],
+            insufficient 0.00 [-13.91 to 16.15 %] memory 512 MiB against 512 MiB of the baseline (4 and 4 instances): not decided; 8 min more if the versions are equal
+            insufficient 0.00 [-33.84 to 33.84 %] queue lag 10 against 10 of the baseline: not decided; the difference may be chance"#]],
     );
 }
 
@@ -134,12 +134,12 @@ fn slow_requests_and_a_lagging_queue_that_is_not_critical() {
         &run(60, 20, |_| both(HEALTHY, Shows { slow: 18.0, lag: 30.0, ..HEALTHY })),
         &expect![[r#"
             fail (ok): latency p99 686 ms against 356 ms of the baseline (3,600 and 3,600 requests): worse beyond the margin of 5 %
-            insufficient 0.00 [-47.84 to 91.72 %] errors 0.33 % against 0.33 % of the baseline (19,200 and 19,200 requests): not decided; 102,709 more requests to the canary (21 min) if the versions are equal
-            pass 0.00 [NaN to NaN %] latency p50 50 ms against 50 ms of the baseline (19,200 and 19,200 requests): no worse than 15 %
-            pass 0.00 [-9.49 to 10.48 %] latency p90 100 ms against 100 ms of the baseline (19,200 and 19,200 requests): no worse than 15 %
+            insufficient 0.00 [-47.84 to 91.72 %] errors 0.33 % against 0.33 % of the baseline (19,200 and 19,200 requests): not decided; 19,200 more requests to the canary (4 min) if the versions are equal
+            pass -0.00 [NaN to NaN %] latency p50 50 ms against 50 ms of the baseline (19,200 and 19,200 requests): no worse than 15 %
+            pass -0.00 [-9.49 to 10.48 %] latency p90 100 ms against 100 ms of the baseline (19,200 and 19,200 requests): no worse than 15 %
             fail 92.44 [56.61 to 136.48 %] latency p99 686 ms against 356 ms of the baseline (19,200 and 19,200 requests): worse beyond the margin of 5 %
             pass 0.00 [-13.91 to 16.15 %] CPU 10 ms a request against 10 ms a request of the baseline (4 and 4 instances): no worse than 20 %
-            insufficient 0.00 [-13.91 to 16.15 %] memory 512 MiB against 512 MiB of the baseline (4 and 4 instances): not decided; 15 s more if the versions are equal
+            insufficient 0.00 [-13.91 to 16.15 %] memory 512 MiB against 512 MiB of the baseline (4 and 4 instances): not decided; 6 min more if the versions are equal
             fail 200.00 [173.53 to 226.47 %] queue lag 30 against 10 of the baseline: worse beyond the margin of 10 %"#]],
     );
 }
@@ -183,13 +183,13 @@ fn little_traffic_says_what_is_missing() {
     check(
         &run(0, 10, |_| both(few, few)),
         &expect![[r#"
-            insufficient (ok): errors 0 % against 0 % of the baseline (400 and 400 requests): not decided; 16,621 more requests to the canary (2 h) if the versions are equal
-            insufficient NaN [NaN to NaN %] errors 0 % against 0 % of the baseline (400 and 400 requests): not decided; 16,621 more requests to the canary (2 h) if the versions are equal
+            insufficient (ok): errors 0 % against 0 % of the baseline (400 and 400 requests): not decided; 15,496 more requests to the canary (2 h) if the versions are equal
+            insufficient NaN [NaN to NaN %] errors 0 % against 0 % of the baseline (400 and 400 requests): not decided; 15,496 more requests to the canary (2 h) if the versions are equal
             pass 0.00 [NaN to NaN %] latency p50 50 ms against 50 ms of the baseline (400 and 400 requests): no worse than 15 %
-            insufficient 0.00 [-27.39 to 37.73 %] latency p90 100 ms against 100 ms of the baseline (400 and 400 requests): not decided; 1,250 more requests to the canary (8 min) if the versions are equal
+            insufficient 0.00 [-27.39 to 37.73 %] latency p90 100 ms against 100 ms of the baseline (400 and 400 requests): not decided; 946 more requests to the canary (6 min) if the versions are equal
             insufficient 0.00 [NaN to NaN %] latency p99 356 ms against 356 ms of the baseline (400 and 400 requests): not decided; 100 more requests to the canary (38 s) if the versions are equal
             pass 0.00 [-13.91 to 16.15 %] CPU 0.2 cores against 0.2 cores of the baseline (4 and 4 instances): no worse than 20 %
-            insufficient 0.00 [-13.91 to 16.15 %] memory 512 MiB against 512 MiB of the baseline (4 and 4 instances): not decided; 2 min more if the versions are equal
+            insufficient 0.00 [-13.91 to 16.15 %] memory 512 MiB against 512 MiB of the baseline (4 and 4 instances): not decided; 8 min more if the versions are equal
             pass 0.00 [-30.77 to 30.77 %] queue lag 10 against 10 of the baseline: no worse than 40 %"#]],
     );
 }
@@ -200,8 +200,8 @@ fn one_instance_an_arm_at_unequal_load() {
     check(
         &run(0, 100, |_| vec![(Arm::Baseline, busy), (Arm::Canary, HEALTHY)]),
         &expect![[r#"
-            insufficient (ok): errors 0.33 % against 0.33 % of the baseline (30,000 and 90,000 requests): not decided; 408 more requests to the canary (21 s) if the versions are equal
-            insufficient 0.00 [-40.99 to 69.47 %] errors 0.33 % against 0.33 % of the baseline (30,000 and 90,000 requests): not decided; 408 more requests to the canary (21 s) if the versions are equal
+            insufficient (ok): errors 0.33 % against 0.33 % of the baseline (30,000 and 90,000 requests): not decided; 5,677 more requests to the canary (5 min) if the versions are equal
+            insufficient 0.00 [-40.99 to 69.47 %] errors 0.33 % against 0.33 % of the baseline (30,000 and 90,000 requests): not decided; 5,677 more requests to the canary (5 min) if the versions are equal
             pass 0.00 [NaN to NaN %] latency p50 50 ms against 50 ms of the baseline (30,000 and 90,000 requests), while an instance of the baseline carries 3 times the load: no worse than 15 %
             pass 0.00 [-11.61 to 13.13 %] latency p90 100 ms against 100 ms of the baseline (30,000 and 90,000 requests), while an instance of the baseline carries 3 times the load: no worse than 15 %
             pass -0.00 [-17.37 to 21.02 %] latency p99 356 ms against 356 ms of the baseline (30,000 and 90,000 requests), while an instance of the baseline carries 3 times the load: no worse than 15 %
@@ -209,6 +209,18 @@ fn one_instance_an_arm_at_unequal_load() {
             insufficient 0.00 [-27.02 to 37.03 %] memory 512 MiB against 512 MiB of the baseline (1 and 1 instance): 1 and 1 instance are too few to show it no worse: luck alone could hide the difference
             pass 0.00 [-76.90 to 76.90 %] queue lag 10 against 10 of the baseline: no worse than 40 %"#]],
     );
+}
+
+/// Where every interval is as the last, the forecast of the case above is what happens.
+#[test]
+fn a_forecast_comes_true() {
+    let busy = Shows { requests: 900.0, errors: 3.0, slow: 18.0, cores: 0.5, ..HEALTHY };
+    let errors =
+        |n| run(0, n, |_| vec![(Arm::Baseline, busy), (Arm::Canary, HEALTHY)]).metrics.swap_remove(0);
+    let needed = errors(100).needed.expect("it is not decided");
+    let said = 100 + needed.requests.div_ceil(300) as i64;
+    let passed = (101..200).find(|n| errors(*n).outcome == Outcome::Pass).expect("it passes");
+    assert!((passed - said).abs() * 10 <= said, "said {said}, passed {passed}");
 }
 
 #[test]

@@ -21,15 +21,16 @@ pub(crate) struct Clusters {
 impl Clusters {
     /// `value` gives none for an instance that is not to count.
     pub(crate) fn of(arms: &[Arm], value: impl Fn(usize) -> Option<f64>) -> Self {
-        let values = || (0..arms.len()).filter_map(|i| Some((arms[i], value(i)?)));
+        let mut values = Vec::with_capacity(arms.len());
+        values.extend((0..arms.len()).filter_map(|i| Some((arms[i], value(i)?))));
+        let of = |arm| values.iter().filter(move |(a, _)| *a == arm).map(|(_, v)| *v);
         let mean = |arm| {
-            let (n, sum) =
-                values().filter(|(a, _)| *a == arm).fold((0.0, 0.0), |(n, s), (_, v)| (n + 1.0, s + v));
+            let (n, sum) = of(arm).fold((0.0, 0.0), |(n, s), v| (n + 1.0, s + v));
             (n, if n > 0.0 { sum / n } else { 0.0 })
         };
         let ((canary_n, canary), (baseline_n, baseline)) = (mean(Arm::Canary), mean(Arm::Baseline));
         let variance = |arm, n: f64, mean: f64| {
-            let squares: f64 = values().filter(|(a, _)| *a == arm).map(|(_, v)| (v - mean).powi(2)).sum();
+            let squares: f64 = of(arm).map(|v| (v - mean).powi(2)).sum();
             if n > 1.0 { squares / (n - 1.0) } else { 0.0 }
         };
         Self {

@@ -13,6 +13,7 @@ use crate::plan::Arm;
 
 use super::cold::persistent;
 use super::evidence::{EFFECTS, log_e, t_inflation};
+use super::forecast::Outlook;
 use super::long_run::LongRun;
 
 /// Weight of the priors: of instance luck in instances, of "no dispersion" in intervals.
@@ -92,18 +93,27 @@ pub(crate) struct Effect {
     /// Of luck alone, as it is, and with how many degrees of freedom it is known.
     pub(crate) luck: f64,
     pub(crate) nu: f64,
+    /// Of an arm's slow noise after so many intervals.
+    pub(crate) arm_noise: f64,
+    pub(crate) intervals: f64,
     /// Of the whole.
     pub(crate) a2: f64,
     pub(crate) wide: f64,
 }
 
 impl Effect {
-    /// Variance of the whole when there is `factor` times as much information. Welch and Satterthwaite: few
-    /// instances make heavy only the part of the tail that is theirs.
+    /// Variance of the whole when there is `factor` times as much information, and time. Welch and Satterthwaite:
+    /// few instances make heavy only the part of the tail that is theirs.
     pub(crate) fn variance_after(&self, factor: f64) -> f64 {
-        let arm_noise = (self.w2 - self.luck * t_inflation(self.nu)).max(0.0);
-        welch(self.s2 / factor, self.luck, arm_noise, self.nu)
+        let faded = arm_noise_share(self.intervals * factor) / arm_noise_share(self.intervals);
+        welch(self.s2 / factor, self.luck, self.arm_noise * faded, self.nu)
     }
+}
+
+/// What is left of the prior of an arm's noise after so many intervals.
+fn arm_noise_share(intervals: f64) -> f64 {
+    let averaged = 2.0 * (ARM_NOISE_INTERVALS / intervals).min(1.0);
+    averaged * ARM_NOISE_INTERVALS / (ARM_NOISE_INTERVALS + intervals)
 }
 
 fn welch(s2: f64, luck: f64, arm_noise: f64, nu: f64) -> f64 {
@@ -132,6 +142,8 @@ pub(crate) struct CountProcess {
     canary_trials: f64,
     /// Cumulative trials and events of each slot.
     instances: Vec<(f64, f64)>,
+    /// Their rates.
+    rates: Vec<f64>,
     dispersion: f64,
     effect: Option<Effect>,
 }
@@ -167,6 +179,7 @@ impl CountProcess {
             trials: 0.0,
             canary_trials: 0.0,
             instances: Vec::new(),
+            rates: Vec::new(),
             dispersion: 1.0,
             effect: None,
         }
@@ -195,6 +208,21 @@ impl CountProcess {
 
     pub(crate) fn effect(&self) -> Option<Effect> {
         self.effect
+    }
+
+    /// The estimate as it is and as it would be were the versions equal: the score is linear in the rates, so a
+    /// tolerated ratio is not its logarithm.
+    pub(crate) fn outlook(&self) -> Option<Outlook> {
+        let effect = self.effect?;
+        let c = self.canary_trials / self.trials;
+        let equal = match self.params.tolerance {
+            Tolerance::Ratio(rho) => {
+                let pi = rho * c / (rho * c + 1.0 - c);
+                (c - pi) / (pi * (1.0 - pi))
+            }
+            Tolerance::Difference(delta) => -delta / (self.events / self.trials).max(delta.abs()),
+        };
+        Some(Outlook { now: effect.m, equal: self.params.sign * equal, effect })
     }
 
     /// Log evidence of being beyond the tolerance.
@@ -266,10 +294,13 @@ impl CountProcess {
 
     fn count_instances(&mut self, arms: &[Arm], counts: &Counts) {
         self.instances.resize(arms.len().max(self.instances.len()), (0.0, 0.0));
-        for (i, sums) in self.instances.iter_mut().enumerate().take(counts.trials.len()) {
-            if counts.trials[i] > 0.0 {
-                sums.0 += counts.trials[i];
-                sums.1 += counts.events[i];
+        self.rates.resize(self.instances.len(), 0.0);
+        let new = counts.trials.iter().zip(&counts.events);
+        for ((sums, rate), (n, x)) in self.instances.iter_mut().zip(&mut self.rates).zip(new) {
+            if *n > 0.0 {
+                sums.0 += n;
+                sums.1 += x;
+                *rate = sums.1 / sums.0;
             }
         }
     }
@@ -366,6 +397,8 @@ impl CountProcess {
             w2: luck * t_inflation(nu) + arm_noise,
             luck,
             nu,
+            arm_noise,
+            intervals: self.intervals as f64,
             a2: welch(s2, luck, arm_noise, nu),
             wide: 0.5 / against,
         })
@@ -388,7 +421,12 @@ impl CountProcess {
             return (tau2, nu);
         }
         let rate = events / trials;
-        let spread: f64 = seen().map(|(_, (n, x))| (x / (n * rate) - 1.0).powi(2)).sum();
+        let (mut spread, per_rate) = (0.0, 1.0 / rate);
+        for ((a, (n, _)), r) in arms.iter().zip(&self.instances).zip(&self.rates) {
+            if *a == arm && *n > 0.0 {
+                spread += (r * per_rate - 1.0).powi(2);
+            }
+        }
         let sampling = self.dispersion * (1.0 - rate) * k / events;
         let beyond = (spread / (k - 1.0) - sampling).max(0.0).min(spread_max);
         let luck = beyond.max(self.params.luck_sd.powi(2));
@@ -399,9 +437,7 @@ impl CountProcess {
     }
 
     fn arm_noise(&self) -> f64 {
-        let t = self.intervals as f64;
-        let averaged = 2.0 * (ARM_NOISE_INTERVALS / t).min(1.0);
-        self.params.arm_noise_sd.powi(2) * averaged * ARM_NOISE_INTERVALS / (ARM_NOISE_INTERVALS + t)
+        self.params.arm_noise_sd.powi(2) * arm_noise_share(self.intervals as f64)
     }
 }
 
@@ -415,13 +451,14 @@ pub(crate) fn per_instance(arms: &[Arm]) -> f64 {
 /// rate took, so the sum is scaled back up.
 fn realised(term: &Term, arms: &[Arm], counts: &Counts, nc: f64, nb: f64) -> f64 {
     let (mut sum, mut whole, mut left) = (0.0, 0.0, 0.0);
+    let per_exposure = 1.0 / (term.rho * nc + nb);
     for ((arm, n), x) in arms.iter().zip(&counts.trials).zip(&counts.events) {
         if *n > 0.0 {
             let (weight, rate, rho) = match arm {
                 Arm::Canary => (1.0 - term.pi, term.canary_rate, term.rho),
                 Arm::Baseline => (term.pi, term.baseline_rate, 1.0),
             };
-            let share = n * rho / (term.rho * nc + nb);
+            let share = n * rho * per_exposure;
             sum += (weight * (x - n * rate)).powi(2);
             whole += weight * weight * share;
             left += weight * weight * share * (1.0 - share);

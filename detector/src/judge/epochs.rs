@@ -1,8 +1,6 @@
 //! `Epochs`: the same process begun again at later times, mixed, so that a regression after hours of health is
 //! still seen soon. A mixture of e-processes is one, and a copy that has not begun counts as one.
 
-use super::evidence::log_add;
-
 /// In judged intervals.
 const STARTS: [u64; 7] = [0, 40, 80, 160, 320, 640, 960];
 const FIRST_WEIGHT: f64 = 0.5;
@@ -58,19 +56,20 @@ impl<P: Clone> Epochs<P> {
 
     pub(crate) fn log_mix(&self, log_e: impl Fn(&P) -> f64, started: impl Fn(&Started<'_, P>) -> f64) -> f64 {
         let rest = (1.0 - FIRST_WEIGHT) / (STARTS.len() - 1) as f64;
-        (0..STARTS.len())
-            .map(|i| {
-                let weight = if i == 0 { FIRST_WEIGHT } else { rest };
-                let evidence = match (self.running.get(i), &self.warm, &self.whole) {
-                    (None, ..) => 0.0,
-                    (Some(since), Some(warm), Some(whole)) if i == 0 => {
-                        started(&Started { warm, whole, since })
-                    }
-                    (Some(p), ..) => log_e(p),
-                };
-                weight.ln() + evidence
-            })
-            .fold(f64::NEG_INFINITY, log_add)
+        let mut logs = [0.0; STARTS.len()];
+        for (i, (log, p)) in logs.iter_mut().zip(&self.running).enumerate() {
+            *log = match (&self.warm, &self.whole) {
+                (Some(warm), Some(whole)) if i == 0 => started(&Started { warm, whole, since: p }),
+                _ => log_e(p),
+            };
+        }
+        let top = logs.into_iter().fold(f64::NEG_INFINITY, f64::max);
+        if top == f64::NEG_INFINITY {
+            return top;
+        }
+        let weight = |i| if i == 0 { FIRST_WEIGHT } else { rest };
+        let sum: f64 = logs.iter().enumerate().map(|(i, l)| weight(i) * (l - top).exp()).sum();
+        top + sum.ln()
     }
 }
 

@@ -1,7 +1,7 @@
 //! How much more is needed before "no worse" can be shown, if the versions are in truth equal.
 
 use super::counts::Effect;
-use super::evidence::{EFFECTS, log_e};
+use super::evidence::{EFFECTS, log_add, log_e};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Forecast {
@@ -14,16 +14,6 @@ pub(crate) enum Forecast {
 }
 
 impl Forecast {
-    /// The nearer of two ways.
-    pub(crate) fn or(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Factor(a), Self::Factor(b)) => Self::Factor(a.min(b)),
-            (Self::Factor(f), _) | (_, Self::Factor(f)) => Self::Factor(f),
-            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
-            (Self::Never, Self::Never) => Self::Never,
-        }
-    }
-
     /// Both are needed.
     pub(crate) fn and(self, other: Self) -> Self {
         match (self, other) {
@@ -34,19 +24,48 @@ impl Forecast {
     }
 }
 
+/// What is known of one process, and what it would come to were the versions equal.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outlook {
+    /// The estimate as it is, and where it goes if the versions are equal: within the margin by this much.
+    pub(crate) now: f64,
+    pub(crate) equal: f64,
+    pub(crate) effect: Effect,
+}
+
+impl Outlook {
+    /// Chance fades as information grows, so the estimate goes from what it is to what it would be.
+    fn log_e_after(&self, factor: f64) -> f64 {
+        let m = self.equal + (self.now - self.equal) / factor;
+        log_e(m, self.effect.variance_after(factor), EFFECTS, Some(self.effect.wide))
+    }
+}
+
 /// More than this many times the present information is as good as never.
 const FACTOR_MAX: f64 = 1e6;
-/// Each halves the uncertainty of the factor's logarithm; ten leave about a per cent.
-const BISECTIONS: usize = 10;
+/// The factor is sought in steps of this size, and then by halving its logarithm, to about three per cent.
+const STEP: f64 = 4.0;
+const BISECTIONS: usize = 5;
 
-/// Factor at which evidence for being `m` inside the margin crosses `boundary`, a log.
-pub(crate) fn forecast(m: f64, effect: &Effect, boundary: f64) -> Forecast {
-    let at = |factor: f64| log_e(m, effect.variance_after(factor), EFFECTS, Some(effect.wide));
-    if at(FACTOR_MAX) < boundary {
-        return Forecast::Never;
+/// Factor of information at which the mean of the evidences for "no worse" crosses `boundary`, a log. `None` is a
+/// process that has seen nothing yet and says nothing.
+pub(crate) fn forecast(ways: &[Option<Outlook>], boundary: f64) -> Forecast {
+    if ways.iter().all(Option::is_none) {
+        return Forecast::Unknown;
     }
-    let (mut low, mut high) = (1.0f64, FACTOR_MAX);
-    for _ in 0..BISECTIONS {
+    let at = |factor: f64| {
+        let logs = ways.iter().map(|w| w.map_or(0.0, |w| w.log_e_after(factor)));
+        logs.fold(f64::NEG_INFINITY, log_add) - (ways.len() as f64).ln()
+    };
+    let mut high = 1.0;
+    while at(high) < boundary {
+        if high >= FACTOR_MAX {
+            return Forecast::Never;
+        }
+        high *= STEP;
+    }
+    let mut low = (high / STEP).max(1.0);
+    for _ in 0..if high > 1.0 { BISECTIONS } else { 0 } {
         let middle = (low * high).sqrt();
         if at(middle) >= boundary {
             high = middle;

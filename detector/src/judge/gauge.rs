@@ -11,7 +11,7 @@ use super::counts::Effect;
 use super::counts::LUCK_PRIOR_INSTANCES;
 use super::epochs::Epochs;
 use super::evidence::{EFFECTS, log_add, log_e, radius, t_inflation};
-use super::forecast::{Forecast, forecast};
+use super::forecast::{Forecast, Outlook, forecast};
 use super::long_run::LongRun;
 use super::row::{Levels, Row};
 use super::{CONFIDENCE_ALPHA, Frame, PASS_BOUNDARY, words};
@@ -21,6 +21,8 @@ const LUCK_SD: f64 = 0.05;
 const NOISE_SD: f64 = 0.10;
 const NOISE_PRIOR_INTERVALS: f64 = 8.0;
 const INTERVALS_MIN: f64 = 8.0;
+/// Degrees of freedom at which Student's tail is the normal's.
+const NU_MANY: f64 = 1e9;
 /// Intervals for a degree of freedom of the long-run variance.
 const DEGREE_INTERVALS: f64 = 4.0;
 
@@ -97,11 +99,13 @@ impl Gauge {
             share: 1.0,
             worse,
             no_worse,
-            forecast: first.map_or(Forecast::Unknown, |p| p.forecast(arms, self.margins.no_worse)),
+            forecast: first
+                .map_or(Forecast::Unknown, |p| p.forecast(arms, self.signs, self.margins.no_worse)),
             levels: self.levels(frame, baseline, canary),
             text,
             worse_in: None,
             set_aside: None,
+            anew: false,
         }
     }
 
@@ -176,13 +180,19 @@ impl Paired {
         if self.intervals <= INTERVALS_MIN { l.min(0.0) } else { l }
     }
 
-    fn forecast(&self, arms: &[Arm], margin: Margin) -> Forecast {
+    fn forecast(&self, arms: &[Arm], signs: &[f64], margin: Margin) -> Forecast {
         let Some((scale, s2, w2)) = self.variances(arms, margin) else { return Forecast::Unknown };
-        let inside = (margin.relative * self.means().0.abs()).max(margin.absolute) / scale;
-        forecast(
-            inside,
-            &Effect { m: 0.0, s2, w2, luck: 0.0, nu: 1.0, a2: s2 + w2, wide: 0.0 },
-            PASS_BOUNDARY,
-        )
+        let (baseline, canary) = self.means();
+        let tolerated = (margin.relative * baseline.abs()).max(margin.absolute);
+        let equal = tolerated / scale;
+        let (m, a2) = (equal, s2 + w2);
+        // Luck is known with its own inflation already.
+        let effect =
+            Effect { m, s2, w2, luck: w2, nu: NU_MANY, arm_noise: 0.0, intervals: 1.0, a2, wide: 0.0 };
+        let ways = signs.iter().map(|sign| {
+            let now = (tolerated - sign * (canary - baseline)) / scale;
+            forecast(&[Some(Outlook { now, equal, effect })], PASS_BOUNDARY)
+        });
+        ways.fold(Forecast::Factor(1.0), Forecast::and)
     }
 }

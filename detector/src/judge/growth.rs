@@ -115,9 +115,9 @@ impl Growth {
         }
     }
 
-    /// Factor on the intervals so far from which there can be evidence.
+    /// Factor on the intervals so far from which "no worse" can be shown.
     pub(crate) fn ripe_after(&self) -> f64 {
-        (2 * WINDOW + 1) as f64 / self.intervals.max(1) as f64
+        (SLOPE_INTERVALS_MIN + 1) as f64 / self.intervals.max(1) as f64
     }
 
     fn grown(&self) -> bool {
@@ -154,8 +154,8 @@ impl Growth {
         log_add(growth, self.slope_log_e(arms)) - std::f64::consts::LN_2
     }
 
-    /// Log evidence that the growth is within the margin.
-    pub(crate) fn no_worse(&self, arms: &[Arm], margin: f64) -> f64 {
+    /// Log evidence that the growth so far is within the margin.
+    pub(super) fn grown_no_more(&self, arms: &[Arm], margin: f64) -> f64 {
         if !self.grown() {
             return 0.0;
         }
@@ -163,23 +163,43 @@ impl Growth {
         c.log_e(margin - c.difference(), self.growth_variance(&c, self.intervals as f64), EFFECTS)
     }
 
-    /// Variance of the difference in growth when `factor` times as many intervals have been seen.
-    pub(crate) fn variance_after(&self, arms: &[Arm], factor: f64) -> Option<f64> {
+    /// Log evidence that the growth is within the margin and that an hour of it is within another: a leak that has
+    /// not come far yet is one all the same.
+    pub(crate) fn no_worse(&self, arms: &[Arm], margins: GrowthMargins) -> f64 {
+        let slope =
+            self.slope(arms).map_or(0.0, |(c, a2)| c.log_e(margins.slope - c.difference(), a2, SLOPES));
+        self.grown_no_more(arms, margins.growth).min(slope)
+    }
+
+    /// Variances of the differences in growth and in slope when `factor` times as many intervals have been seen.
+    pub(crate) fn variances_after(&self, arms: &[Arm], factor: f64) -> Option<(f64, f64)> {
         let c = self.growth(arms);
-        (self.grown() && c.both()).then(|| self.growth_variance(&c, self.intervals as f64 * factor))
+        let (_, slope) = self.slope(arms).filter(|_| c.both())?;
+        let faded = self.slope_prior(factor) / self.slope_prior(1.0);
+        Some((self.growth_variance(&c, self.intervals as f64 * factor), slope * faded))
     }
 
     fn slope_log_e(&self, arms: &[Arm]) -> f64 {
+        self.slope(arms).map_or(0.0, |(c, a2)| c.log_e(c.difference() - self.margins.slope, a2, SLOPES))
+    }
+
+    /// Slopes of the instances and the variance of their arms' difference; `None` before there are enough values.
+    fn slope(&self, arms: &[Arm]) -> Option<(Clusters, f64)> {
         if self.intervals <= SLOPE_INTERVALS_MIN {
-            return 0.0;
+            return None;
         }
         let c = Clusters::of(arms, |i| self.slots.get(i)?.slope());
+        let a2 = c.pooled(c.variance, c.degrees(), (self.slope_prior(1.0), LUCK_PRIOR_INSTANCES));
+        Some((c, a2))
+    }
+
+    /// Prior variance of an instance's slope when `factor` times as many intervals have been seen.
+    fn slope_prior(&self, factor: f64) -> f64 {
         // From the start of the first interval, of which only the end is known.
         let t = self.intervals as f64;
-        let hours = (self.now_h - self.start_h) * t / (t - 1.0);
+        let hours = (self.now_h - self.start_h) * t / (t - 1.0) * factor;
         let wander = self.prior_sd.powi(2) * 2.0 * CORRELATION_H * 12.0 / hours.powi(3);
-        let a2 = c.pooled(c.variance, c.degrees(), (SLOPE_PRIOR_SD.powi(2) + wander, LUCK_PRIOR_INSTANCES));
-        c.log_e(c.difference() - self.margins.slope, a2, SLOPES)
+        SLOPE_PRIOR_SD.powi(2) + wander
     }
 
     /// Log evidence that the canary's newest level is above the baseline's by more than may be grown.

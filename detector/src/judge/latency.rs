@@ -21,7 +21,7 @@ use super::epochs::Epochs;
 use super::evidence::radius;
 use super::forecast::{Forecast, forecast};
 use super::row::{Levels, Row};
-use super::survival::Survival;
+use super::survival::{Survival, latency_at};
 use super::totals::Totals;
 use super::{CONFIDENCE_ALPHA, Frame, PASS_BOUNDARY, words};
 
@@ -29,6 +29,13 @@ const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
 /// Requests of the baseline that must lie beyond a quantile before its threshold is chosen.
 const HISTORY_BEYOND_MIN: f64 = 5.0;
 const HISTORY_MIN: f64 = 50.0;
+/// Until this many lie beyond it, the threshold is chosen again where another edge is nearer by more than this
+/// factor of survival.
+const HISTORY_BEYOND_FIRM: f64 = 30.0;
+const NEARER: f64 = 2.0;
+/// It is looked at again when the history has grown by this factor, and changed this often at most.
+const LOOK_AGAIN: f64 = 1.25;
+const CHANGES_MAX: u32 = 3;
 /// Prior standard deviations of log latency: of an instance, and of the slow noise of an arm.
 const LUCK_SD: f64 = 0.015;
 const LUCK_SD_MIN: f64 = 0.01;
@@ -53,6 +60,11 @@ pub(crate) struct Latency {
     /// What is shown: baseline, canary.
     shown: [Vec<f64>; 2],
     quantiles: [Quantile; QUANTILES.len()],
+    /// Requests of the history when the choice of thresholds was last looked at.
+    looked: f64,
+    /// Thresholds that were chosen again in this interval, and how often each was.
+    anew: [bool; QUANTILES.len()],
+    changes: [u32; QUANTILES.len()],
     /// Said once, when buckets have changed under the judge.
     reset: bool,
 }
@@ -64,6 +76,16 @@ enum Quantile {
     /// Beyond the last edge, or the same edge as another quantile.
     Unavailable,
     Judged(Box<Threshold>),
+}
+
+impl Quantile {
+    fn is_at(&self, edge: usize) -> bool {
+        matches!(self, Self::Judged(t) if t.edge == edge)
+    }
+}
+
+fn taken(quantiles: &[Quantile], edge: usize) -> bool {
+    quantiles.iter().any(|q| q.is_at(edge))
 }
 
 #[derive(Debug, Clone)]
@@ -117,6 +139,9 @@ impl Latency {
             history: Vec::new(),
             shown: [Vec::new(), Vec::new()],
             quantiles: [const { Quantile::Pending }; QUANTILES.len()],
+            looked: 0.0,
+            anew: [false; QUANTILES.len()],
+            changes: [0; QUANTILES.len()],
             reset: false,
         }
     }
@@ -127,14 +152,20 @@ impl Latency {
 
     /// An interval; in the warm-up it is shown, kept for what comes after it, and fails only a gross regression.
     pub(crate) fn step(&mut self, arms: &[Arm], edges: &Arc<[f64]>, counts: &Array2<f64>, judged: bool) {
+        self.anew = [false; QUANTILES.len()];
         self.follow_edges(edges);
         self.show(arms, counts);
-        let past = self.history.clone();
-        self.remember(arms, counts);
-        let pending: Vec<bool> = self.quantiles.iter().map(|q| matches!(q, Quantile::Pending)).collect();
-        self.choose_thresholds();
+        self.choose_again();
+        let pending = self.quantiles.each_ref().map(|q| matches!(q, Quantile::Pending));
+        let mut with_present = Vec::new();
+        if pending.contains(&true) {
+            with_present.clone_from(&self.history);
+            add_arm(&mut with_present, arms, Arm::Baseline, counts);
+            self.choose_first(&with_present);
+        }
         let body = if judged { None } else { self.body_stretch(arms) };
-        let [past, with_present] = [&past, &self.history].map(|h| Survival::new(&self.edges, h));
+        let past = Survival::new(&self.edges, &self.history);
+        let with_present = Survival::new(&self.edges, &with_present);
         let requests = counts.sum_axis(Axis(1)).to_vec();
         for ((q, new), quantile) in self.quantiles.iter_mut().zip(pending).zip(QUANTILES) {
             if let Quantile::Judged(t) = q {
@@ -151,6 +182,7 @@ impl Latency {
                 }
             }
         }
+        add_arm(&mut self.history, arms, Arm::Baseline, counts);
     }
 
     /// By how much all of the canary's latencies are stretched, at most: what its median says, and the doubt.
@@ -158,7 +190,7 @@ impl Latency {
     fn body_stretch(&self, arms: &[Arm]) -> Option<f64> {
         let Quantile::Judged(t) = &self.quantiles[0] else { return None };
         let Stretch::Ratio { slope, .. } = t.tolerance else { return None };
-        let [b, c] = [0, 1].map(|i| Survival::new(&self.edges, &self.shown[i]).quantile(BODY));
+        let [b, c] = [0, 1].map(|i| latency_at(BODY, &self.edges, &self.shown[i]));
         let [nb, nc] = [0, 1].map(|i| self.shown[i].iter().sum::<f64>());
         let sampling = (0.25 / nb + 0.25 / nc) / (BODY * slope).powi(2);
         let doubt = (sampling + LUCK_SD * LUCK_SD * per_instance(arms)).sqrt();
@@ -175,25 +207,65 @@ impl Latency {
         self.history = vec![0.0; edges.len() + 1];
         self.begin();
         self.quantiles = [const { Quantile::Pending }; QUANTILES.len()];
+        self.looked = 0.0;
+        self.anew = [true; QUANTILES.len()];
     }
 
-    fn choose_thresholds(&mut self) {
-        let seen: f64 = self.history.iter().sum();
-        let survival = Survival::new(&self.edges, &self.history);
+    /// As soon as a handful of the baseline's requests lie beyond the quantile.
+    fn choose_first(&mut self, history: &[f64]) {
+        let seen: f64 = history.iter().sum();
+        let survival = Survival::new(&self.edges, history);
         for (i, quantile) in QUANTILES.into_iter().enumerate() {
-            let beyond = seen * (1.0 - quantile);
-            if !matches!(self.quantiles[i], Quantile::Pending)
-                || seen < HISTORY_MIN
-                || beyond < HISTORY_BEYOND_MIN
-            {
+            let enough = seen >= HISTORY_MIN && seen * (1.0 - quantile) >= HISTORY_BEYOND_MIN;
+            if !enough || !matches!(self.quantiles[i], Quantile::Pending) {
                 continue;
             }
-            let taken =
-                |edge| self.quantiles.iter().any(|q| matches!(q, Quantile::Judged(t) if t.edge == edge));
             self.quantiles[i] = match Threshold::choose(quantile, &survival, self.margins, self.noise) {
-                Some(t) if !taken(t.edge) => Quantile::Judged(Box::new(t)),
+                Some(t) if !taken(&self.quantiles, t.edge) => Quantile::Judged(Box::new(t)),
                 _ => Quantile::Unavailable,
             };
+        }
+    }
+
+    /// A handful of requests, or coarse buckets none of whose tails was seen yet, may have chosen badly. From the
+    /// baseline's past alone the choice is made again, and what was counted at another edge is given up.
+    fn choose_again(&mut self) {
+        let seen: f64 = self.history.iter().sum();
+        if seen < LOOK_AGAIN * self.looked || seen <= 0.0 {
+            return;
+        }
+        self.looked = seen;
+        let survival = Survival::new(&self.edges, &self.history);
+        for (i, quantile) in QUANTILES.into_iter().enumerate() {
+            let firm = seen * (1.0 - quantile) >= HISTORY_BEYOND_FIRM;
+            let is_better = |t: &Threshold| match &self.quantiles[i] {
+                Quantile::Pending => false,
+                Quantile::Unavailable => true,
+                Quantile::Judged(old) => {
+                    let is_ratio = |t: &Threshold| matches!(t.tolerance, Stretch::Ratio { .. });
+                    let farther = survival.distance(old.edge, quantile) - survival.distance(t.edge, quantile);
+                    let nearer = !firm && farther > NEARER.ln();
+                    is_ratio(t) && (!is_ratio(old) || nearer)
+                }
+            };
+            let may_change = match &self.quantiles[i] {
+                Quantile::Pending => false,
+                Quantile::Unavailable => true,
+                Quantile::Judged(t) => !firm || matches!(t.tolerance, Stretch::Crossing(_)),
+            };
+            if !may_change || self.changes[i] >= CHANGES_MAX {
+                continue;
+            }
+            let others = |edge| {
+                let others = self.quantiles.iter().enumerate().filter(|(o, _)| *o != i);
+                others.into_iter().any(|(_, q)| q.is_at(edge))
+            };
+            let chosen = Threshold::choose(quantile, &survival, self.margins, self.noise);
+            if let Some(t) = chosen.filter(|t| !others(t.edge) && is_better(t)) {
+                self.quantiles[i] = Quantile::Judged(Box::new(t));
+                self.changes[i] += 1;
+                self.anew[i] = true;
+            }
         }
     }
 
@@ -201,10 +273,6 @@ impl Latency {
         for (arm, shown) in [Arm::Baseline, Arm::Canary].into_iter().zip(&mut self.shown) {
             add_arm(shown, arms, arm, counts);
         }
-    }
-
-    fn remember(&mut self, arms: &[Arm], counts: &Array2<f64>) {
-        add_arm(&mut self.history, arms, Arm::Baseline, counts);
     }
 
     /// What this release taught, as the mean of what the thresholds say.
@@ -226,7 +294,8 @@ impl Latency {
 
     pub(crate) fn rows(&self, frame: &Frame<'_>) -> Vec<Row> {
         let share = 1.0 / QUANTILES.len() as f64;
-        let rows = QUANTILES.iter().zip(&self.quantiles).filter_map(|(quantile, state)| {
+        let states = QUANTILES.iter().zip(&self.quantiles).zip(self.anew);
+        let rows = states.filter_map(|((quantile, state), anew)| {
             let threshold = match state {
                 Quantile::Unavailable => return None,
                 Quantile::Pending => None,
@@ -253,6 +322,7 @@ impl Latency {
                 text,
                 worse_in: None,
                 set_aside: None,
+                anew,
             })
         });
         rows.collect()
@@ -266,7 +336,7 @@ impl Latency {
     }
 
     fn levels(&self, quantile: f64, threshold: Option<&Threshold>, frame: &Frame<'_>) -> Levels {
-        let at = |counts: &[f64]| Survival::new(&self.edges, counts).quantile(quantile);
+        let at = |counts: &[f64]| latency_at(quantile, &self.edges, counts);
         let [baseline, canary] = [at(&self.shown[0]), at(&self.shown[1])];
         let shown = Levels {
             baseline,
@@ -373,12 +443,10 @@ impl Threshold {
     }
 
     fn forecast(&self) -> Forecast {
-        let Some(effect) = self.no_worse.effect() else { return Forecast::Unknown };
-        let inside = match self.tolerance {
-            Stretch::Ratio { no_worse, .. } => no_worse.ln(),
-            Stretch::Crossing(_) => 1.0,
-        };
-        forecast(inside, &effect, PASS_BOUNDARY)
+        if self.no_worse.log_e() >= PASS_BOUNDARY {
+            return Forecast::Factor(1.0);
+        }
+        forecast(&[self.no_worse.outlook()], PASS_BOUNDARY)
     }
 }
 

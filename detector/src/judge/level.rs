@@ -30,6 +30,8 @@ const COLD_SD: f64 = 0.4;
 pub(crate) struct Use {
     /// Cores, or bytes.
     pub(crate) value: f64,
+    /// Of the value, taken once for all that need it.
+    pub(crate) log: f64,
     /// Time that the value and the requests cover.
     pub(crate) seconds: f64,
     /// `None` where requests are not known.
@@ -39,8 +41,10 @@ pub(crate) struct Use {
 impl Use {
     /// Two instances that share a slot: the mean instance.
     pub(crate) fn merged(self, other: &Self) -> Self {
+        let value = (self.value + other.value) / 2.0;
         Self {
-            value: (self.value + other.value) / 2.0,
+            value,
+            log: value.ln(),
             seconds: self.seconds.max(other.seconds),
             requests: self.requests.zip(other.requests).map(|(a, b)| (a + b) / 2.0),
         }
@@ -104,8 +108,8 @@ impl Level {
                 slot.total += u.value * u.seconds;
                 slot.seconds += u.seconds;
                 slot.requests += u.requests.unwrap_or(0.0);
-                if u.value > 0.0 {
-                    slot.logs += u.value.ln();
+                if self.mean == Mean::Logs && u.value > 0.0 {
+                    slot.logs += u.log;
                 }
             }
         }
@@ -130,7 +134,7 @@ impl Level {
         let load = self.load(arms, &logs);
         let clusters = Clusters::of(arms, |i| {
             let (slot, log) = (self.slots.get(i)?, (*logs.get(i)?)?);
-            Some(if per_request { log - (slot.requests / slot.seconds).ln() } else { log })
+            Some(if per_request { (slot.total / slot.requests).ln() } else { log })
         });
         let d = clusters.difference();
         let other = match (load.is_nan(), per_request) {

@@ -38,32 +38,48 @@ impl LongRun {
     }
 }
 
+/// Sums of products of the terms with themselves and, weighted by the kernel, with those before them.
 #[derive(Debug, Clone, Default)]
 struct Kernel {
     n: u64,
     xx: f64,
     xg: f64,
     gg: f64,
-    recent: [(f64, f64); LAGS],
-    lag_xx: [f64; LAGS],
-    lag_xg: [f64; LAGS],
-    lag_gg: [f64; LAGS],
+    lagged_xx: f64,
+    lagged_xg: f64,
+    lagged_gg: f64,
+    /// The newest first.
+    recent_x: [f64; LAGS],
+    recent_g: [f64; LAGS],
 }
+
+/// Bartlett's weights of the lags, from one on.
+const WEIGHTS: [f64; LAGS] = {
+    let mut weights = [0.0; LAGS];
+    let mut lag = 0;
+    while lag < LAGS {
+        weights[lag] = 1.0 - (lag + 1) as f64 / (LAGS + 1) as f64;
+        lag += 1;
+    }
+    weights
+};
 
 impl Kernel {
     fn push(&mut self, x: f64, g: f64) {
         self.xx += x * x;
         self.xg += x * g;
         self.gg += g * g;
-        let lags = LAGS.min(usize::try_from(self.n).unwrap_or(LAGS));
-        let newest = self.n as usize + LAGS - 1;
-        for lag in 0..lags {
-            let (x0, g0) = self.recent[(newest - lag) % LAGS];
-            self.lag_xx[lag] += x * x0;
-            self.lag_xg[lag] += x * g0 + g * x0;
-            self.lag_gg[lag] += g * g0;
+        let (mut before_x, mut before_g) = (0.0, 0.0);
+        for ((w, x0), g0) in WEIGHTS.iter().zip(&self.recent_x).zip(&self.recent_g) {
+            before_x += w * x0;
+            before_g += w * g0;
         }
-        self.recent[self.n as usize % LAGS] = (x, g);
+        self.lagged_xx += x * before_x;
+        self.lagged_xg += x * before_g + g * before_x;
+        self.lagged_gg += g * before_g;
+        self.recent_x.copy_within(..LAGS - 1, 1);
+        self.recent_g.copy_within(..LAGS - 1, 1);
+        (self.recent_x[0], self.recent_g[0]) = (x, g);
         self.n += 1;
     }
 
@@ -74,12 +90,7 @@ impl Kernel {
         if self.n <= 2 * LAGS as u64 {
             return independent;
         }
-        let correlated: f64 = (0..LAGS)
-            .map(|l| {
-                let weight = 1.0 - (l + 1) as f64 / (LAGS + 1) as f64;
-                2.0 * weight * at(self.lag_xx[l], self.lag_xg[l], self.lag_gg[l])
-            })
-            .sum();
+        let correlated = 2.0 * at(self.lagged_xx, self.lagged_xg, self.lagged_gg);
         independent.max(independent + correlated)
     }
 }

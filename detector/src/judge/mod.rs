@@ -190,7 +190,7 @@ impl<'a> View<'a> {
                 continue;
             }
             let requests = i.requests.filter(|r| r.is_finite() && *r >= 0.0);
-            let seen = Use { value: *value, seconds: i.seconds, requests };
+            let seen = Use { value: *value, log: value.ln(), seconds: i.seconds, requests };
             uses[slot] = Some(uses[slot].map_or(seen, |u| u.merged(&seen)));
         }
         // A zero has no logarithm, and of a resource it means "not read".

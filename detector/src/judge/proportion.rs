@@ -42,7 +42,7 @@ struct Side {
     tests: Tests,
     worse: Epochs<Vec<CountProcess>>,
     /// The mirrored processes with the margin at which "no worse" is shown.
-    no_worse: Vec<(Tolerance, CountProcess)>,
+    no_worse: Vec<CountProcess>,
 }
 
 /// Parameters of the processes that must all agree that the canary is worse.
@@ -86,7 +86,7 @@ impl Proportion {
             let worse = tolerances(metric.margins.worse, sign).into_iter().map(|t| params(t, sign));
             let no_worse = tolerances(metric.margins.no_worse, sign)
                 .into_iter()
-                .map(|t| (t, CountProcess::new(params(t, -sign))));
+                .map(|t| CountProcess::new(params(t, -sign)));
             Side { tests: Tests(worse.collect()), worse: Epochs::new(), no_worse: no_worse.collect() }
         };
         Self {
@@ -143,7 +143,7 @@ impl Proportion {
                 |all| update(all, paired, arms, &self.pool),
             );
             if paired {
-                no_worse.iter_mut().for_each(|(_, p)| p.update(arms, &self.pool));
+                no_worse.iter_mut().for_each(|p| p.update(arms, &self.pool));
             }
         }
         self.empty_pool(paired);
@@ -203,7 +203,7 @@ impl Proportion {
             words::count(levels.canary_n),
             words::counted(levels.baseline_n, what),
         );
-        let needs = self.sides.iter().map(|s| s.forecast(levels.baseline));
+        let needs = self.sides.iter().map(Side::forecast);
         Row {
             name: self.name.clone(),
             share: 1.0,
@@ -214,26 +214,22 @@ impl Proportion {
             text,
             worse_in: None,
             set_aside: None,
+            anew: false,
         }
     }
 }
 
 impl Side {
     fn no_worse_log_e(&self) -> f64 {
-        mean_log(self.no_worse.iter().map(|(_, p)| p.log_e()))
+        mean_log(self.no_worse.iter().map(CountProcess::log_e))
     }
 
-    fn forecast(&self, baseline: f64) -> Forecast {
-        let boundary = PASS_BOUNDARY + (self.no_worse.len() as f64).ln();
-        let ways = self.no_worse.iter().map(|(tolerance, p)| {
-            let Some(effect) = p.effect() else { return Forecast::Unknown };
-            let inside = match tolerance {
-                Tolerance::Ratio(r) => r.ln().abs(),
-                Tolerance::Difference(d) => d.abs() / baseline.max(d.abs()),
-            };
-            forecast(inside, &effect, boundary)
-        });
-        ways.fold(Forecast::Never, Forecast::or)
+    fn forecast(&self) -> Forecast {
+        if self.no_worse_log_e() >= PASS_BOUNDARY {
+            return Forecast::Factor(1.0);
+        }
+        let ways: Vec<_> = self.no_worse.iter().map(CountProcess::outlook).collect();
+        forecast(&ways, PASS_BOUNDARY)
     }
 }
 

@@ -167,7 +167,7 @@ fn memory_agrees_with_the_reference() {
                     t += 1.0;
                     let uses: Vec<_> = v
                         .iter()
-                        .map(|y| Some(Use { value: y.exp(), seconds: 15.0, requests: None }))
+                        .map(|y| Some(Use { value: y.exp(), log: *y, seconds: 15.0, requests: None }))
                         .collect();
                     let logs: Vec<_> = v.iter().copied().map(Some).collect();
                     levels.advance(
@@ -184,7 +184,7 @@ fn memory_agrees_with_the_reference() {
                 }
                 "no_worse" => {
                     let g = growths.first().unwrap();
-                    near("growth no worse", g.no_worse(&run.arms, 0.15f64.ln_1p()), v[2]);
+                    near("growth no worse", g.grown_no_more(&run.arms, 0.15f64.ln_1p()), v[2]);
                 }
                 _ => {}
             }

@@ -6,7 +6,7 @@ use crate::verdict::MetricClass;
 
 use super::counts::LUCK_PRIOR_INSTANCES;
 use super::epochs::Epochs;
-use super::evidence::{EFFECTS, log_add, log_e, radius};
+use super::evidence::{EFFECTS, SLOPES, log_add, log_e, radius};
 use super::forecast::Forecast;
 use super::growth::{Growth, GrowthMargins};
 use super::level::{Level, Mean, Standing, Use};
@@ -21,6 +21,8 @@ const GROWTH_SD: f64 = 0.02;
 const GROWTH: f64 = 0.05;
 const SLOPE_PER_H: f64 = 0.06;
 const GROWTH_NO_WORSE: f64 = 0.15;
+/// An hour's growth within which it is no worse.
+const SLOPE_NO_WORSE: f64 = 0.25;
 /// Said of memory that fails by its growth.
 const LEAK: &str = "it grows faster than the baseline's";
 /// Of memory's weight, the part of its level; the rest is the leak's.
@@ -93,7 +95,12 @@ impl Resource {
         let standing = first.map(|p| p.level.standing(arms)).unwrap_or_default();
         let shown = self.shown.standing(arms);
         let no_worse = first.map_or(0.0, |p| p.no_worse(arms, self.no_worse_margin));
-        let forecast = first.map_or(Forecast::Unknown, |p| self.forecast(p, arms, &standing));
+        let forecast = match first {
+            None => Forecast::Unknown,
+            Some(_) if no_worse >= PASS_BOUNDARY => Forecast::Factor(1.0),
+            Some(p) => self.forecast(p, arms, &standing),
+        };
+        let suspect = self.worse.whole().filter(|_| worse > 0.0);
         let levels = self.levels(&shown, standing.variance, frame);
         Row {
             name: self.name.clone(),
@@ -103,8 +110,9 @@ impl Resource {
             forecast,
             levels,
             text: self.text(&shown, &levels),
-            worse_in: self.worse.whole().filter(|p| p.leaks(arms, self.margin)).map(|_| LEAK),
+            worse_in: suspect.filter(|p| p.leaks(arms, self.margin)).map(|_| LEAK),
             set_aside: self.set_aside(&standing, forecast),
+            anew: false,
         }
     }
 
@@ -158,11 +166,13 @@ impl Resource {
         if !standing.clusters.both() {
             return Forecast::Unknown;
         }
-        let shown = |m: f64, variance: f64| log_e(m, variance, EFFECTS, None) >= PASS_BOUNDARY;
+        let shown = |m: f64, variance: f64, scales| log_e(m, variance, scales, None) >= PASS_BOUNDARY;
+        let within = no_worse_growth();
         let at = |factor: f64| {
-            let growth = p.growth.as_ref().and_then(|g| g.variance_after(arms, factor));
-            shown(self.no_worse_margin, standing.variance_after(factor))
-                && growth.is_none_or(|v| shown(GROWTH_NO_WORSE.ln_1p(), v))
+            let growth = p.growth.as_ref().and_then(|g| g.variances_after(arms, factor));
+            shown(self.no_worse_margin, standing.variance_after(factor), EFFECTS)
+                && growth
+                    .is_none_or(|(g, s)| shown(within.growth, g, EFFECTS) && shown(within.slope, s, SLOPES))
         };
         let factors = std::iter::successors(Some(1.0), |f| Some(f * 1.5)).take_while(|f| *f < FACTOR_MAX);
         let ripe = standing.ripe_after().max(p.growth.as_ref().map_or(1.0, Growth::ripe_after));
@@ -189,8 +199,12 @@ impl Resource {
     }
 }
 
+fn no_worse_growth() -> GrowthMargins {
+    GrowthMargins { growth: GROWTH_NO_WORSE.ln_1p(), slope: SLOPE_NO_WORSE.ln_1p() }
+}
+
 fn logs(uses: &[Option<Use>]) -> Vec<Option<f64>> {
-    uses.iter().map(|u| u.as_ref().map(|u| u.value.ln())).collect()
+    uses.iter().map(|u| u.as_ref().map(|u| u.log)).collect()
 }
 
 fn mean(class: MetricClass) -> Mean {
@@ -240,7 +254,7 @@ impl Process {
         let level = self.level.standing(arms).no_worse(margin);
         match &self.growth {
             None => level,
-            Some(g) => level.min(g.no_worse(arms, GROWTH_NO_WORSE.ln_1p())),
+            Some(g) => level.min(g.no_worse(arms, no_worse_growth())),
         }
     }
 }

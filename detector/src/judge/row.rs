@@ -18,6 +18,8 @@ pub(crate) struct Row {
     pub(crate) worse_in: Option<&'static str>,
     /// Why this row can neither fail nor hold a pass, where that is so.
     pub(crate) set_aside: Option<String>,
+    /// Whether it begins anew in this interval: what it has shown is forgotten.
+    pub(crate) anew: bool,
 }
 
 /// What is shown; `NaN` where nothing can be said.

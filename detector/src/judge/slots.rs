@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::interval::InstanceInterval;
 use crate::plan::Arm;
 
 /// Instances of an arm that are told apart; further ones share slots with these, which keeps every sum right and
@@ -16,6 +17,8 @@ pub(crate) struct Slots {
     arms: Vec<Arm>,
     of_arm: [Vec<usize>; 2],
     known: BTreeMap<(Arm, Arc<str>), usize>,
+    /// Who was at each place of the last interval: most often the same as now.
+    last: Vec<(Arm, Arc<str>, usize)>,
 }
 
 impl Slots {
@@ -23,7 +26,28 @@ impl Slots {
         &self.arms
     }
 
-    pub(crate) fn slot(&mut self, arm: Arm, instance: &Arc<str>) -> usize {
+    /// Slots of an interval's instances, in their order.
+    pub(crate) fn slots(&mut self, instances: &[InstanceInterval]) -> Vec<usize> {
+        self.last.truncate(instances.len());
+        let mut slots = Vec::with_capacity(instances.len());
+        for (place, i) in instances.iter().enumerate() {
+            let slot = match self.last.get(place) {
+                Some((arm, name, slot)) if *arm == i.arm && *name == i.instance => *slot,
+                _ => self.slot(i.arm, &i.instance),
+            };
+            let here = (i.arm, Arc::clone(&i.instance), slot);
+            match self.last.get_mut(place) {
+                Some(before) if before.2 == slot => {}
+                Some(before) => *before = here,
+                None if place < NAMES_MAX => self.last.push(here),
+                None => {}
+            }
+            slots.push(slot);
+        }
+        slots
+    }
+
+    fn slot(&mut self, arm: Arm, instance: &Arc<str>) -> usize {
         if let Some(slot) = self.known.get(&(arm, Arc::clone(instance))) {
             return *slot;
         }

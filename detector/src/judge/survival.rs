@@ -10,7 +10,6 @@ const NEAR: f64 = 4.0;
 
 pub(crate) struct Survival<'a> {
     edges: &'a [f64],
-    counts: &'a [f64],
     /// Counts above each edge.
     above: Vec<f64>,
     total: f64,
@@ -18,7 +17,7 @@ pub(crate) struct Survival<'a> {
 
 impl<'a> Survival<'a> {
     /// `counts` has one entry more than `edges`: what lies above the last.
-    pub(crate) fn new(edges: &'a [f64], counts: &'a [f64]) -> Self {
+    pub(crate) fn new(edges: &'a [f64], counts: &[f64]) -> Self {
         let mut above = vec![0.0; edges.len()];
         let mut sum = 0.0;
         for i in (0..edges.len()).rev() {
@@ -26,17 +25,22 @@ impl<'a> Survival<'a> {
             above[i] = sum;
         }
         let total = sum + counts.first().copied().unwrap_or(0.0);
-        Self { edges, counts, above, total }
+        Self { edges, above, total }
     }
 
     /// The edge whose survival is nearest the quantile's, among those with counts on both sides and neighbours
     /// to see the slope by; `None` when the nearest is not near.
     pub(crate) fn edge_near(&self, quantile: f64) -> Option<usize> {
-        let distance = |k: &usize| (self.above[*k] / self.total / (1.0 - quantile)).ln().abs();
+        let distance = |k: usize| self.distance(k, quantile);
         (1..self.edges.len().saturating_sub(1))
             .filter(|k| self.above[k + 1] > 0.0 && self.above[k - 1] < self.total)
-            .min_by(|a, b| distance(a).total_cmp(&distance(b)))
-            .filter(|k| distance(k) <= NEAR.ln())
+            .min_by(|a, b| distance(*a).total_cmp(&distance(*b)))
+            .filter(|k| distance(*k) <= NEAR.ln())
+    }
+
+    /// How far the survival at edge `k` is from the quantile's, as a log.
+    pub(crate) fn distance(&self, k: usize, quantile: f64) -> f64 {
+        (self.above[k] / self.total / (1.0 - quantile)).ln().abs()
     }
 
     /// The first edge that the quantile does not pass.
@@ -46,10 +50,16 @@ impl<'a> Survival<'a> {
 
     /// How many times more requests pass edge `k` when every latency is `1 + stretch` times as long.
     pub(crate) fn ratio(&self, k: usize, stretch: f64) -> f64 {
+        let n = self.edges.len();
         let x = self.edges[k].ln() - stretch.ln_1p();
-        let nearest = (1..self.edges.len() - 1)
-            .min_by(|a, b| (self.edges[*a].ln() - x).abs().total_cmp(&(self.edges[*b].ln() - x).abs()));
-        let Some(j) = nearest else { return (SLOPE_MIN * stretch.ln_1p()).exp() };
+        if n < 3 {
+            return (SLOPE_MIN * stretch.ln_1p()).exp();
+        }
+        // The nearest edge in log latency lies on one side or the other of where the stretch leads.
+        let after = self.edges.partition_point(|e| *e < x.exp()).clamp(1, n - 2);
+        let before = after.saturating_sub(1).max(1);
+        let distance = |k: usize| (self.edges[k].ln() - x).abs();
+        let j = if distance(before) <= distance(after) { before } else { after };
         let log = |i: usize| self.above[i].max(0.5).ln();
         let (h1, h2) = ((self.edges[j] / self.edges[j - 1]).ln(), (self.edges[j + 1] / self.edges[j]).ln());
         let (d1, d2) = ((log(j) - log(j - 1)) / h1, (log(j + 1) - log(j)) / h2);
@@ -59,28 +69,26 @@ impl<'a> Survival<'a> {
         let at_x = log(j) + slope * u + curvature * u * u;
         (at_x - log(k)).max(SLOPE_MIN * stretch.ln_1p()).exp()
     }
+}
 
-    /// Latency at a quantile: within its bucket evenly in log latency, evenly in latency in the first one.
-    /// `NaN` without counts; the last edge when it lies beyond.
-    pub(crate) fn quantile(&self, quantile: f64) -> f64 {
-        if self.total <= 0.0 || self.edges.is_empty() {
-            return f64::NAN;
+/// Latency at a quantile: within its bucket evenly in log latency, evenly in latency in the first one.
+/// `NaN` without counts; the last edge when it lies beyond.
+pub(crate) fn latency_at(quantile: f64, edges: &[f64], counts: &[f64]) -> f64 {
+    let total: f64 = counts.iter().sum();
+    let Some(last) = edges.last().filter(|_| total > 0.0) else { return f64::NAN };
+    let rank = quantile * total;
+    let mut below = 0.0;
+    for (i, (edge, c)) in edges.iter().zip(counts).enumerate() {
+        if below + c >= rank && *c > 0.0 {
+            let part = (rank - below) / c;
+            return match i.checked_sub(1) {
+                None => edge * part,
+                Some(p) => edges[p] * (edge / edges[p]).powf(part),
+            };
         }
-        let rank = quantile * self.total;
-        let mut below = 0.0;
-        for (i, edge) in self.edges.iter().enumerate() {
-            let c = self.counts[i];
-            if below + c >= rank && c > 0.0 {
-                let part = (rank - below) / c;
-                return match i.checked_sub(1) {
-                    None => edge * part,
-                    Some(p) => self.edges[p] * (edge / self.edges[p]).powf(part),
-                };
-            }
-            below += c;
-        }
-        self.edges[self.edges.len() - 1]
+        below += c;
     }
+    *last
 }
 
 #[cfg(test)]
@@ -106,7 +114,7 @@ mod tests {
                 "stretch {stretch}: got {got}, want {want}"
             );
         }
-        assert!((survival.quantile(0.9) - 10f64.ln()).abs() < 0.02);
+        assert!((latency_at(0.9, &edges, &counts) - 10f64.ln()).abs() < 0.02);
     }
 
     #[test]
@@ -117,7 +125,7 @@ mod tests {
         }
         assert_eq!(Survival::new(&edges, &[9.0, 0.0, 0.0, 0.0]).edge_beyond(0.99), Some(0));
         assert_eq!(Survival::new(&edges, &[0.0, 0.0, 0.0, 9.0]).edge_beyond(0.99), None);
-        assert!(Survival::new(&[], &[3.0]).quantile(0.5).is_nan());
-        assert_eq!(Survival::new(&edges, &[0.0, 0.0, 0.0, 9.0]).quantile(0.5), 0.4);
+        assert!(latency_at(0.5, &[], &[3.0]).is_nan());
+        assert_eq!(latency_at(0.5, &edges, &[0.0, 0.0, 0.0, 9.0]), 0.4);
     }
 }

@@ -2,8 +2,8 @@
 
 /// `4,210`.
 pub(crate) fn count(n: f64) -> String {
-    let digits = format!("{:.0}", n.clamp(0.0, 1e15).abs());
-    let mut out = String::new();
+    let digits = (n.clamp(0.0, 1e15).round_ties_even() as u64).to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, d) in digits.chars().enumerate() {
         if i > 0 && (digits.len() - i) % 3 == 0 {
             out.push(',');
