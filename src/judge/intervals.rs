@@ -1,8 +1,10 @@
 //! Recorded intervals, as `davy judge --intervals` reads them: JSON lines, a run a file.
 //!
-//!     {"latency_edges_ms": [4, 8, …], "arms": {"b0": "baseline", "c0": "canary"}, "interval_s": 15}
-//!     {"t_s": 15, "instances": {"b0": {"requests": 412, "errors": 1, "latency_buckets": […], "conversions": 9,
-//!                                      "cpu": 0.31, "memory_bytes": 1.2e8}, …}}
+//! ```text
+//! {"latency_edges_ms": [4, 8, …], "arms": {"b0": "baseline", "c0": "canary"}, "interval_s": 15}
+//! {"t_s": 15, "instances": {"b0": {"requests": 412, "errors": 1, "latency_buckets": […], "conversions": 9,
+//!                                  "cpu": 0.31, "memory_bytes": 1.2e8}, …}}
+//! ```
 //!
 //! Counts are increments, `cpu` (cores) and `memory_bytes` values at the interval's end; an instance that was not
 //! scraped is absent and its increments come with the next interval in which it is seen. Every measurement may be

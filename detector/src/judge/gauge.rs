@@ -21,6 +21,9 @@ const LUCK_SD: f64 = 0.05;
 const NOISE_SD: f64 = 0.10;
 const NOISE_PRIOR_INTERVALS: f64 = 8.0;
 const INTERVALS_MIN: f64 = 8.0;
+/// A queue's lag or a count may well be ten times what it was; without a wide effect in the mixture a gauge that
+/// jumps up and down by as much would be looked at for hours.
+const MANIFOLD: f64 = 10.0;
 /// Degrees of freedom at which Student's tail is the normal's.
 const NU_MANY: f64 = 1e9;
 /// Intervals for a degree of freedom of the long-run variance.
@@ -176,7 +179,7 @@ impl Paired {
         let Some((scale, s2, w2)) = self.variances(arms, margin) else { return 0.0 };
         let (baseline, canary) = self.means();
         let tolerated = (margin.relative * baseline.abs()).max(margin.absolute);
-        let l = log_e(side * (sign * (canary - baseline) - tolerated) / scale, s2 + w2, EFFECTS, None);
+        let l = log_e(side * (sign * (canary - baseline) - tolerated) / scale, s2 + w2, EFFECTS, Some(MANIFOLD));
         if self.intervals <= INTERVALS_MIN { l.min(0.0) } else { l }
     }
 
