@@ -22,6 +22,7 @@ mod reference_tests;
 mod resource;
 mod row;
 mod slots;
+mod study;
 mod survival;
 mod totals;
 pub(crate) mod words;
