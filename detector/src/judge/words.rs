@@ -5,7 +5,7 @@ pub(crate) fn count(n: f64) -> String {
     let digits = (n.clamp(0.0, 1e15).round_ties_even() as u64).to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, d) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(d);
