@@ -111,6 +111,8 @@ proptest! {
     /// Nonsense in one metric of a healthy release rolls nothing back.
     #[test]
     fn nonsense_is_not_evidence(bad in prop_oneof![Just(f64::NAN), Just(f64::INFINITY), Just(-1.0)], at in 0..5usize) {
+        // A gauge may be negative.
+        prop_assume!(at < 4 || !bad.is_finite());
         let mut run = AnalysisRun::new(&spec(), &plan(), Timestamp::from_millis(0));
         for t in 0..60i64 {
             let instance = |i: usize| {
