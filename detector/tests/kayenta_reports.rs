@@ -15,7 +15,7 @@ use davy_fixtures::peers::reports::{REPORTS, Report};
 fn what_kayenta_missed_is_found() {
     let minutes: Vec<Option<usize>> =
         REPORTS.iter().map(|r| judge_report(r, &JudgeSpec::default(), 480).map(|(m, _)| m)).collect();
-    let bounds = [60, 60, 240, 120, 300];
+    let bounds = [60, 60, 250, 120, 300];
     for ((report, minutes), max) in REPORTS.iter().zip(&minutes).zip(bounds) {
         assert!(minutes.is_some_and(|m| m <= max), "{}: {minutes:?} minutes", report.source);
     }
