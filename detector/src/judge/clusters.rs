@@ -5,6 +5,7 @@ use crate::plan::Arm;
 
 use super::counts::CANARY_SPREAD_MAX;
 use super::evidence::{Scales, log_e, t_inflation};
+use super::study;
 
 /// One value an instance, reduced to the arms' means and the baseline's variance.
 #[derive(Debug, Clone, Copy, Default)]
@@ -67,7 +68,7 @@ impl Clusters {
     pub(crate) fn pooled(&self, variance: f64, degrees: f64, (prior, weight): (f64, f64)) -> f64 {
         let nu = weight + degrees;
         let known = (weight * prior + degrees * variance) / nu;
-        let more = (self.canary_n - 1.0).max(0.0);
+        let more = if study::is_followed() { 0.0 } else { (self.canary_n - 1.0).max(0.0) };
         let canary = self.canary_variance.min(CANARY_SPREAD_MAX * known);
         let total = (nu * known + more * canary) / (nu + more);
         total * (1.0 / self.baseline_n + 1.0 / self.canary_n) * t_inflation(nu + more)

@@ -15,6 +15,7 @@ use super::cold::persistent;
 use super::evidence::{EFFECTS, log_e, t_inflation};
 use super::forecast::Outlook;
 use super::long_run::LongRun;
+use super::study;
 
 /// Weight of the priors: of instance luck in instances, of "no dispersion" in intervals.
 pub(crate) const LUCK_PRIOR_INSTANCES: f64 = 6.0;
@@ -117,6 +118,9 @@ fn arm_noise_share(intervals: f64) -> f64 {
 }
 
 fn welch(s2: f64, luck: f64, arm_noise: f64, nu: f64) -> f64 {
+    if study::is_followed() {
+        return s2 + luck * t_inflation(nu) + arm_noise;
+    }
     let whole = s2 + luck + arm_noise;
     whole * t_inflation(nu * (whole / luck.max(f64::MIN_POSITIVE)).powi(2).min(1e6))
 }
@@ -196,6 +200,9 @@ impl CountProcess {
 
     /// The same question, asked anew with what this process has learned of the noise.
     pub(crate) fn anew(&self, params: CountParams, arms: &[Arm]) -> Self {
+        if study::is_followed() {
+            return Self::new(params);
+        }
         let luck_sd = self.instance_luck(arms).0.sqrt();
         let params = CountParams {
             luck_sd,
@@ -409,6 +416,9 @@ impl CountProcess {
     fn instance_luck(&self, arms: &[Arm]) -> (f64, f64) {
         let known = (self.params.luck_sd.powi(2), self.params.luck_weight);
         let (tau2, nu) = self.learn(known, arms, Arm::Baseline, f64::INFINITY);
+        if study::is_followed() {
+            return (tau2, nu);
+        }
         self.learn((tau2, nu), arms, Arm::Canary, CANARY_SPREAD_MAX * tau2)
     }
 
@@ -427,10 +437,12 @@ impl CountProcess {
                 spread += (r * per_rate - 1.0).powi(2);
             }
         }
-        let sampling = self.dispersion * (1.0 - rate) * k / events;
+        let success = if study::is_followed() { 1.0 } else { 1.0 - rate };
+        let sampling = self.dispersion * success * k / events;
         let beyond = (spread / (k - 1.0) - sampling).max(0.0).min(spread_max);
         let luck = beyond.max(self.params.luck_sd.powi(2));
-        let degrees = (k - 1.0) * (luck / (luck + sampling)).powi(2);
+        let known = if study::is_followed() { 1.0 } else { (luck / (luck + sampling)).powi(2) };
+        let degrees = (k - 1.0) * known;
         let learned = (nu * tau2 + degrees * beyond) / (nu + degrees);
         // Counts at the end of what a number can hold teach nothing.
         if learned.is_finite() { (learned, nu + degrees) } else { (tau2, nu) }

@@ -2,7 +2,8 @@
 //! to the baseline's p50, p90 and p99.
 //!
 //! A tolerated stretch of latencies becomes a tolerated ratio of survival probabilities by the baseline's own
-//! histogram (`survival.rs`), from its past alone, so that what is tolerated never depends on what is judged.
+//! histogram (`survival.rs`, `slower.rs`), from its past alone, so that what is tolerated never depends on what is judged.
+//! A threshold that rests on few of the baseline's requests is chosen again as its history grows.
 //! Where buckets are too coarse to see a stretch of the margin's size, only a quantile that crosses an edge is
 //! called worse.
 
@@ -13,17 +14,13 @@ use ndarray::{Array2, Axis, Slice};
 use crate::calibration;
 use crate::plan::{Arm, Margins, Metric};
 
-use super::counts::{
-    ARM_PRIOR_SPELLS, CountParams, CountProcess, Counts, DISPERSION_PRIOR_INTERVALS, LUCK_PRIOR_INSTANCES,
-    Tolerance, per_instance,
-};
-use super::epochs::Epochs;
+use super::counts::{Counts, per_instance};
 use super::evidence::radius;
-use super::forecast::{Forecast, forecast};
+use super::forecast::Forecast;
 use super::row::{Levels, Row};
+use super::slower::{LUCK_SD, Noise, Stretch, Threshold};
 use super::survival::{Survival, latency_at};
-use super::totals::Totals;
-use super::{CONFIDENCE_ALPHA, Frame, PASS_BOUNDARY, words};
+use super::{CONFIDENCE_ALPHA, Frame, words};
 
 const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
 /// Requests of the baseline that must lie beyond a quantile before its threshold is chosen.
@@ -36,13 +33,7 @@ const NEARER: f64 = 2.0;
 /// It is looked at again when the history has grown by this factor, and changed this often at most.
 const LOOK_AGAIN: f64 = 1.25;
 const CHANGES_MAX: u32 = 3;
-/// Prior standard deviations of log latency: of an instance, and of the slow noise of an arm.
-const LUCK_SD: f64 = 0.015;
-const LUCK_SD_MIN: f64 = 0.01;
-const ARM_NOISE_SD: f64 = 0.02;
-/// Standard deviation of what a cold start does to log latency, and the stretch of the median beyond which no
-/// canary is merely cold.
-const COLD_SD: f64 = 0.4;
+/// The stretch of the median beyond which no canary is merely cold.
 const COLD_STRETCH: f64 = 1.0;
 /// The quantile that stands for all requests, and how many standard errors it is given.
 const BODY: f64 = QUANTILES[0];
@@ -86,47 +77,6 @@ impl Quantile {
 
 fn taken(quantiles: &[Quantile], edge: usize) -> bool {
     quantiles.iter().any(|q| q.is_at(edge))
-}
-
-#[derive(Debug, Clone)]
-struct Threshold {
-    edge: usize,
-    noise: Noise,
-    tolerance: Stretch,
-    worse: Epochs<CountProcess>,
-    no_worse: CountProcess,
-    /// In the warm-up: is the canary slower than a cold one?
-    gross: Option<CountProcess>,
-    totals: Totals,
-}
-
-/// What a tolerated stretch is in terms of survival at the edge.
-#[derive(Debug, Clone, Copy)]
-enum Stretch {
-    /// Buckets are fine enough: ratios for "worse" and for "no worse", and the slope of log survival against log
-    /// latency.
-    Ratio { worse: f64, no_worse: f64, slope: f64 },
-    /// Coarse buckets: this much more of the canary's requests beyond the edge carries its quantile over it.
-    Crossing(f64),
-}
-
-/// What is known beforehand, in log latency.
-#[derive(Debug, Clone, Copy)]
-struct Noise {
-    luck_sd: f64,
-    luck_weight: f64,
-    arm_sd: f64,
-    dispersion: f64,
-    dispersion_weight: f64,
-}
-
-impl Noise {
-    fn new(known: &calibration::Noise) -> Self {
-        let (luck, luck_weight) = known.luck((LUCK_SD * LUCK_SD, LUCK_PRIOR_INSTANCES));
-        let (arm, _) = known.arm((ARM_NOISE_SD * ARM_NOISE_SD, ARM_PRIOR_SPELLS));
-        let (dispersion, dispersion_weight) = known.dispersion((1.0, DISPERSION_PRIOR_INTERVALS));
-        Self { luck_sd: luck.sqrt(), luck_weight, arm_sd: arm.sqrt(), dispersion, dispersion_weight }
-    }
 }
 
 impl Latency {
@@ -357,135 +307,6 @@ impl Latency {
         }
     }
 }
-
-impl Threshold {
-    fn choose(quantile: f64, survival: &Survival<'_>, margins: Margins, noise: Noise) -> Option<Self> {
-        let (edge, tolerance) = match survival.edge_near(quantile) {
-            Some(edge) => (edge, Stretch::at(edge, survival, margins)),
-            None => (survival.edge_beyond(quantile)?, Stretch::Crossing(1.0 - quantile)),
-        };
-        Some(Self {
-            edge,
-            noise,
-            tolerance,
-            worse: Epochs::new(),
-            no_worse: CountProcess::new(tolerance.params(false, &noise)),
-            gross: None,
-            totals: Totals::default(),
-        })
-    }
-
-    fn retune(&mut self, survival: &Survival<'_>, margins: Margins) {
-        if matches!(self.tolerance, Stretch::Ratio { .. }) {
-            self.tolerance = Stretch::at(self.edge, survival, margins);
-        }
-    }
-
-    /// `cold` is how far a cold canary's latencies may be stretched.
-    fn warm_up(
-        &mut self,
-        arms: &[Arm],
-        counts: &Counts,
-        cold: Option<(f64, &Survival<'_>)>,
-        margins: Margins,
-    ) {
-        let params = self.tolerance.params(true, &self.noise);
-        self.worse.warm_up(
-            || CountProcess::new(params),
-            |p| {
-                p.retune(params);
-                p.update(arms, counts);
-            },
-        );
-        let Stretch::Ratio { slope, .. } = self.tolerance else { return };
-        let Some((stretch, survival)) = cold else { return };
-        let stretch = (1.0 + stretch) * (1.0 + margins.worse.relative) - 1.0;
-        let cold = Stretch::Ratio { worse: survival.ratio(self.edge, stretch), no_worse: 1.0, slope };
-        let gross = self.gross.get_or_insert_with(|| CountProcess::new(cold.params(true, &self.noise)));
-        gross.retune(cold.params(true, &self.noise));
-        gross.update(arms, counts);
-        self.totals.add(arms, counts);
-    }
-
-    fn step(&mut self, arms: &[Arm], counts: &Counts) {
-        if self.gross.take().is_some() {
-            self.totals = Totals::default();
-        }
-        let params = self.tolerance.params(true, &self.noise);
-        self.worse.advance(
-            |first| first.map_or_else(|| CountProcess::new(params), |f| f.anew(params, arms)),
-            |p| {
-                p.retune(params);
-                p.update(arms, counts);
-            },
-        );
-        self.no_worse.retune(self.tolerance.params(false, &self.noise));
-        self.no_worse.update(arms, counts);
-        self.totals.add(arms, counts);
-    }
-
-    fn learned(&self, arms: &[Arm]) -> Option<calibration::Noise> {
-        let Stretch::Ratio { slope, .. } = self.tolerance else { return None };
-        let noise = self.worse.whole()?.learned(arms);
-        let scale = slope * slope;
-        Some(calibration::Noise {
-            luck_variance: noise.luck_variance / scale,
-            arm_variance: noise.arm_variance / scale,
-            ..noise
-        })
-    }
-
-    fn worse(&self, frame: &Frame<'_>) -> f64 {
-        if !frame.judged {
-            return self.gross.as_ref().map_or(0.0, CountProcess::log_e);
-        }
-        self.worse.log_mix(CountProcess::log_e, |s| CountProcess::persistent(s.warm, s.whole, s.since))
-    }
-
-    fn forecast(&self) -> Forecast {
-        if self.no_worse.log_e() >= PASS_BOUNDARY {
-            return Forecast::Factor(1.0);
-        }
-        forecast(&[self.no_worse.outlook()], PASS_BOUNDARY)
-    }
-}
-
-impl Stretch {
-    fn at(edge: usize, survival: &Survival<'_>, margins: Margins) -> Self {
-        let ratio = |stretch: f64| survival.ratio(edge, stretch);
-        let (worse, no_worse) = (ratio(margins.worse.relative), ratio(margins.no_worse.relative));
-        Self::Ratio { worse, no_worse, slope: ratio(SLOPE_STRETCH).ln() / SLOPE_STRETCH.ln_1p() }
-    }
-
-    fn params(self, worse: bool, noise: &Noise) -> CountParams {
-        let sign = if worse { 1.0 } else { -1.0 };
-        match self {
-            Self::Ratio { worse: w, no_worse, slope } => CountParams {
-                tolerance: Tolerance::Ratio(if worse { w } else { no_worse }),
-                sign,
-                luck_sd: (noise.luck_sd * slope).max(LUCK_SD_MIN),
-                luck_weight: noise.luck_weight,
-                arm_noise_sd: noise.arm_sd * slope,
-                cold_sd: COLD_SD * slope,
-                dispersion: noise.dispersion,
-                dispersion_weight: noise.dispersion_weight,
-            },
-            Self::Crossing(share) => CountParams {
-                tolerance: Tolerance::Difference(share),
-                sign,
-                luck_sd: noise.luck_sd,
-                luck_weight: noise.luck_weight,
-                arm_noise_sd: noise.arm_sd,
-                cold_sd: COLD_SD,
-                dispersion: noise.dispersion,
-                dispersion_weight: noise.dispersion_weight,
-            },
-        }
-    }
-}
-
-/// The stretch over which the slope of the survival is taken.
-const SLOPE_STRETCH: f64 = 0.05;
 
 fn add_arm(to: &mut Vec<f64>, arms: &[Arm], arm: Arm, counts: &Array2<f64>) {
     to.resize(counts.ncols(), 0.0);

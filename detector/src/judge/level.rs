@@ -139,7 +139,8 @@ impl Level {
         let d = clusters.difference();
         let other = match (load.is_nan(), per_request) {
             (true, _) => d,
-            (false, true) => d - load,
+            // Not by the totals' load: an arm that was idle while it had most instances weighs otherwise in them.
+            (false, true) => Clusters::of(arms, |i| *logs.get(i)?).difference(),
             (false, false) => d + load,
         };
         let pooled = |young: f64| {

@@ -2,6 +2,8 @@
 //! the residuals of `x` about a running slope times its exposure `g`. Constant memory; assumes that correlation
 //! fades within the lags, and underestimates noise that is slower than that.
 
+use super::study;
+
 pub(crate) const LAGS: usize = 12;
 
 /// Terms to a block of the slow kernel.
@@ -34,7 +36,11 @@ impl LongRun {
     /// Variance of the sum of `x - slope * g`; never less than if the terms were independent.
     pub(crate) fn variance(&self, slope: f64) -> f64 {
         let terms = self.terms.variance(slope);
-        if self.blocks.n > 2 * LAGS as u64 { terms.max(self.blocks.variance(slope)) } else { terms }
+        if self.blocks.n > 2 * LAGS as u64 && !study::is_followed() {
+            terms.max(self.blocks.variance(slope))
+        } else {
+            terms
+        }
     }
 }
 

@@ -22,6 +22,8 @@ mod reference_tests;
 mod resource;
 mod row;
 mod slots;
+mod slower;
+mod study;
 mod survival;
 mod totals;
 pub(crate) mod words;

@@ -5,7 +5,7 @@ pub(crate) fn count(n: f64) -> String {
     let digits = (n.clamp(0.0, 1e15).round_ties_even() as u64).to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, d) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(d);
@@ -31,8 +31,35 @@ pub(crate) fn number(v: f64) -> String {
         return format!("{v:.1e}");
     }
     let decimals = usize::try_from(1 - magnitude).unwrap_or(0);
-    let text = format!("{v:.decimals$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    rounded(v, decimals).unwrap_or_else(|| {
+        let text = format!("{v:.decimals$}");
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    })
+}
+
+/// The same by whole numbers, because the formatter's exact digits of floats are a tenth of what a step of the judge
+/// costs; `None` so near a tie that they matter.
+fn rounded(v: f64, decimals: usize) -> Option<String> {
+    let unit = 10u64.pow(u32::try_from(decimals).ok().filter(|d| *d <= 10)?);
+    let scaled = v.abs() * unit as f64;
+    if (scaled.fract() - 0.5).abs() < 1e-6 || scaled >= 1e15 {
+        return None;
+    }
+    let digits = scaled.round() as u64;
+    let (mut text, mut rest) = ((digits / unit).to_string(), digits % unit);
+    if v < 0.0 {
+        text.insert(0, '-');
+    }
+    let mut place = unit / 10;
+    if rest > 0 {
+        text.push('.');
+    }
+    while rest > 0 {
+        text.push(char::from(b'0' + u8::try_from(rest / place).expect("a digit is below ten")));
+        rest %= place;
+        place /= 10;
+    }
+    Some(text)
 }
 
 /// `5.1 %`.
@@ -87,6 +114,16 @@ mod tests {
         assert_eq!([512.0, 1536.0, 536_870_912.0].map(bytes), ["512 B", "1.5 KiB", "512 MiB"]);
         assert_eq!([12.0, 720.0, 10_800.0, 1e6].map(duration), ["12 s", "12 min", "3 h", "12 days"]);
         assert_eq!(number(f64::NAN), "?");
+        // As the formatter has it, everywhere but where both are asked.
+        for i in 1..20_000 {
+            let v = f64::from(i).powi(3) * 1.37e-9;
+            for decimals in 0..8 {
+                let exact = format!("{v:.decimals$}");
+                let exact = exact.trim_end_matches('0').trim_end_matches('.');
+                let exact = if decimals == 0 { format!("{v:.0}") } else { exact.to_owned() };
+                assert_eq!(rounded(v, decimals).unwrap_or_else(|| exact.clone()), exact, "{v}");
+            }
+        }
         assert_eq!(counted(1.0, "request"), "1 request");
     }
 }
