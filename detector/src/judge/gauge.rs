@@ -179,7 +179,8 @@ impl Paired {
         let Some((scale, s2, w2)) = self.variances(arms, margin) else { return 0.0 };
         let (baseline, canary) = self.means();
         let tolerated = (margin.relative * baseline.abs()).max(margin.absolute);
-        let l = log_e(side * (sign * (canary - baseline) - tolerated) / scale, s2 + w2, EFFECTS, Some(MANIFOLD));
+        let l =
+            log_e(side * (sign * (canary - baseline) - tolerated) / scale, s2 + w2, EFFECTS, Some(MANIFOLD));
         if self.intervals <= INTERVALS_MIN { l.min(0.0) } else { l }
     }
 
