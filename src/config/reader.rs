@@ -372,7 +372,10 @@ impl<'a> Section<'a> {
             if sensitive || near.is_none_or(mask::is_secret) {
                 self.hide(value);
             }
-            let lost = sensitive && matches!(value.value, Value::Null);
+            // A stray `?` makes a key of the lines below it, which may have been the value of the key above it.
+            let before = self.field.cx.source.get(..key.at.bytes.start).unwrap_or("");
+            let stray = before.trim_end().ends_with('?');
+            let lost = stray || sensitive && matches!(value.value, Value::Null);
             let message = if lost || key.name.contains(['=', '\n']) {
                 self.field.cx.hide(vec![key.at.bytes.clone()]);
                 "unknown key (not shown, it may be a secret without its `key:`)".to_owned()

@@ -101,6 +101,8 @@ fn errors_beside_and_about_secrets_show_none() {
         "tokens: [HUNTER2]",
         "x: &a HUNTER2\nglobal: {slack_api_url: *a, x: *a}",
         "actions: {a: {webhook: HUNTER2}, b: HUNTER2, c: [HUNTER2]}",
+        "scrape_configs:\n- job_name: c\n  bearer_token: |\n?\n      HUNTER2\n",
+        "scrape_configs:\n  - job_name: c\n    bearer_token: |\n  ?\n      HUNTER2\n      HUNTER2\n",
     ];
     for text in wrong {
         let errors = parse(text).expect_err(text);
