@@ -114,10 +114,14 @@ impl Group {
     /// Time of the series' newest sample.
     pub(crate) fn newest_of(&self, number: u32, slot: u8) -> Option<i64> {
         let row = self.rows.iter().rev().find(|r| r.has(slot)).map(|r| r.time);
-        row.or_else(|| {
-            let samples = self.read_chunks(number, slot, i64::MIN, i64::MAX);
-            samples.iter().map(|s| s.timestamp.as_millis()).max()
-        })
+        // A late row may be older than what a chunk holds.
+        let later = |c: &&Arc<Chunk>| c.mask & bit(slot) != 0 && row.is_none_or(|r| c.newest > r);
+        let chunks = self.chunks.iter().filter(later).filter_map(|c| {
+            let samples =
+                read_column(&mut opened(c, number)?, number, slot, i64::MIN, i64::MAX).into_samples();
+            samples.last().map(|s| s.timestamp.as_millis())
+        });
+        chunks.chain(row).max()
     }
 
     /// Adds a row; returns how many of its samples were refused because the head holds others. Chunks are cut at

@@ -47,7 +47,7 @@ pub(crate) struct Inner {
     pub(crate) late: AtomicI64,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Held until the writer has gone.
-    _lock: File,
+    _lock: FolderLock,
 }
 
 impl Store {
@@ -260,11 +260,23 @@ impl Drop for Inner {
     }
 }
 
-pub(crate) fn lock(dir: &Path) -> Result<File, Error> {
+/// Keeps every other davy out of a data folder.
+#[derive(Debug)]
+pub(crate) struct FolderLock(File);
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // Closing alone is not enough: a child between fork and exec holds the file as well. What fails here is
+        // let go with the last of them.
+        let _ = self.0.unlock();
+    }
+}
+
+pub(crate) fn lock(dir: &Path) -> Result<FolderLock, Error> {
     let path = dir.join(LOCK);
     let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path).at(&path)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(FolderLock(file)),
         Err(TryLockError::WouldBlock) => Err(Error::Locked { path: dir.to_owned() }),
         Err(TryLockError::Error(e)) => Err(e).at(&path),
     }
