@@ -61,6 +61,7 @@ fn main() {
 }
 
 /// Milliseconds of a thread that does not wait; the kernel counts CPU time too coarsely for this.
+#[expect(clippy::disallowed_methods, reason = "a bench measures time")]
 fn timed(f: impl Fn() -> usize) -> f64 {
     let before = std::time::Instant::now();
     std::hint::black_box(f());
