@@ -9,7 +9,7 @@ use davy_model::Clock as _;
 use reqwest::Url;
 
 use crate::clock::SystemClock;
-use crate::report::exit_code;
+use crate::exit;
 use crate::terminal::{duration, release_lines};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -52,13 +52,7 @@ pub fn run(args: &GateArgs) -> ExitCode {
         .build()
         .map_err(|e| e.to_string())
         .and_then(|runtime| runtime.block_on(wait(args)));
-    match waited {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            eprintln!("davy: {error}");
-            ExitCode::from(2)
-        }
-    }
+    exit::with(waited)
 }
 
 async fn wait(args: &GateArgs) -> Result<u8, String> {
@@ -132,8 +126,8 @@ fn standing<'a>(releases: &'a [Release], service: &str, canary: Option<&str>) ->
     match (release.phase.as_str(), release.verdict.as_str()) {
         ("rolling_back" | "verifying" | "rolled_back" | "needs_human", _) => Standing::Decided(release, 1),
         ("promoted", _) => Standing::Decided(release, 0),
-        (_, verdict @ ("pass" | "fail")) => Standing::Decided(release, exit_code(verdict)),
-        ("closed", verdict) => Standing::Decided(release, exit_code(verdict)),
+        (_, verdict @ ("pass" | "fail")) => Standing::Decided(release, exit::code(verdict)),
+        ("closed", verdict) => Standing::Decided(release, exit::code(verdict)),
         _ => Standing::Undecided(release),
     }
 }

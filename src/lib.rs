@@ -10,6 +10,7 @@ pub mod app;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod exit;
 pub mod gate;
 pub mod history;
 pub mod judge;

@@ -10,6 +10,7 @@ use davy_store::control::Control;
 use tempfile::TempDir;
 
 use crate::app::Watch;
+use crate::exit;
 use crate::history::HistoryArgs;
 use crate::terminal::release_lines;
 
@@ -26,13 +27,7 @@ pub struct ReplayArgs {
 }
 
 pub fn run(args: &ReplayArgs) -> ExitCode {
-    match replay(args) {
-        Ok(failed) => ExitCode::from(u8::from(failed)),
-        Err(error) => {
-            eprintln!("davy: {error}");
-            ExitCode::from(2)
-        }
-    }
+    exit::with(replay(args).map(u8::from))
 }
 
 fn replay(args: &ReplayArgs) -> Result<bool, String> {

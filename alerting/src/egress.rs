@@ -80,7 +80,7 @@ pub(crate) async fn body_start(mut response: Response) -> Vec<u8> {
 }
 
 /// An error with its causes, and without the URL: that is a secret.
-pub(crate) fn describe(error: reqwest::Error) -> String {
+pub fn describe(error: reqwest::Error) -> String {
     chain(&error.without_url())
 }
 

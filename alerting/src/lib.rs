@@ -15,3 +15,5 @@ pub mod route;
 mod signature;
 mod text;
 mod time;
+
+pub use egress::describe;

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use davy_detector::Interval;
 use davy_detector::config::JudgeSpec;
-use davy_detector::{AnalysisRun, Interval, Outcome};
 use davy_fixtures::peers::{Decision, Points, Rule};
 use davy_fixtures::scenario::Run;
 
-use crate::common::{at, intervals_of, plan};
+use crate::common::{Judged, intervals_of, judge_all};
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Judge {
@@ -51,21 +51,9 @@ pub(crate) fn decide(judges: &[Judge], run: &Run) -> Vec<Decided> {
 
 fn davy(spec: &JudgeSpec, run: &Run, intervals: &[Interval]) -> Decided {
     let spec = JudgeSpec { interval: Duration::from_secs_f64(run.interval_s), ..*spec };
-    let mut analysis = AnalysisRun::new(&spec, &plan(), at(0.0));
-    let mut decided = Decided::default();
-    for (t, interval) in intervals.iter().enumerate() {
-        let verdict = analysis.step(interval);
-        match verdict.outcome {
-            Outcome::Fail => {
-                decided.decision.rolled_back = Some(t + 1);
-                decided.reason = Some(verdict.reason);
-                break;
-            }
-            Outcome::Pass => {
-                decided.decision.promoted.get_or_insert(t + 1);
-            }
-            Outcome::Insufficient => {}
-        }
+    let Judged { failed_at, passed_at, last } = judge_all(intervals, &spec);
+    Decided {
+        decision: Decision { rolled_back: failed_at, promoted: passed_at },
+        reason: failed_at.map(|_| last.reason),
     }
-    decided
 }

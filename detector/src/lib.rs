@@ -28,6 +28,7 @@ pub use interval::{InstanceInterval, Interval, Measurement};
 pub use observe::Observer;
 pub use plan::{Arm, Margins, Metric, Plan, Reading, selector};
 pub use preset::{Survey, plan_release, survey};
+pub use scope::service as service_selectors;
 pub use verdict::{Contract, MetricClass, MetricVerdict, Needed, Outcome, Verdict};
 pub use versions::{
     Arms, LiveVersion, NotARelease, PUSHED, live_versions, pick_arms, service_of, version_of,

@@ -10,7 +10,7 @@ use crate::versions::Arms;
 const SERVICE_VERSION: &str = "service_version";
 
 /// The service by its own label, or by `job` where there is no such label. The two share no series.
-pub(crate) fn service(service: &str) -> [Vec<Matcher>; 2] {
+pub fn service(service: &str) -> [Vec<Matcher>; 2] {
     [
         vec![Matcher::equal(name::SERVICE, service)],
         vec![Matcher::equal(name::SERVICE, ""), Matcher::equal(name::JOB, service)],

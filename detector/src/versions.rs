@@ -231,23 +231,13 @@ fn declared(spec: &ReleaseSpec, service: &str, live: &[LiveVersion]) -> Result<A
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::JudgeSpec;
 
     fn at(s: i64) -> Timestamp {
         Timestamp::from_millis(s * 1000)
     }
 
     fn spec() -> ReleaseSpec {
-        ReleaseSpec {
-            service: Some("checkout".into()),
-            version_label: name::VERSION.into(),
-            baseline: ArmSpec::Auto,
-            canary: ArmSpec::Auto,
-            presets: Vec::new(),
-            metrics: Vec::new(),
-            traffic_share: None,
-            judge: JudgeSpec::default(),
-        }
+        ReleaseSpec { service: Some("checkout".into()), ..ReleaseSpec::default() }
     }
 
     fn live(version: &str, started: Option<i64>) -> LiveVersion {

@@ -27,14 +27,20 @@ struct NoiseRow {
 
 /// What was known of the service at `at`; what cannot be read teaches nothing and is said in the log.
 pub fn load(control: &Control, service: &str, at: Timestamp) -> Calibration {
-    let read = || -> Result<Calibration, String> {
-        let record = control.calibration(service, at).map_err(|e| e.to_string())?;
-        record.map_or_else(|| Ok(Calibration::default()), |r| parse(&r.detail).map_err(|e| e.to_string()))
-    };
-    read().unwrap_or_else(|error| {
-        tracing::warn!(service, error, "what earlier releases taught cannot be read; judged without it");
-        Calibration::default()
-    })
+    match control.calibration(service, at) {
+        Ok(record) => record.map_or_else(Calibration::default, |r| read(&r)),
+        Err(error) => without(service, &error),
+    }
+}
+
+/// What a row says.
+pub fn read(record: &CalibrationRecord) -> Calibration {
+    parse(&record.detail).unwrap_or_else(|error| without(&record.service, &error))
+}
+
+fn without(service: &str, error: &dyn std::fmt::Display) -> Calibration {
+    tracing::warn!(service, %error, "what earlier releases taught cannot be read; judged without it");
+    Calibration::default()
 }
 
 pub fn record(service: &str, at: Timestamp, calibration: &Calibration) -> CalibrationRecord {
@@ -56,7 +62,7 @@ pub fn record(service: &str, at: Timestamp, calibration: &Calibration) -> Calibr
     CalibrationRecord { service: service.to_owned(), at, detail }
 }
 
-pub(super) fn parse(detail: &str) -> Result<Calibration, serde_json::Error> {
+fn parse(detail: &str) -> Result<Calibration, serde_json::Error> {
     let row: Row = serde_json::from_str(detail)?;
     let noise = |n: NoiseRow| Noise {
         luck_variance: n.luck_variance,

@@ -7,7 +7,7 @@ use davy_detector::config::ReleaseSpec;
 use davy_detector::{AnalysisRun, Broken, Calibration, Interval, Outcome, Plan, Verdict, split_baseline};
 use davy_model::Timestamp;
 
-pub use calibration::{in_words, load, record};
+pub use calibration::{in_words, load, read, record};
 
 /// A split that was judged for fewer intervals tells nothing.
 const SPLIT_INTERVALS_MIN: u64 = 20;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{HistoryArgs, judge, pick, versions};
+use crate::exit;
 use crate::report::{Format, Report};
 
 #[derive(Debug, Clone, Args)]
@@ -38,25 +39,19 @@ pub(super) struct OutputArgs {
 
 /// 0 pass, 1 fail, 3 insufficient; 2 where the question cannot be answered.
 pub fn run(args: &RecordedArgs) -> ExitCode {
-    match look_back(args).and_then(|report| args.output.write(&report)) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("davy: {error}");
-            ExitCode::from(2)
-        }
-    }
+    exit::with(look_back(args).and_then(|report| args.output.write(&report)))
 }
 
 impl OutputArgs {
     /// Gives the report; its exit code.
-    pub(super) fn write(&self, report: &Report) -> Result<ExitCode, String> {
+    pub(super) fn write(&self, report: &Report) -> Result<u8, String> {
         let text = report.render(self.format, self.explain);
         match &self.file {
             Some(file) => std::fs::write(file, text).map_err(|e| format!("{}: {e}", file.display()))?,
             // Whoever closed the pipe has read enough.
             None => _ = std::io::stdout().write_all(text.as_bytes()),
         }
-        Ok(ExitCode::from(report.exit_code()))
+        Ok(exit::code(&report.verdict.verdict))
     }
 }
 

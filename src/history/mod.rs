@@ -102,18 +102,7 @@ impl HistoryArgs {
         }
         let (store, source, dir) = match (&self.storage_path, &self.prometheus) {
             (Some(path), _) => {
-                if !path.is_dir() {
-                    return Err(format!("{}: no such folder (--storage.path)", path.display()));
-                }
-                let opened = Store::open(path, now, config.storage.clone());
-                let (store, _) = opened.map_err(|e| match e {
-                    davy_store::Error::Locked { .. } => {
-                        format!(
-                            "{e}; take a snapshot of it (`davy snapshot DIR`) and give that as --storage.path"
-                        )
-                    }
-                    e => e.to_string(),
-                })?;
+                let store = openmetrics::open_folder(path, &config.storage, true)?;
                 (store, format!("from {}", path.display()), None)
             }
             (None, Some(url)) => {

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use davy_alerting::describe;
+use davy_detector::service_selectors;
 use davy_model::{Labels, Matcher, Timestamp};
 use davy_store::{Import, Store};
 use reqwest::Url;
 use serde::Deserialize;
-
-use super::versions;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
@@ -65,7 +65,7 @@ pub(super) fn selectors(service: &str, more: &[String]) -> Vec<String> {
         let all: Vec<String> = matchers.iter().map(ToString::to_string).collect();
         format!("{{{}}}", all.join(","))
     };
-    versions::selectors(service).iter().map(|m| selector(m)).chain(more.iter().cloned()).collect()
+    service_selectors(service).iter().map(|m| selector(m)).chain(more.iter().cloned()).collect()
 }
 
 impl Server {
@@ -183,7 +183,7 @@ impl Server {
                 Ok::<_, reqwest::Error>((response.status(), Some(body)))
             })
             // The address may hold a password.
-            .map_err(|e| other(causes(&e.without_url())))?;
+            .map_err(|e| other(describe(e)))?;
         let Some(body) = body else { return Err(Failed::TooMuch("the answer is too large".to_owned())) };
         let answer: Answer<T> = serde_json::from_slice(&body).map_err(|e| {
             let start: String = String::from_utf8_lossy(&body).chars().take(200).collect();
@@ -213,15 +213,4 @@ fn append(series: Series, import: &mut Import<'_>) -> Result<(), Failed> {
 
 fn seconds(t: Timestamp) -> String {
     format!("{:.3}", t.as_millis() as f64 / 1000.0)
-}
-
-/// With what is behind it: "error sending request" alone helps nobody.
-fn causes(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

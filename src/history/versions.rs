@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use davy_detector::config::{ArmSpec, ReleaseSpec};
-use davy_detector::{Arms, PUSHED, version_of};
-use davy_model::{Matcher, Timestamp, name};
+use davy_detector::{Arms, PUSHED, service_selectors, version_of};
+use davy_model::{Matcher, Timestamp};
 use davy_store::Snapshot;
 
 /// One version and the time of its first sample.
@@ -12,7 +12,6 @@ use davy_store::Snapshot;
 pub struct Version {
     pub version: String,
     pub since: Timestamp,
-    pub until: Timestamp,
 }
 
 /// Oldest first.
@@ -23,19 +22,18 @@ pub fn versions(
     from: Timestamp,
     to: Timestamp,
 ) -> Result<Vec<Version>, String> {
-    let mut found: BTreeMap<String, (i64, i64)> = BTreeMap::new();
-    for of_service in selectors(service) {
+    let mut found: BTreeMap<String, i64> = BTreeMap::new();
+    for of_service in service_selectors(service) {
         // One metric that every instance has tells who lived; failing that, all of them.
         let alive = |metric: &str| of_service.iter().cloned().chain([Matcher::metric(metric)]).collect();
         for matchers in [alive("up"), alive(PUSHED), of_service.clone()] {
             let series = snapshot.columns(&matchers, from, to).map_err(|e| e.to_string())?;
             for s in &series {
                 let Some(version) = version_of(&s.labels, version_label) else { continue };
-                let histograms = s.samples.histograms().iter().map(|(t, _)| *t);
-                let ends = [s.samples.times().first().copied(), s.samples.times().last().copied()];
-                for t in ends.into_iter().flatten().chain(histograms) {
-                    let seen = found.entry(version.to_owned()).or_insert((t, t));
-                    *seen = (seen.0.min(t), seen.1.max(t));
+                let firsts = [s.samples.times().first(), s.samples.histograms().first().map(|(t, _)| t)];
+                for t in firsts.into_iter().flatten() {
+                    let since = found.entry(version.to_owned()).or_insert(*t);
+                    *since = (*since).min(*t);
                 }
             }
             if found.len() > 1 {
@@ -43,10 +41,9 @@ pub fn versions(
             }
         }
     }
-    let at = Timestamp::from_millis;
     let mut all: Vec<Version> = found
         .into_iter()
-        .map(|(version, (since, until))| Version { version, since: at(since), until: at(until) })
+        .map(|(version, since)| Version { version, since: Timestamp::from_millis(since) })
         .collect();
     all.sort_by_key(|v| v.since);
     Ok(all)
@@ -121,20 +118,11 @@ pub fn pick(
     if baseline.version == canary.version {
         return Err(format!("both arms are version {}: there is nothing to compare", canary.version));
     }
-    let tied = baseline.since == canary.since && found.len() > 1;
-    if tied {
+    if baseline.since == canary.since {
         return Err(format!(
             "{} and {} were there from the start: say which is which with --baseline and --canary",
             baseline.version, canary.version
         ));
     }
     Ok((Arms::of(spec, service, &baseline.version, &canary.version), canary.since))
-}
-
-/// Services of which samples are here.
-pub(super) fn selectors(service: &str) -> [Vec<Matcher>; 2] {
-    [
-        vec![Matcher::equal(name::SERVICE, service)],
-        vec![Matcher::equal(name::SERVICE, ""), Matcher::equal(name::JOB, service)],
-    ]
 }

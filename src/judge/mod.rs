@@ -9,19 +9,16 @@ mod score;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use clap::Args;
 use davy_detector::config::JudgeSpec;
 
+use crate::exit;
+
 use score::Scored;
 
-const PASS: u8 = 0;
-const FAIL: u8 = 1;
-const BAD_INPUT: u8 = 2;
-const INSUFFICIENT: u8 = 3;
 /// A larger file is not one run of a release.
 const FILE_BYTES_MAX: u64 = 4 << 30;
 
@@ -60,13 +57,7 @@ impl JudgeArgs {
 }
 
 pub fn run(args: &JudgeArgs, intervals: &Path) -> ExitCode {
-    match judge(args, intervals) {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            eprintln!("davy: {error}");
-            ExitCode::from(BAD_INPUT)
-        }
-    }
+    exit::with(judge(args, intervals))
 }
 
 fn judge(args: &JudgeArgs, intervals: &Path) -> Result<u8, String> {
@@ -74,33 +65,25 @@ fn judge(args: &JudgeArgs, intervals: &Path) -> Result<u8, String> {
     let mut out = open(&args.out)?;
     let defaults = JudgeSpec::default();
     let spec = JudgeSpec { alpha: args.alpha, warm_up: args.warm_up.unwrap_or(defaults.warm_up), ..defaults };
-    let mut code = PASS;
+    let mut code = exit::PASS;
     let cannot_write = |e: std::io::Error| format!("{}: {e}", args.out.display());
     in_parallel(&files, &spec, |file, result| {
         match result {
             Ok(scored) => {
                 writeln!(out, "{}", scored.line(file)).map_err(cannot_write)?;
                 if files.len() == 1 && !intervals.is_dir() {
-                    code = exit_code(&scored);
+                    code = exit::code(scored.outcome.as_str());
                 }
             }
             Err(problem) => {
                 eprintln!("davy: {}: {problem}", file.display());
-                code = BAD_INPUT;
+                code = exit::NO_ANSWER;
             }
         }
         Ok(())
     })?;
     out.flush().map_err(cannot_write)?;
     Ok(code)
-}
-
-fn exit_code(scored: &Scored) -> u8 {
-    match scored.outcome {
-        davy_detector::Outcome::Pass => PASS,
-        davy_detector::Outcome::Fail => FAIL,
-        davy_detector::Outcome::Insufficient => INSUFFICIENT,
-    }
 }
 
 fn files(path: &Path) -> Result<Vec<PathBuf>, String> {
@@ -152,18 +135,17 @@ fn in_parallel(
 ) -> Result<(), String> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(files.len());
     let next = AtomicUsize::new(0);
-    let stop = Mutex::new(false);
     let (send, receive) = std::sync::mpsc::sync_channel(2 * workers);
     std::thread::scope(|scope| {
         for _ in 0..workers {
             let send = send.clone();
-            let (next, stop) = (&next, &stop);
+            let next = &next;
             scope.spawn(move || {
-                loop {
-                    let i = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(file) = files.get(i) else { return };
-                    let stopped = *stop.lock().expect("no worker panics with the lock");
-                    if stopped || send.send((i, score_file(file, spec))).is_err() {
+                while let i = next.fetch_add(1, Ordering::Relaxed)
+                    && let Some(file) = files.get(i)
+                {
+                    // Nobody receives any more once a result could not be taken.
+                    if send.send((i, score_file(file, spec))).is_err() {
                         return;
                     }
                 }
@@ -172,19 +154,13 @@ fn in_parallel(
         drop(send);
         let mut waiting = std::collections::BTreeMap::new();
         let mut due = 0;
-        let mut done = Ok(());
         for (i, result) in receive {
             waiting.insert(i, result);
             while let Some(result) = waiting.remove(&due) {
-                if done.is_ok() {
-                    done = take(&files[due], result);
-                }
+                take(&files[due], result)?;
                 due += 1;
             }
-            if done.is_err() {
-                *stop.lock().expect("no worker panics with the lock") = true;
-            }
         }
-        done
+        Ok(())
     })
 }

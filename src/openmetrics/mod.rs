@@ -36,22 +36,27 @@ impl FolderArgs {
             Some(file) => Config::load(file).map_err(|e| e.to_string())?.storage,
             None => Options::default(),
         };
-        let path: &Path = &self.storage_path;
-        if must_exist && !path.is_dir() {
-            return Err(format!("{}: no such folder (--storage.path)", path.display()));
-        }
-        let opened = Store::open(path, SystemClock.now(), options.clone());
-        let (store, recovery) = opened.map_err(|e| match e {
-            davy_store::Error::Locked { .. } => format!(
-                "{e}; stop it, or take a snapshot (`davy snapshot DIR`) and give that as --storage.path"
-            ),
-            e => e.to_string(),
-        })?;
-        if recovery.quarantined > 0 {
-            eprintln!("davy: {} records failed their checksum and were set aside", recovery.quarantined);
-        }
+        let store = open_folder(&self.storage_path, &options, must_exist)?;
         Ok((store, options))
     }
+}
+
+/// The data folder of a davy that does not run, or a snapshot.
+pub fn open_folder(path: &Path, options: &Options, must_exist: bool) -> Result<Store, String> {
+    if must_exist && !path.is_dir() {
+        return Err(format!("{}: no such folder (--storage.path)", path.display()));
+    }
+    let opened = Store::open(path, SystemClock.now(), options.clone());
+    let (store, recovery) = opened.map_err(|e| match e {
+        davy_store::Error::Locked { .. } => {
+            format!("{e}; stop it, or take a snapshot (`davy snapshot DIR`) and give that as --storage.path")
+        }
+        e => e.to_string(),
+    })?;
+    if recovery.quarantined > 0 {
+        eprintln!("davy: {} records failed their checksum and were set aside", recovery.quarantined);
+    }
+    Ok(store)
 }
 
 /// Everything that the files hold into a store, or nothing.

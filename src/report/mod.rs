@@ -137,11 +137,6 @@ impl Report {
         }
     }
 
-    /// `pass` 0, `fail` 1, `insufficient` 3: the exit codes of `davy judge` and `davy gate`.
-    pub fn exit_code(&self) -> u8 {
-        exit_code(&self.verdict.verdict)
-    }
-
     /// What a reader should know of where the metrics came from.
     fn notes(&self) -> Vec<String> {
         let Notes { noise, found, also_seen, refused } = &self.notes;
@@ -162,14 +157,6 @@ impl Report {
 
     fn headline(&self) -> String {
         format!("{} {} → {}: {}", self.service, self.baseline, self.canary, self.verdict.verdict)
-    }
-}
-
-pub fn exit_code(verdict: &str) -> u8 {
-    match verdict {
-        "pass" => 0,
-        "fail" => 1,
-        _ => 3,
     }
 }
 

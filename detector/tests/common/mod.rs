@@ -99,9 +99,14 @@ pub(crate) struct Judged {
 }
 
 pub(crate) fn judge(scenario: &Scenario, seed: u64, spec: &JudgeSpec) -> Judged {
+    judge_all(&intervals(scenario, seed), spec)
+}
+
+/// Until it fails, or to the end.
+pub(crate) fn judge_all(intervals: &[Interval], spec: &JudgeSpec) -> Judged {
     let mut run = AnalysisRun::new(spec, &plan(), at(0.0));
     let (mut failed_at, mut passed_at, mut last) = (None, None, None);
-    for (t, interval) in intervals(scenario, seed).iter().enumerate() {
+    for (t, interval) in intervals.iter().enumerate() {
         let verdict = run.step(interval);
         match verdict.outcome {
             Outcome::Fail => failed_at = failed_at.or(Some(t + 1)),

@@ -99,7 +99,7 @@ impl Watch {
             error!(%error, "an open alert cannot be read back");
         }
         for record in self.control.calibrations()? {
-            let known = analysis::load(&self.control, &record.service, record.at);
+            let known = analysis::read(&record);
             self.calibrations.insert(record.service, known);
         }
         let mut records = self.control.releases(ENDED_MAX)?;
