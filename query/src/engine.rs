@@ -1,14 +1,16 @@
 //! `Engine`: evaluates an expression at one time. Semantics of Prometheus 3: look-back of five minutes, open on
 //! the left; staleness markers end a series; arithmetic and functions drop the metric's name.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use davy_model::{Labels, Matcher, Timestamp, is_stale};
+use davy_model::{Labels, Matcher, Sample, Timestamp, is_stale};
 use davy_store::SeriesSamples;
 
 use crate::arithmetic::{self, Value, Vector, without_name};
 use crate::ast::Node;
-use crate::{Expr, Source, range};
+use crate::{Answer, Data, Expr, QueryStats, Source, range};
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum EvalError {
@@ -18,8 +20,33 @@ pub enum EvalError {
     Series { got: usize, max: usize },
     #[error("query touches {got} samples, more than the {max} allowed")]
     Samples { got: usize, max: usize },
+    #[error("query was canceled")]
+    Canceled,
     #[error("several series have the labels {labels} once the metric's name is dropped")]
     SameLabels { labels: Labels },
+}
+
+/// Raised by whoever waited long enough; an evaluation that sees it ends with [`EvalError::Canceled`].
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    pub fn raise(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_raised(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The times of a range query: `start`, then every `step` up to `end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Steps {
+    pub start: Timestamp,
+    pub end: Timestamp,
+    /// Not zero.
+    pub step: Duration,
 }
 
 /// How far an evaluation looks and how much it may touch.
@@ -50,6 +77,43 @@ impl Engine {
             Value::Scalar(v) => Ok(vec![(Labels::empty(), v)]),
             Value::Vector(v) => Ok(v),
         }
+    }
+
+    /// `GET /api/v1/query`: the answer at one time.
+    pub fn query(
+        &self,
+        expr: &Expr,
+        source: &impl Source,
+        at: Timestamp,
+        cancel: &Cancel,
+    ) -> Result<Answer, EvalError> {
+        let _ = cancel;
+        let of = |(labels, v)| (labels, Sample { timestamp: at, value: davy_model::Value::Float(v) });
+        let data = Data::Vector(self.instant(expr, source, at)?.into_iter().map(of).collect());
+        Ok(Answer { data, warnings: vec![], infos: vec![], stats: QueryStats::default() })
+    }
+
+    /// `GET /api/v1/query_range`: the answer at each of the steps, always a matrix.
+    pub fn query_range(
+        &self,
+        expr: &Expr,
+        source: &impl Source,
+        steps: Steps,
+        cancel: &Cancel,
+    ) -> Result<Answer, EvalError> {
+        let _ = cancel;
+        let mut series: std::collections::BTreeMap<Labels, Vec<Sample>> = Default::default();
+        let mut at = steps.start;
+        while at <= steps.end {
+            for (labels, v) in self.instant(expr, source, at)? {
+                let sample = Sample { timestamp: at, value: davy_model::Value::Float(v) };
+                series.entry(labels).or_default().push(sample);
+            }
+            at = at + steps.step;
+        }
+        let of = |(labels, samples)| SeriesSamples { labels, samples };
+        let data = Data::Matrix(series.into_iter().map(of).collect());
+        Ok(Answer { data, warnings: vec![], infos: vec![], stats: QueryStats::default() })
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod counts;
 pub mod native;
 
+mod answer;
 mod arithmetic;
 mod ast;
 mod engine;
@@ -16,6 +17,7 @@ mod prescan;
 mod range;
 mod source;
 
-pub use engine::{Engine, EvalError};
+pub use answer::{Answer, Data, QueryStats};
+pub use engine::{Cancel, Engine, EvalError, Steps};
 pub use expr::{Expr, ParseError};
 pub use source::{Recorded, Source};
