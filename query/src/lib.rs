@@ -15,9 +15,11 @@ mod expr;
 mod lower;
 mod prescan;
 mod range;
+mod selector;
 mod source;
 
 pub use answer::{Answer, Data, QueryStats};
 pub use engine::{Cancel, Engine, EvalError, Steps};
 pub use expr::{Expr, ParseError};
+pub use selector::parse_selector;
 pub use source::{Recorded, Source};
