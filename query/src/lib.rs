@@ -17,6 +17,7 @@ mod histogram;
 mod lower;
 mod places;
 mod prescan;
+mod selector;
 mod source;
 
 pub use answer::{Answer, Data, QueryStats};
@@ -24,4 +25,5 @@ pub use ast::ValueType;
 pub use engine::{Cancel, Engine, EvalError, Steps};
 pub use eval::budget::PointsBudget;
 pub use expr::{Expr, ParseError};
+pub use selector::parse_selector;
 pub use source::{Recorded, Source};
