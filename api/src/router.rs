@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::error::ApiError;
 use crate::release::{self, Operation, OperationBody, OperationKind};
 use crate::storage::{self, Storage};
+use crate::tempo;
 use crate::view::ViewHandle;
 use crate::wire::{self, rfc3339};
 
@@ -76,6 +77,7 @@ impl ReportFormat {
 
 pub fn router(state: ApiState) -> Router {
     let remote_write = remote_write::http_router(state.remote_write.clone());
+    let traces = tempo::Traces::new(state.store.clone(), state.clock.clone(), state.version);
     Router::new()
         .route("/-/healthy", get(|| async { "Davy is healthy.\n" }))
         .route("/-/ready", get(|| async { "Davy is ready.\n" }))
@@ -99,6 +101,7 @@ pub fn router(state: ApiState) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(state)
         .merge(remote_write)
+        .merge(tempo::router(traces))
         .layer(axum::middleware::map_response(harden))
 }
 

@@ -9,6 +9,8 @@ mod otlp;
 mod params;
 mod search;
 mod tags;
+#[cfg(test)]
+mod tests;
 mod trace;
 
 use std::sync::Arc;

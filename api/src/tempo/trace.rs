@@ -15,16 +15,16 @@ const PROTOBUF: &str = "application/protobuf";
 
 /// `tempopb.TraceByIDResponse`: the fields that are filled.
 #[derive(Clone, PartialEq, Message)]
-struct TraceByIdResponse {
+pub(super) struct TraceByIdResponse {
     #[prost(message, optional, tag = "1")]
-    trace: Option<TempoTrace>,
+    pub(super) trace: Option<TempoTrace>,
 }
 
 /// `tempopb.Trace`.
 #[derive(Clone, PartialEq, Message)]
-struct TempoTrace {
+pub(super) struct TempoTrace {
     #[prost(message, repeated, tag = "1")]
-    resource_spans: Vec<ResourceSpans>,
+    pub(super) resource_spans: Vec<ResourceSpans>,
 }
 
 /// `GET /api/v2/traces/{id}`

@@ -69,7 +69,7 @@ fn lowered(expr: &Expr, more: bool) -> SpanFilter {
         Expr::And(parts) => SpanFilter::And(parts.iter().map(|p| lowered(p, more)).collect()),
         Expr::Or(parts) => SpanFilter::Or(parts.iter().map(|p| lowered(p, more)).collect()),
         Expr::Not(inner) => SpanFilter::Not(Box::new(lowered(inner, !more))),
-        leaf => of_leaf(leaf).unwrap_or_else(|| constant(more)),
+        leaf => of_leaf(leaf, more).unwrap_or_else(|| constant(more)),
     }
 }
 
@@ -78,7 +78,7 @@ fn constant(passes: bool) -> SpanFilter {
 }
 
 /// The same as a test of one value, if one value decides it.
-fn of_leaf(expr: &Expr) -> Option<SpanFilter> {
+fn of_leaf(expr: &Expr, more: bool) -> Option<SpanFilter> {
     let mut fields: Vec<&Field> = Vec::new();
     expr.fields(&mut |f| {
         if !fields.contains(&f) {
@@ -98,10 +98,15 @@ fn of_leaf(expr: &Expr) -> Option<SpanFilter> {
         | Field::Intrinsic(Intrinsic::LinkTraceId | Intrinsic::LinkSpanId) => Some(SpanField::HasLinks),
         _ => None,
     };
-    // Nothing is known of what stands there, but without any there is nothing.
+    // What stands there is not known, but what holds of a span that has none is.
     if let Some(has) = has {
-        let without = is_true(expr, &One(Value::Nil));
-        return (!without).then(|| SpanFilter::test(has, |v| v == Some(FieldValue::Bool(true))));
+        let holds_without = is_true(expr, &One(Value::Nil));
+        let is_unknown = SpanFilter::test(has, |v| v == Some(FieldValue::Bool(true)));
+        return match (holds_without, more) {
+            (false, true) => Some(is_unknown),
+            (true, false) => Some(SpanFilter::Not(Box::new(is_unknown))),
+            (true, true) | (false, false) => None,
+        };
     }
     let column = column(field)?;
     let expr = expr.clone();
