@@ -44,13 +44,17 @@ fn what_an_sdk_sent_is_found_by_its_attributes() {
     assert_eq!(found(r#"{ resource.service.version = "2.0" && kind = server }"#).len(), 20);
     assert_eq!(found(r#"{ status = error } > { name = "charge" }"#).len(), 3);
     assert_eq!(found(r#"{ event.exception.type = "ValueError" }"#).len(), 3);
-    assert_eq!(found(r#"{ span.http.route = "/checkout" && statusMessage =~ "card.*" } | count() > 0"#).len(), 3);
+    assert_eq!(
+        found(r#"{ span.http.route = "/checkout" && statusMessage =~ "card.*" } | count() > 0"#).len(),
+        3
+    );
     assert_eq!(found(r#"{ name = "charge" && rootName = "POST /checkout" }"#).len(), 20);
 
     let values = get("/api/v2/search/tag/resource.service.name/values");
     assert_eq!(values["tagValues"][0]["value"], "checkout");
     let trace = get(&format!("/api/v2/traces/{failed}"));
-    let spans = trace["trace"]["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().expect("a list").len();
+    let spans =
+        trace["trace"]["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().expect("a list").len();
     assert_eq!(spans, 2);
     let jaeger = get(&format!("/api/traces/{failed}"));
     assert_eq!(jaeger["data"][0]["processes"]["p1"]["serviceName"], "checkout");

@@ -15,14 +15,16 @@ use davy_model::{
     AttributeValue, Attributes, Matcher, Resource, Span, SpanKind, SpanStatus, Timestamp, TraceId,
 };
 use davy_query::counts::increase_between;
-use davy_query::traceql::{Limits, Query, Range, search, tag_values};
 use davy_query::traceql::{Field, Intrinsic, Scope};
+use davy_query::traceql::{Limits, Query, Range, search, tag_values};
 use serde_json::{Map, Value, json};
 
 use crate::tempo::{Params, TraceError, Traces, attribute_json};
 
 const TRACES_USUAL: usize = 20;
 const TRACES_MAX: usize = 1_500;
+/// Spans of one answer; traces beyond are left out.
+const SPANS_MAX: usize = 50_000;
 /// Services or operations in one list.
 const NAMES_MAX: usize = 10_000;
 /// How far back lists of services and operations look.
@@ -146,8 +148,7 @@ async fn traces(State(traces): State<Traces>, params: Params) -> Result<Json<Val
         let id = TraceId::from_hex(&format!("{text:0>32}"));
         ids.insert(id.ok_or_else(|| TraceError::Bad(format!("invalid trace id {text:?}")))?);
     }
-    let limits =
-        Limits { traces: params.limit("limit", TRACES_USUAL, TRACES_MAX)?, spans_per_set: 0 };
+    let limits = Limits { traces: params.limit("limit", TRACES_USUAL, TRACES_MAX)?, spans_per_set: 0 };
     let (query, range) = match ids.is_empty() {
         true => (Some(query(&params)?), search_range(&traces, &params)?),
         false => (None, names_range(&traces)),
@@ -159,7 +160,13 @@ async fn traces(State(traces): State<Traces>, params: Params) -> Result<Json<Val
             order = hits.into_iter().map(|hit| hit.id).collect();
         }
         let mut spans = snapshot.traces(&order.iter().copied().collect());
-        Ok(order.iter().filter_map(|id| spans.remove(id)).map(|spans| trace(&spans)).collect())
+        let mut total = 0;
+        let fits = |spans: &Vec<Span>| {
+            total += spans.len();
+            total <= SPANS_MAX || total == spans.len()
+        };
+        let found = order.iter().filter_map(|id| spans.remove(id)).take_while(fits);
+        Ok(found.map(|spans| trace(&spans)).collect())
     });
     Ok(envelope(found.await?))
 }
@@ -198,8 +205,11 @@ fn query(params: &Params) -> Result<Query, TraceError> {
 fn any_type(key: &str, value: &str) -> String {
     let field = format!(".{}", quoted(key));
     let mut any = vec![format!("{field} = {}", quoted(value))];
-    if value.parse::<i64>().is_ok_and(|n| n >= 0) || value.parse::<f64>().is_ok_and(|n| n >= 0.0 && n.is_finite()) {
-        let plain = value.chars().all(|c| c.is_ascii_digit() || c == '.') && value.starts_with(|c: char| c != '.');
+    if value.parse::<i64>().is_ok_and(|n| n >= 0)
+        || value.parse::<f64>().is_ok_and(|n| n >= 0.0 && n.is_finite())
+    {
+        let plain =
+            value.chars().all(|c| c.is_ascii_digit() || c == '.') && value.starts_with(|c: char| c != '.');
         any.extend(plain.then(|| format!("{field} = {value}")));
     } else if let Some(digits) = value.strip_prefix('-').filter(|d| d.parse::<u32>().is_ok()) {
         any.push(format!("{field} = -{digits}"));
@@ -223,7 +233,8 @@ fn tags(params: &Params) -> Result<Vec<(String, String)>, TraceError> {
         }));
     }
     for text in params.all("tag") {
-        let wrong = || TraceError::Bad(format!("invalid parameter \"tag\": expected key:value, got {text:?}"));
+        let wrong =
+            || TraceError::Bad(format!("invalid parameter \"tag\": expected key:value, got {text:?}"));
         let (key, value) = text.split_once(':').ok_or_else(wrong)?;
         tags.push((key.to_owned(), value.to_owned()));
     }

@@ -63,9 +63,7 @@ async fn series(
 }
 
 fn range_series(series: &MetricSeries) -> Value {
-    let sample = |(at, value): &(davy_model::Timestamp, f64)| {
-        json!({"timestampMs": at.as_millis().to_string(), "value": value})
-    };
+    let sample = |(at, value): &(davy_model::Timestamp, f64)| json!({"timestampMs": at.as_millis().to_string(), "value": value});
     json!({
         "labels": labels(series),
         "promLabels": prom_labels(series),

@@ -89,11 +89,11 @@ impl Traces {
         done.unwrap_or_else(|_| Err(SearchError::Canceled.into()))
     }
 
-    /// `start` and `end` in seconds; without them the last hour.
-    pub(crate) fn range(&self, params: &Params) -> Result<Range, TraceError> {
+    /// `start` and `end` in seconds; without a beginning so far back.
+    pub(crate) fn range(&self, params: &Params, lookback: Duration) -> Result<Range, TraceError> {
         let now = self.clock.now();
         let to = params.seconds("end")?.unwrap_or(now);
-        let from = params.seconds("start")?.unwrap_or_else(|| to - LOOKBACK);
+        let from = params.seconds("start")?.unwrap_or_else(|| to - lookback);
         if from > to {
             return Err(TraceError::Bad("start is after end".to_owned()));
         }
@@ -101,7 +101,6 @@ impl Traces {
         Ok(Range { from, to: to + Duration::from_millis(999) })
     }
 
-    /// The same for whole traces by id, which are found at any time.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use davy_model::{AttributeValue, Attributes, Resource, Span, SpanKind, SpanStatus};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList};
+use opentelemetry_proto::tonic::common::v1::{
+    AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList,
+};
 use opentelemetry_proto::tonic::resource::v1::Resource as OtlpResource;
 use opentelemetry_proto::tonic::trace::v1 as otlp;
 use serde_json::{Value as Json, json};
@@ -12,7 +14,10 @@ use serde_json::{Value as Json, json};
 /// Spans of one resource and one scope together, in the order of their first spans.
 pub(crate) fn resource_spans(spans: &[Span]) -> Vec<otlp::ResourceSpans> {
     let one = |(resource, scope, spans): (&Resource, &str, Vec<&Span>)| otlp::ResourceSpans {
-        resource: Some(OtlpResource { attributes: key_values(&resource.attributes), ..OtlpResource::default() }),
+        resource: Some(OtlpResource {
+            attributes: key_values(&resource.attributes),
+            ..OtlpResource::default()
+        }),
         scope_spans: vec![otlp::ScopeSpans {
             scope: Some(InstrumentationScope { name: scope.to_owned(), ..InstrumentationScope::default() }),
             spans: spans.into_iter().map(span_message).collect(),
@@ -135,7 +140,9 @@ fn nested(json: &Json) -> Option<Value> {
     Some(match form.as_str() {
         "stringValue" => Value::StringValue(inner.as_str()?.to_owned()),
         "boolValue" => Value::BoolValue(inner.as_bool()?),
-        "intValue" => Value::IntValue(inner.as_str().and_then(|s| s.parse().ok()).or_else(|| inner.as_i64())?),
+        "intValue" => {
+            Value::IntValue(inner.as_str().and_then(|s| s.parse().ok()).or_else(|| inner.as_i64())?)
+        }
         "doubleValue" => Value::DoubleValue(match inner.as_str() {
             Some("NaN") => f64::NAN,
             Some("Infinity") => f64::INFINITY,

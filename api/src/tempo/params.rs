@@ -13,7 +13,7 @@ use super::TraceError;
 #[derive(Debug, Default)]
 pub(crate) struct Params(Vec<(String, String)>);
 
-impl<S: Sync> FromRequestParts<S> for Params {
+impl<S: Send + Sync> FromRequestParts<S> for Params {
     type Rejection = TraceError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, TraceError> {
@@ -60,7 +60,8 @@ impl Params {
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<Option<T>, TraceError> {
         let Some(text) = self.get(name) else { return Ok(None) };
-        let wrong = || TraceError::Bad(format!("invalid parameter {name:?}: expected {expected}, got {text:?}"));
+        let wrong =
+            || TraceError::Bad(format!("invalid parameter {name:?}: expected {expected}, got {text:?}"));
         read(text).map(Some).ok_or_else(wrong)
     }
 }

@@ -6,24 +6,22 @@ use davy_query::traceql::{Limits, Query, SetHit, SpanHit, TraceHit, search as fi
 use serde_json::{Value, json};
 
 use super::json::key_value;
-use super::{Params, TraceError, Traces};
+use super::{LOOKBACK, Params, TraceError, Traces};
 
 const TRACES_USUAL: usize = 20;
-const TRACES_MAX: usize = 5_000;
+const TRACES_MAX: usize = 1_000;
 const SPANS_USUAL: usize = 3;
-const SPANS_MAX: usize = 1_000;
+const SPANS_MAX: usize = 100;
 
-pub(crate) async fn search(
-    State(traces): State<Traces>,
-    params: Params,
-) -> Result<Json<Value>, TraceError> {
+pub(crate) async fn search(State(traces): State<Traces>, params: Params) -> Result<Json<Value>, TraceError> {
     let query = query(&params)?;
-    let range = traces.range(&params)?;
+    let range = traces.range(&params, LOOKBACK)?;
     let limits = Limits {
         traces: params.limit("limit", TRACES_USUAL, TRACES_MAX)?,
         spans_per_set: params.limit("spss", SPANS_USUAL, SPANS_MAX)?,
     };
-    let hits = traces.run(move |snapshot, cancel| Ok(find(&query, &snapshot, range, limits, cancel)?)).await?;
+    let hits =
+        traces.run(move |snapshot, cancel| Ok(find(&query, &snapshot, range, limits, cancel)?)).await?;
     Ok(Json(json!({"traces": hits.iter().map(trace).collect::<Vec<_>>(), "metrics": {}})))
 }
 

@@ -1,5 +1,7 @@
 //! Tags and their values, for the query builder's lists.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use davy_query::traceql::{Query, TagValue, parse_field, tag_names, tag_values};
@@ -10,16 +12,16 @@ use super::{Params, TraceError, Traces};
 
 const LIST_USUAL: usize = 1_000;
 const LIST_MAX: usize = 10_000;
+/// How far back lists without a beginning look: heads of blocks are soon read.
+const LISTS_LOOKBACK: Duration = Duration::from_secs(86_400);
 
 type Scopes = Vec<(&'static str, Vec<String>)>;
 
 async fn scopes(traces: &Traces, params: &Params) -> Result<Scopes, TraceError> {
-    let range = traces.range(params)?;
+    let range = traces.range(params, LISTS_LOOKBACK)?;
     let limit = params.limit("limit", LIST_USUAL, LIST_MAX)?;
     let scope = params.get("scope").filter(|s| *s != "none").map(str::to_owned);
-    traces
-        .run(move |snapshot, cancel| Ok(tag_names(&snapshot, scope.as_deref(), range, limit, cancel)))
-        .await
+    traces.run(move |snapshot, cancel| Ok(tag_names(&snapshot, scope.as_deref(), range, limit, cancel))).await
 }
 
 /// `GET /api/v2/search/tags`
@@ -31,7 +33,10 @@ pub(crate) async fn names(State(traces): State<Traces>, params: Params) -> Resul
 }
 
 /// `GET /api/search/tags`: without scopes.
-pub(crate) async fn names_v1(State(traces): State<Traces>, params: Params) -> Result<Json<Value>, TraceError> {
+pub(crate) async fn names_v1(
+    State(traces): State<Traces>,
+    params: Params,
+) -> Result<Json<Value>, TraceError> {
     let scopes = scopes(&traces, &params).await?;
     let of_attributes = scopes.into_iter().filter(|(name, _)| *name != "intrinsic");
     let mut names: Vec<String> = of_attributes.flat_map(|(_, names)| names).collect();
@@ -47,7 +52,7 @@ async fn list(traces: &Traces, tag: &str, params: &Params) -> Result<Vec<TagValu
         .map_err(|e| TraceError::Bad(format!("invalid tag {tag:?}: {e}")))?;
     // What is being typed is often no query yet: values are then offered without it.
     let query: Option<Query> = params.get("q").and_then(|q| parsed(q).ok());
-    let range = traces.range(params)?;
+    let range = traces.range(params, LISTS_LOOKBACK)?;
     let limit = params.limit("limit", LIST_USUAL, LIST_MAX)?;
     traces
         .run(move |snapshot, cancel| {

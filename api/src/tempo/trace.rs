@@ -64,9 +64,8 @@ impl Traces {
         let id = TraceId::from_hex(&padded).filter(|_| !text.is_empty()).ok_or_else(|| {
             TraceError::Bad(format!("invalid trace id {text:?}: expected up to 32 hexadecimal digits"))
         })?;
-        let found = self.run(move |snapshot, _| {
-            snapshot.trace(id).map_err(|e| TraceError::Internal(e.to_string()))
-        });
+        let found =
+            self.run(move |snapshot, _| snapshot.trace(id).map_err(|e| TraceError::Internal(e.to_string())));
         let spans = found.await?;
         if spans.is_empty() { Err(TraceError::NotFound(format!("no trace {text}"))) } else { Ok(spans) }
     }

@@ -128,7 +128,8 @@ impl Half {
             service = Some((span, name.clone()));
             let mut names = PeerNames::default();
             for (key, value) in &span.attributes {
-                if let (Some(place), AttributeValue::String(text)) = (PeerNames::place(key.as_bytes()), value) {
+                if let (Some(place), AttributeValue::String(text)) = (PeerNames::place(key.as_bytes()), value)
+                {
                     names.set(place, text);
                 }
             }

@@ -327,11 +327,13 @@ mod tests {
     fn two_spans_of_a_call_are_an_edge_in_whichever_order_and_batch_they_come() {
         let mut graph = ServiceGraph::new();
         let failed = Half { failed: true, ..half(Side::Client, "shop", 2) };
-        let points = graph.observe(vec![half(Side::Client, "shop", 1), half(Side::Server, "cart", 1), failed], NOW);
+        let points =
+            graph.observe(vec![half(Side::Client, "shop", 1), half(Side::Server, "cart", 1), failed], NOW);
         assert_eq!(shown(&points), ["shop>cart: 1 0"]);
         assert_eq!(points[0].zero_at, Some(NOW - Duration::from_millis(1)));
         graph.commit();
-        let points = graph.observe(vec![half(Side::Server, "cart", 2), half(Side::Server, "cart", 3)], after(9));
+        let points =
+            graph.observe(vec![half(Side::Server, "cart", 2), half(Side::Server, "cart", 3)], after(9));
         assert_eq!((shown(&points), points[0].zero_at), (vec!["shop>cart: 2 1".to_owned()], None));
         graph.commit();
         let points = graph.observe(vec![half(Side::Client, "shop", 3)], after(18));
@@ -349,7 +351,10 @@ mod tests {
         assert_eq!(shown(&graph.observe(vec![], after(9))), Vec::<String>::new());
         assert_eq!(shown(&graph.observe(vec![], after(10))), ["shop>mail:virtual_node 1 0"]);
         assert!(graph.waiting.is_empty() && graph.order.is_empty());
-        assert_eq!(shown(&graph.observe(vec![half(Side::Server, "cart", 2)], after(10))), Vec::<String>::new());
+        assert_eq!(
+            shown(&graph.observe(vec![half(Side::Server, "cart", 2)], after(10))),
+            Vec::<String>::new()
+        );
     }
 
     #[test]
@@ -361,7 +366,8 @@ mod tests {
             half(Side::Client, "shop", 3),
             Half { is_messaging: true, ..half(Side::Server, "mailer", 3) },
         ];
-        let want = ["shop>mailer:messaging_system 1 0", "shop>orders:database 1 0", "user>shop:virtual_node 1 0"];
+        let want =
+            ["shop>mailer:messaging_system 1 0", "shop>orders:database 1 0", "user>shop:virtual_node 1 0"];
         let mut found = shown(&graph.observe(halves, NOW));
         found.sort();
         assert_eq!(found, want);
@@ -388,10 +394,8 @@ mod tests {
     #[test]
     fn waiting_and_edges_are_bounded_and_what_is_beyond_is_counted() {
         let mut graph = ServiceGraph::new();
-        let many = (0..WAITING_MAX as u64 + 7).map(|n| Half {
-            call: SpanId((n + 1).to_le_bytes()),
-            ..half(Side::Client, "shop", 1)
-        });
+        let many = (0..WAITING_MAX as u64 + 7)
+            .map(|n| Half { call: SpanId((n + 1).to_le_bytes()), ..half(Side::Client, "shop", 1) });
         graph.observe(many.collect(), NOW);
         assert_eq!((graph.waiting.len(), graph.take_dropped()), (WAITING_MAX, 7));
         let many = (0..EDGES_MAX + 5).map(|n| Half {

@@ -16,8 +16,8 @@ use prost::Message;
 
 use super::attributes::{ATTRIBUTES_MAX, Interner, Nested, TEXT_BYTES_MAX, nested};
 use super::calls::{Calls, Group, counted_kind, nanos};
-use super::half::{Half, Ids, PeerNames};
 use super::decode::{self, DECODED_BYTES_MAX, DEPTH_MAX, Shape, too_large};
+use super::half::{Half, Ids, PeerNames};
 use super::outcome::Refused;
 use super::received::Received;
 use super::resource::{identity, resource};
@@ -238,9 +238,7 @@ impl Walk {
         let mut names = PeerNames::default();
         for pair in span.attributes.iter().take(ATTRIBUTES_MAX) {
             let (key, value) = self.read_pair(pair)?;
-            if may_name_peer
-                && let (Some(place), WireValue::Text(text)) = (PeerNames::place(key), &value)
-            {
+            if may_name_peer && let (Some(place), WireValue::Text(text)) = (PeerNames::place(key), &value) {
                 let text = std::str::from_utf8(text).map_err(|_| Broken("text is not UTF-8"))?;
                 names.set(place, &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]);
             }

@@ -27,7 +27,11 @@ pub(crate) enum SpansetOp {
     Or,
     /// The spans of the right that stand so to a span of the left, or with `not`, to none; with `both`, those of the
     /// left as well.
-    Structural { relation: Relation, not: bool, both: bool },
+    Structural {
+        relation: Relation,
+        not: bool,
+        both: bool,
+    },
 }
 
 /// What a span of the right is to one of the left.

@@ -200,8 +200,7 @@ fn any(expr: &Expr, of: &dyn Lookup, test: &mut dyn FnMut(Value) -> bool) -> boo
             test(Value::Bool(any(inner, of, is_match)))
         }
         Expr::Compare(op, sides) => {
-            let found =
-                any(&sides[0], of, &mut |l| any(&sides[1], of, &mut |r| compare(*op, &l, &r)));
+            let found = any(&sides[0], of, &mut |l| any(&sides[1], of, &mut |r| compare(*op, &l, &r)));
             test(Value::Bool(found))
         }
         Expr::Negative(inner) => test(match first(inner, of) {

@@ -218,7 +218,10 @@ impl Field {
                 several(&mut of.events.iter().map(|e| Value::Text(e.name.clone())))
             }
             Self::Intrinsic(Intrinsic::EventTimeSinceStart) => several(
-                &mut of.events.iter().map(|e| Value::Duration(e.time_nanos.wrapping_sub(of.start_nanos) as i64)),
+                &mut of
+                    .events
+                    .iter()
+                    .map(|e| Value::Duration(e.time_nanos.wrapping_sub(of.start_nanos) as i64)),
             ),
             Self::Intrinsic(Intrinsic::LinkTraceId) => {
                 several(&mut of.links.iter().map(|l| text(l.trace_id)))
@@ -256,7 +259,8 @@ impl Intrinsic {
     fn value(self, trace: &Trace, span: usize) -> Value {
         let of = &trace.spans[span];
         let nanos = |n: u64| Value::Duration(i64::try_from(n).unwrap_or(i64::MAX));
-        let some_text = |text: &Arc<str>| if text.is_empty() { Value::Nil } else { Value::Text(text.clone()) };
+        let some_text =
+            |text: &Arc<str>| if text.is_empty() { Value::Nil } else { Value::Text(text.clone()) };
         match self {
             Self::Name => Value::Text(of.name.clone()),
             Self::Status => Value::Status(of.status),
@@ -269,10 +273,12 @@ impl Intrinsic {
             Self::ChildCount => Value::Int(trace.child_count(span) as i64),
             Self::TraceId => text(of.trace_id),
             Self::TraceDuration => nanos(trace.duration_nanos()),
-            Self::RootName => trace.root().map_or(Value::Nil, |root| Value::Text(trace.spans[root].name.clone())),
-            Self::RootService => {
-                trace.root().map_or(Value::Nil, |root| Value::Text(trace.spans[root].resource.service().into()))
+            Self::RootName => {
+                trace.root().map_or(Value::Nil, |root| Value::Text(trace.spans[root].name.clone()))
             }
+            Self::RootService => trace
+                .root()
+                .map_or(Value::Nil, |root| Value::Text(trace.spans[root].resource.service().into())),
             Self::NestedSetLeft => Value::Int(trace.nested(span).left),
             Self::NestedSetRight => Value::Int(trace.nested(span).right),
             Self::NestedSetParent => Value::Int(trace.nested(span).parent),

@@ -276,9 +276,8 @@ impl Table<'_> {
         let of = |((texts, bucket), cells): (&Key, &BTreeMap<usize, Cell>)| {
             let mut labels = self.labels(texts);
             labels.push(("__bucket".to_owned(), Value::Float(bound_of_power(*bucket))));
-            let sample = |step: usize| {
-                (self.steps.end_of(step), cells.get(&step).map_or(0.0, |cell| cell.count))
-            };
+            let sample =
+                |step: usize| (self.steps.end_of(step), cells.get(&step).map_or(0.0, |cell| cell.count));
             MetricSeries { labels, samples: (0..self.steps.count).map(sample).collect() }
         };
         self.cells.iter().map(of).collect()
@@ -298,7 +297,9 @@ impl Table<'_> {
             for quantile in quantiles {
                 let mut labels = self.labels(texts);
                 labels.push(("p".to_owned(), Value::Float(*quantile)));
-                let sample = |(step, buckets): (&usize, &BTreeMap<i64, Cell>)| (self.steps.end_of(*step), quantile_of(buckets, *quantile));
+                let sample = |(step, buckets): (&usize, &BTreeMap<i64, Cell>)| {
+                    (self.steps.end_of(*step), quantile_of(buckets, *quantile))
+                };
                 series.push(MetricSeries { labels, samples: steps.iter().map(sample).collect() });
             }
         }

@@ -1,7 +1,8 @@
 //! Tokens into a [`Query`]: spansets and the stages behind them.
 
 use super::ast::{
-    Aggregate, Metric, MetricFunction, Op, Query, Reduce, Relation, SpansetExpr, SpansetOp, Stage, Type, Value,
+    Aggregate, Metric, MetricFunction, Op, Query, Reduce, Relation, SpansetExpr, SpansetOp, Stage, Type,
+    Value,
 };
 use super::error::ParseError;
 use super::field::Field;
@@ -164,7 +165,8 @@ impl Parser<'_> {
         if self.takes("(") {
             let inner = self.spansets(depth + 1)?;
             if matches!(self.peek(), Token::Symbol("|")) {
-                let message = "a pipeline within parentheses is not supported: put its stages behind the query";
+                let message =
+                    "a pipeline within parentheses is not supported: put its stages behind the query";
                 return Err(self.error_at(self.at(), message));
             }
             self.expect(")", "\")\", \"&&\", \"||\" or a structural operator")?;
@@ -228,7 +230,8 @@ impl Parser<'_> {
                 let at = self.at();
                 let of = self.expr()?;
                 if !matches!(of.kind(), Type::Number | Type::Any) {
-                    let message = format!("{word}() takes a number or duration, this is {}", of.kind().word());
+                    let message =
+                        format!("{word}() takes a number or duration, this is {}", of.kind().word());
                     return Err(self.error_at(at, message));
                 }
                 self.expect(")", "\")\"")?;
@@ -305,7 +308,9 @@ impl Parser<'_> {
                     });
                 }
                 if quantiles.is_empty() || quantiles.len() > FIELDS_MAX {
-                    return Err(self.expected("1 to 64 quantiles, as in quantile_over_time(duration, .5, .99)"));
+                    return Err(
+                        self.expected("1 to 64 quantiles, as in quantile_over_time(duration, .5, .99)")
+                    );
                 }
                 MetricFunction::Quantiles(field, quantiles)
             }
@@ -353,7 +358,9 @@ impl Parser<'_> {
         self.next += 1;
         self.expect("(", "\"(\" after with")?;
         loop {
-            let Token::Word(_) = self.take() else { return Err(self.expected("a hint, as in most_recent=true")) };
+            let Token::Word(_) = self.take() else {
+                return Err(self.expected("a hint, as in most_recent=true"));
+            };
             self.expect("=", "\"=\"")?;
             if self.literal().is_none() {
                 return Err(self.expected("a value"));

@@ -162,7 +162,9 @@ impl Parser<'_> {
         }
         let at = self.at();
         let Token::Text(source) = self.take() else {
-            return Err(self.error_at(at, format!("expected a regular expression in quotes after {symbol:?}")));
+            return Err(
+                self.error_at(at, format!("expected a regular expression in quotes after {symbol:?}"))
+            );
         };
         let matcher = Matcher::new("", op, &source).map_err(|e| self.error_at(at, e.to_string()))?;
         let (at, depth) = (left.at, left.depth + 1);
@@ -208,9 +210,13 @@ fn unknown(word: &str) -> String {
         "event" | "link" | "span" | "resource" | "trace" | "instrumentation" => {
             format!("expected an attribute after {word:?}, as in {word}.foo")
         }
-        "parent" => "expected an attribute of the parent, as in parent.foo or parent.resource.service.name".into(),
+        "parent" => {
+            "expected an attribute of the parent, as in parent.foo or parent.resource.service.name".into()
+        }
         "instrumentation:version" => "instrumentation:version is not kept, only instrumentation:name".into(),
-        _ => format!("unknown field {word:?}: expected a scope (span.{word}, resource.{word}, .{word}) or an intrinsic (name, status, kind, duration …)"),
+        _ => format!(
+            "unknown field {word:?}: expected a scope (span.{word}, resource.{word}, .{word}) or an intrinsic (name, status, kind, duration …)"
+        ),
     }
 }
 

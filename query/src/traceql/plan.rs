@@ -93,7 +93,9 @@ fn of_leaf(expr: &Expr, more: bool) -> Option<SpanFilter> {
     }
     let has = match field {
         Field::Attribute(Scope::Event, _)
-        | Field::Intrinsic(Intrinsic::EventName | Intrinsic::EventTimeSinceStart) => Some(SpanField::HasEvents),
+        | Field::Intrinsic(Intrinsic::EventName | Intrinsic::EventTimeSinceStart) => {
+            Some(SpanField::HasEvents)
+        }
         Field::Attribute(Scope::Link, _)
         | Field::Intrinsic(Intrinsic::LinkTraceId | Intrinsic::LinkSpanId) => Some(SpanField::HasLinks),
         _ => None,
@@ -158,7 +160,10 @@ fn of_nested_set_parent(expr: &Expr) -> Option<SpanFilter> {
     let [root, orphan, child] = [-1, 0, 1].map(|n| is_true(expr, &One(Value::Int(n))));
     // All that are no roots must get the same answer.
     (number <= 0 && orphan == child).then(|| {
-        SpanFilter::test(SpanField::IsRoot, move |v| if v == Some(FieldValue::Bool(true)) { root } else { child })
+        SpanFilter::test(
+            SpanField::IsRoot,
+            move |v| if v == Some(FieldValue::Bool(true)) { root } else { child },
+        )
     })
 }
 
@@ -200,7 +205,9 @@ fn shortest_of(expr: &Expr) -> u64 {
         Expr::Compare(op, sides) => {
             let (op, value) = match (&sides[0], &sides[1]) {
                 (Expr::Field(Field::Intrinsic(Intrinsic::Duration)), Expr::Value(value)) => (*op, value),
-                (Expr::Value(value), Expr::Field(Field::Intrinsic(Intrinsic::Duration))) => (op.turned(), value),
+                (Expr::Value(value), Expr::Field(Field::Intrinsic(Intrinsic::Duration))) => {
+                    (op.turned(), value)
+                }
                 _ => return 0,
             };
             match (op, value) {

@@ -90,7 +90,8 @@ pub fn search(
     let fields = query.shown_fields();
     let mut found = Newest { limit: limits.traces, hits: Vec::new() };
     each_trace(query, snapshot, range, cancel, Some(limits.traces), &mut |trace, sets| {
-        let picked = sets.iter().flat_map(|set| &set.spans).filter(|s| trace.is_within(**s, range.from, range.to));
+        let picked =
+            sets.iter().flat_map(|set| &set.spans).filter(|s| trace.is_within(**s, range.from, range.to));
         if let Some(newest) = picked.map(|s| trace.spans[*s].start_nanos).max() {
             found.add(newest, || TraceHit::new(trace, sets, &fields, limits.spans_per_set));
         }
@@ -136,33 +137,37 @@ pub(crate) fn each_trace(
     let mut waiting: Vec<(u64, TraceId)> = Vec::new();
     let mut oldest: Option<u64> = None;
     let mut failed = Ok(());
-    let mut look = |waiting: &mut Vec<(u64, TraceId)>, seen: &mut HashSet<TraceId>, oldest: &mut Option<u64>| {
-        waiting.sort_unstable();
-        while !waiting.is_empty() {
-            if cancel.is_raised() {
-                return Err(SearchError::Canceled);
-            }
-            let some: Vec<_> = waiting.split_off(waiting.len().saturating_sub(at_once));
-            // One that is left out here is met again if a later block has newer spans of it.
-            let wanted: HashSet<TraceId> =
-                some.into_iter().filter(|(s, id)| oldest.is_none_or(|o| *s >= o) && !seen.contains(id)).map(|(_, id)| id).collect();
-            if wanted.is_empty() {
-                continue;
-            }
-            let traces = snapshot.traces(&wanted);
-            seen.extend(wanted);
-            if seen.len() > TRACES_MAX {
-                return Err(SearchError::TooMany);
-            }
-            for trace in traces.into_values().filter_map(Trace::new) {
-                let sets = query.eval(&trace);
-                if !sets.is_empty() {
-                    *oldest = visit(&trace, &sets)?;
+    let mut look =
+        |waiting: &mut Vec<(u64, TraceId)>, seen: &mut HashSet<TraceId>, oldest: &mut Option<u64>| {
+            waiting.sort_unstable();
+            while !waiting.is_empty() {
+                if cancel.is_raised() {
+                    return Err(SearchError::Canceled);
+                }
+                let some: Vec<_> = waiting.split_off(waiting.len().saturating_sub(at_once));
+                // One that is left out here is met again if a later block has newer spans of it.
+                let wanted: HashSet<TraceId> = some
+                    .into_iter()
+                    .filter(|(s, id)| oldest.is_none_or(|o| *s >= o) && !seen.contains(id))
+                    .map(|(_, id)| id)
+                    .collect();
+                if wanted.is_empty() {
+                    continue;
+                }
+                let traces = snapshot.traces(&wanted);
+                seen.extend(wanted);
+                if seen.len() > TRACES_MAX {
+                    return Err(SearchError::TooMany);
+                }
+                for trace in traces.into_values().filter_map(Trace::new) {
+                    let sets = query.eval(&trace);
+                    if !sets.is_empty() {
+                        *oldest = visit(&trace, &sets)?;
+                    }
                 }
             }
-        }
-        Ok(())
-    };
+            Ok(())
+        };
     snapshot.visit_traces(&query.search(range.from, range.to), &mut |visited| {
         let is_new = |(id, start): &(TraceId, u64)| !seen.contains(id) && oldest.is_none_or(|o| *start >= o);
         waiting.extend(visited.found.iter().filter(|f| is_new(f)).map(|(id, start)| (*start, *id)));

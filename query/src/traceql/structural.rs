@@ -18,8 +18,7 @@ pub(crate) fn related(
     both: bool,
 ) -> Vec<usize> {
     let is_related = marks(trace, left, relation);
-    let mut found: BTreeSet<usize> =
-        right.iter().copied().filter(|span| is_related(*span) != not).collect();
+    let mut found: BTreeSet<usize> = right.iter().copied().filter(|span| is_related(*span) != not).collect();
     if both {
         let found_right: Vec<usize> = found.iter().copied().collect();
         let turned = match relation {

@@ -40,13 +40,12 @@ impl Token {
 
 /// Longest first.
 const SYMBOLS: [&str; 37] = [
-    "&>>", "&<<", "!>>", "!<<", "&&", "||", "=~", "!~", "!=", ">=", "<=", ">>", "<<", "&>", "&<", "&~", "!>", "!<",
-    "{", "}", "(", ")", "=", ">", "<", "!", "|", "~", "+", "-", "*", "/", "%", "^", ",", "[", "]",
+    "&>>", "&<<", "!>>", "!<<", "&&", "||", "=~", "!~", "!=", ">=", "<=", ">>", "<<", "&>", "&<", "&~", "!>",
+    "!<", "{", "}", "(", ")", "=", ">", "<", "!", "|", "~", "+", "-", "*", "/", "%", "^", ",", "[", "]",
 ];
 
 /// What may stand before the dot of an attribute.
-const SCOPES: [&str; 6] =
-    ["span", "resource", "event", "link", "instrumentation", "parent"];
+const SCOPES: [&str; 6] = ["span", "resource", "event", "link", "instrumentation", "parent"];
 
 pub(crate) fn tokens(text: &str) -> Result<Vec<(usize, Token)>, ParseError> {
     if text.len() > TEXT_BYTES_MAX {
@@ -149,7 +148,9 @@ impl Lexer<'_> {
             for inner in ["span", "resource"] {
                 if self.rest().starts_with(&format!("{inner}.")) {
                     self.at += inner.len();
-                    let Token::Attribute(_, name) = self.attribute(inner)? else { unreachable!("it gives one") };
+                    let Token::Attribute(_, name) = self.attribute(inner)? else {
+                        unreachable!("it gives one")
+                    };
                     return Ok(Token::Attribute(format!("parent.{inner}"), name));
                 }
             }
@@ -215,7 +216,8 @@ impl Lexer<'_> {
         let mut nanos = 0f64;
         let mut is_duration = false;
         loop {
-            let digits = self.rest().find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(self.rest().len());
+            let digits =
+                self.rest().find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(self.rest().len());
             let number = &self.text[self.at..self.at + digits];
             let exponent = if is_duration { 0 } else { exponent(&self.text[self.at + digits..]) };
             let whole = &self.text[self.at..self.at + digits + exponent];

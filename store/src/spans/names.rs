@@ -74,12 +74,12 @@ impl Snapshot {
         for (_, place) in self.places(from, to) {
             let values = match &place {
                 Place::Recent(record, block) => recent::read(*record, block, |open| open.values(field)),
-                Place::Sealed(partition, number) => partition.span_head(*number).and_then(|head| {
-                    match head.values(field) {
+                Place::Sealed(partition, number) => {
+                    partition.span_head(*number).and_then(|head| match head.values(field) {
                         Some(values) => Some(values),
                         None => partition.span_block(*number, head, |open| open.values(field)),
-                    }
-                }),
+                    })
+                }
             };
             if visit(values.unwrap_or_default()).is_break() {
                 return;
@@ -108,11 +108,7 @@ impl Snapshot {
                 let read = partition.span_head(*number)?;
                 head(&read);
                 let has_extras = read.classes.iter().any(|c| c.has_extras);
-                if with_body && has_extras {
-                    partition.span_block(*number, read, read_body)
-                } else {
-                    None
-                }
+                if with_body && has_extras { partition.span_block(*number, read, read_body) } else { None }
             }
         }
     }
@@ -153,7 +149,9 @@ impl Head {
                 let values = (0..self.resources.len()).filter_map(|r| self.resource_value(r, key));
                 distinct(values.filter_map(owned))
             }
-            SpanField::Duration | SpanField::IsRoot | SpanField::HasEvents | SpanField::HasLinks => Vec::new(),
+            SpanField::Duration | SpanField::IsRoot | SpanField::HasEvents | SpanField::HasLinks => {
+                Vec::new()
+            }
             SpanField::StatusMessage | SpanField::Span(_) | SpanField::Any(_) => return None,
         })
     }

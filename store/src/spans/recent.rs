@@ -53,7 +53,8 @@ impl RecentSpans {
 
     /// Adds spans of these traces, of no further block once there are `most`.
     pub(crate) fn traces(&self, ids: &HashSet<TraceId>, most: usize, found: &mut Vec<Span>) {
-        for (record, block) in self.iter().filter(|(_, block)| block.trace_ids().any(|id| ids.contains(&id))) {
+        for (record, block) in self.iter().filter(|(_, block)| block.trace_ids().any(|id| ids.contains(&id)))
+        {
             if found.len() >= most {
                 return;
             }

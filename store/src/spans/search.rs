@@ -17,7 +17,7 @@ use crate::partition::Partition;
 use crate::{Error, Snapshot};
 
 /// Most spans of traces that are in memory at once, but for those of the last block.
-const SPANS_AT_ONCE_MAX: usize = 200_000;
+const SPANS_AT_ONCE_MAX: usize = 100_000;
 
 /// Where a block lies.
 pub(crate) enum Place<'a> {

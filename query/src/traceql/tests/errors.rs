@@ -14,35 +14,110 @@ fn check(query: &str, want: Expect) {
 
 #[test]
 fn an_error_says_where_and_what_was_expected() {
-    check("", expect![[r#"line 1, column 1: expected "{" of a spanset, as in { status = error }, got the end"#]]);
-    check("{ nonsense", expect![[r#"line 1, column 3: unknown field "nonsense": expected a scope (span.nonsense, resource.nonsense, .nonsense) or an intrinsic (name, status, kind, duration …)"#]]);
-    check("{ status = error", expect![[r#"line 1, column 17: expected "}", "&&", "||" or a comparison, got the end"#]]);
+    check(
+        "",
+        expect![[r#"line 1, column 1: expected "{" of a spanset, as in { status = error }, got the end"#]],
+    );
+    check(
+        "{ nonsense",
+        expect![[
+            r#"line 1, column 3: unknown field "nonsense": expected a scope (span.nonsense, resource.nonsense, .nonsense) or an intrinsic (name, status, kind, duration …)"#
+        ]],
+    );
+    check(
+        "{ status = error",
+        expect![[r#"line 1, column 17: expected "}", "&&", "||" or a comparison, got the end"#]],
+    );
     check("{ span. = 1 }", expect!["line 1, column 7: expected the name of an attribute after the dot"]);
     check("{ span }", expect![[r#"line 1, column 3: expected an attribute after "span", as in span.foo"#]]);
-    check("{ duration > 10 parsecs }", expect![[r#"line 1, column 17: expected "}", "&&", "||" or a comparison, got "parsecs""#]]);
-    check("{ duration > 10parsecs }", expect!["line 1, column 16: expected a unit of time after the number: ns, us, ms, s, m, h, d or w"]);
+    check(
+        "{ duration > 10 parsecs }",
+        expect![[r#"line 1, column 17: expected "}", "&&", "||" or a comparison, got "parsecs""#]],
+    );
+    check(
+        "{ duration > 10parsecs }",
+        expect!["line 1, column 16: expected a unit of time after the number: ns, us, ms, s, m, h, d or w"],
+    );
     check("{ name = \"GET }", expect!["line 1, column 10: text is not closed: expected a second quote"]);
-    check("{ status = \"error\" }", expect![[r#"line 1, column 12: "=" compares a status (ok, error, unset) with a text"#]]);
-    check("{ status > ok }", expect![[r#"line 1, column 12: a status (ok, error, unset) can only be compared by "=" and "!=""#]]);
-    check("{ .foo =~ bar }", expect![[r#"line 1, column 11: expected a regular expression in quotes after "=~""#]]);
-    check("{ .foo =~ \"(\" }", expect![[r#"line 1, column 11: bad regex "(": regex parse error:     ^(?s:()$      ^ error: unclosed group"#]]);
-    check("{ duration =~ \"1\" }", expect![[r#"line 1, column 12: "=~" matches texts, this is a number or duration"#]]);
+    check(
+        "{ status = \"error\" }",
+        expect![[r#"line 1, column 12: "=" compares a status (ok, error, unset) with a text"#]],
+    );
+    check(
+        "{ status > ok }",
+        expect![[r#"line 1, column 12: a status (ok, error, unset) can only be compared by "=" and "!=""#]],
+    );
+    check(
+        "{ .foo =~ bar }",
+        expect![[r#"line 1, column 11: expected a regular expression in quotes after "=~""#]],
+    );
+    check(
+        "{ .foo =~ \"(\" }",
+        expect![[
+            r#"line 1, column 11: bad regex "(": regex parse error:     ^(?s:()$      ^ error: unclosed group"#
+        ]],
+    );
+    check(
+        "{ duration =~ \"1\" }",
+        expect![[r#"line 1, column 12: "=~" matches texts, this is a number or duration"#]],
+    );
     check("{ .foo < nil }", expect![[r#"line 1, column 10: nil can only be compared by "=" and "!=""#]]);
-    check("{ duration }", expect!["line 1, column 3: a filter must be true or false, this is a number or duration"]);
+    check(
+        "{ duration }",
+        expect!["line 1, column 3: a filter must be true or false, this is a number or duration"],
+    );
     check("{ name && true }", expect![[r#"line 1, column 3: "&&" takes true or false, this is a text"#]]);
-    check("{\n  name = \"a\"\n  &&\n}", expect![[r#"line 4, column 1: expected a field or a value: resource.service.name, span.http.route, .foo, status, duration, "text", 5, 100ms, got "}""#]]);
-    check("{} | count()", expect!["line 1, column 13: expected a comparison, as in count() > 2, got the end"]);
-    check("{} | avg(name) > 1", expect!["line 1, column 10: avg() takes a number or duration, this is a text"]);
-    check("{} | speed()", expect!["line 1, column 6: unknown stage speed(): expected a stage: a spanset, select(), by(), coalesce(), count() > n, avg(), max(), min() or sum() compared, rate(), count_over_time(), quantile_over_time() …"]);
+    check(
+        "{\n  name = \"a\"\n  &&\n}",
+        expect![[
+            r#"line 4, column 1: expected a field or a value: resource.service.name, span.http.route, .foo, status, duration, "text", 5, 100ms, got "}""#
+        ]],
+    );
+    check(
+        "{} | count()",
+        expect!["line 1, column 13: expected a comparison, as in count() > 2, got the end"],
+    );
+    check(
+        "{} | avg(name) > 1",
+        expect!["line 1, column 10: avg() takes a number or duration, this is a text"],
+    );
+    check(
+        "{} | speed()",
+        expect![
+            "line 1, column 6: unknown stage speed(): expected a stage: a spanset, select(), by(), coalesce(), count() > n, avg(), max(), min() or sum() compared, rate(), count_over_time(), quantile_over_time() …"
+        ],
+    );
     check("{} | compare({})", expect!["line 1, column 6: compare() is not supported"]);
-    check("({} | count() > 1) && {}", expect!["line 1, column 5: a pipeline within parentheses is not supported: put its stages behind the query"]);
+    check(
+        "({} | count() > 1) && {}",
+        expect![
+            "line 1, column 5: a pipeline within parentheses is not supported: put its stages behind the query"
+        ],
+    );
     check("{} &~ {}", expect![[r#"line 1, column 4: the operator "&~" is not supported"#]]);
-    check("{} | rate() | count() > 1", expect!["line 1, column 15: only topk() and bottomk() may follow a function of metrics"]);
-    check("{} | topk(3)", expect!["line 1, column 6: topk() follows a function of metrics, as in rate() | topk(5)"]);
-    check("{} | quantile_over_time(duration)", expect![[r#"line 1, column 33: expected 1 to 64 quantiles, as in quantile_over_time(duration, .5, .99), got ")""#]]);
-    check("{} | quantile_over_time(duration, 99)", expect!["line 1, column 35: a quantile is a number from 0 to 1"]);
+    check(
+        "{} | rate() | count() > 1",
+        expect!["line 1, column 15: only topk() and bottomk() may follow a function of metrics"],
+    );
+    check(
+        "{} | topk(3)",
+        expect!["line 1, column 6: topk() follows a function of metrics, as in rate() | topk(5)"],
+    );
+    check(
+        "{} | quantile_over_time(duration)",
+        expect![[
+            r#"line 1, column 33: expected 1 to 64 quantiles, as in quantile_over_time(duration, .5, .99), got ")""#
+        ]],
+    );
+    check(
+        "{} | quantile_over_time(duration, 99)",
+        expect!["line 1, column 35: a quantile is a number from 0 to 1"],
+    );
     check("{} {}", expect![[r#"line 1, column 4: expected the end of the query, got "{""#]]);
-    check("{ instrumentation:version = \"1\" }", expect!["line 1, column 3: instrumentation:version is not kept, only instrumentation:name"]);
+    check(
+        "{ instrumentation:version = \"1\" }",
+        expect!["line 1, column 3: instrumentation:version is not kept, only instrumentation:name"],
+    );
     check("{ é = 1 # }", expect!["line 1, column 9: unexpected character '#'"]);
 }
 

@@ -6,7 +6,9 @@ mod picked;
 
 use std::sync::Arc;
 
-use davy_model::{AttributeValue, Resource, Span, SpanEvent, SpanId, SpanKind, SpanLink, SpanStatus, TraceId};
+use davy_model::{
+    AttributeValue, Resource, Span, SpanEvent, SpanId, SpanKind, SpanLink, SpanStatus, TraceId,
+};
 
 /// 2026-01-01T00:00:00Z in nanoseconds.
 const START: u64 = 1_767_225_600_000_000_000;
@@ -54,8 +56,7 @@ fn shop() -> Vec<Span> {
     ];
     let mut call = span(1, 2, 1, "shop", "call", [5, 60]);
     call.kind = SpanKind::Client;
-    call.links =
-        vec![SpanLink { trace_id: TraceId([9; 16]), span_id: SpanId([9; 8]), attributes: vec![] }];
+    call.links = vec![SpanLink { trace_id: TraceId([9; 16]), span_id: SpanId([9; 8]), attributes: vec![] }];
     let mut get = span(1, 3, 2, "cart", "get", [10, 50]);
     (get.kind, get.status, get.status_message) = (SpanKind::Server, SpanStatus::Error, "card refused".into());
     get.attributes = vec![

@@ -71,7 +71,10 @@ fn events_links_parents_and_the_whole_trace() {
     check("{ link:spanID != nil }", "[call]");
     check(r#"{ parent.resource.service.name = "shop" && resource.service.name = "cart" }"#, "[get]");
     check("{ parent.http.status_code = 503 }", "[select]");
-    check(r#"{ rootName = "root" && trace:rootService = "shop" && traceDuration >= 100ms && kind = server }"#, "[root get]");
+    check(
+        r#"{ rootName = "root" && trace:rootService = "shop" && traceDuration >= 100ms && kind = server }"#,
+        "[root get]",
+    );
     check("{ traceDuration > 100ms }", "");
     check("{ span:childCount = 2 }", "[root]");
     check("{ nestedSetParent < 0 }", "[root]");
@@ -103,7 +106,12 @@ fn stages() {
     check("{ kind = client } | count() > 1", "[call select count()=2]");
     check("{ kind = client } | count() > 2", "");
     check("{ kind = client } | avg(duration) = 35ms", "[call select avg(duration)=35ms]");
-    check("{} | max(span.http.status_code) >= 503 | min(duration) < 11ms", "[root call get select draw max(http.status_code)=503 min(duration)=10ms]".replace("http", "span.http").as_str());
+    check(
+        "{} | max(span.http.status_code) >= 503 | min(duration) < 11ms",
+        "[root call get select draw max(http.status_code)=503 min(duration)=10ms]"
+            .replace("http", "span.http")
+            .as_str(),
+    );
     check("{} | sum(span.nothing) > -1", "");
     check("{} | { kind = server } | { status = error }", "[get]");
     check("{} | select(span.db.system)", "[root call get select draw]");
