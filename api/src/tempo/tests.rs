@@ -145,10 +145,25 @@ async fn tempo_searches() {
         "the end's whole second counts"
     );
     f.refused("/api/search?q=%7B%20nonsense", 400, expect![[r#"invalid TraceQL query: line 1, column 3: unknown field "nonsense": expected a scope (span.nonsense, resource.nonsense, .nonsense) or an intrinsic (name, status, kind, duration …)"#]]).await;
-    f.refused("/api/search?q=%7B%7D&start=now", 400, expect![[r#"invalid parameter "start": expected a Unix time in seconds, got "now""#]]).await;
+    f.refused(
+        "/api/search?q=%7B%7D&start=now",
+        400,
+        expect![[r#"invalid parameter "start": expected a Unix time in seconds, got "now""#]],
+    )
+    .await;
     f.refused("/api/search?q=%7B%7D&start=9&end=3", 400, expect!["start is after end"]).await;
-    f.refused("/api/search?tags=cart", 400, expect![[r#"invalid parameter "tags": expected key=value pairs, got "cart""#]]).await;
-    f.refused("/api/search?q=%7B%7D%7Crate()", 400, expect!["the query asks for metrics: use /api/metrics/query_range"]).await;
+    f.refused(
+        "/api/search?tags=cart",
+        400,
+        expect![[r#"invalid parameter "tags": expected key=value pairs, got "cart""#]],
+    )
+    .await;
+    f.refused(
+        "/api/search?q=%7B%7D%7Crate()",
+        400,
+        expect!["the query asks for metrics: use /api/metrics/query_range"],
+    )
+    .await;
     assert_eq!(f.ask("/api/echo", "*/*").await, (StatusCode::OK, b"echo".to_vec()));
     assert_eq!(f.json("/api/status/buildinfo").await["version"], "1.2.3");
 }
@@ -187,7 +202,12 @@ async fn tempo_gives_a_trace_as_it_was_received() {
     for path in [format!("/api/v2/traces/{unknown}"), format!("/api/traces/{unknown}")] {
         assert_eq!(f.ask(&path, "application/protobuf").await.0, StatusCode::NOT_FOUND);
     }
-    f.refused("/api/v2/traces/xyz", 400, expect![[r#"invalid trace id "xyz": expected up to 32 hexadecimal digits"#]]).await;
+    f.refused(
+        "/api/v2/traces/xyz",
+        400,
+        expect![[r#"invalid trace id "xyz": expected up to 32 hexadecimal digits"#]],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -206,11 +226,23 @@ async fn tempo_lists_tags() {
             {"type":"string","value":"shop"}]}"#]],
     )
     .await;
-    f.check("/api/v2/search/tag/resource.service.name/values?q=%7Bstatus%3Derror%7D", expect![[r#"{"metrics":{},"tagValues":[{"type":"string","value":"cart"}]}"#]]).await;
-    f.check("/api/v2/search/tag/span.http.status_code/values?q=%7Bsta", expect![[r#"{"metrics":{},"tagValues":[{"type":"int","value":"503"}]}"#]]).await;
-    f.check("/api/v2/search/tag/status/values", expect![[r#"
+    f.check(
+        "/api/v2/search/tag/resource.service.name/values?q=%7Bstatus%3Derror%7D",
+        expect![[r#"{"metrics":{},"tagValues":[{"type":"string","value":"cart"}]}"#]],
+    )
+    .await;
+    f.check(
+        "/api/v2/search/tag/span.http.status_code/values?q=%7Bsta",
+        expect![[r#"{"metrics":{},"tagValues":[{"type":"int","value":"503"}]}"#]],
+    )
+    .await;
+    f.check(
+        "/api/v2/search/tag/status/values",
+        expect![[r#"
         {"metrics":{},"tagValues":[{"type":"keyword","value":"error"},
-        {"type":"keyword","value":"unset"}]}"#]]).await;
+        {"type":"keyword","value":"unset"}]}"#]],
+    )
+    .await;
     f.check("/api/search/tag/service.name/values", expect![[r#"{"tagValues":["cart","shop"]}"#]]).await;
     f.refused("/api/v2/search/tag/a%20b/values", 400, expect![[r#"invalid tag "a b": line 1, column 1: unknown field "a": expected a scope (span.a, resource.a, .a) or an intrinsic (name, status, kind, duration …)"#]]).await;
 }
@@ -229,8 +261,18 @@ async fn tempo_counts_spans() {
     )
     .await;
     f.check("/api/metrics/query?q=%7B%7D%7Crate()&start=1767225590&end=1767225610", expect![[r#"{"metrics":{},"series":[{"labels":[{"key":"__name__","value":{"stringValue":"rate"}}],"promLabels":"{__name__=\"rate\"}","value":0.1}]}"#]]).await;
-    f.refused("/api/metrics/query_range?q=%7B%7D", 400, expect!["the query asks for traces: add a function of metrics, as in | rate()"]).await;
-    f.refused("/api/metrics/query_range?q=%7B%7D%7Ccompare(%7B%7D)", 400, expect!["invalid TraceQL query: line 1, column 4: compare() is not supported"]).await;
+    f.refused(
+        "/api/metrics/query_range?q=%7B%7D",
+        400,
+        expect!["the query asks for traces: add a function of metrics, as in | rate()"],
+    )
+    .await;
+    f.refused(
+        "/api/metrics/query_range?q=%7B%7D%7Ccompare(%7B%7D)",
+        400,
+        expect!["invalid TraceQL query: line 1, column 4: compare() is not supported"],
+    )
+    .await;
     f.refused(
         "/api/metrics/query_range?q=%7B%7D%7Crate()&start=1&end=1767225610&step=1s",
         400,
@@ -242,8 +284,16 @@ async fn tempo_counts_spans() {
 #[tokio::test]
 async fn jaeger_asks() {
     let f = Fixture::new();
-    f.check("/api/services", expect![[r#"{"data":["cart","shop"],"errors":null,"limit":0,"offset":0,"total":2}"#]]).await;
-    f.check("/api/services/cart/operations", expect![[r#"{"data":["GET /cart"],"errors":null,"limit":0,"offset":0,"total":1}"#]]).await;
+    f.check(
+        "/api/services",
+        expect![[r#"{"data":["cart","shop"],"errors":null,"limit":0,"offset":0,"total":2}"#]],
+    )
+    .await;
+    f.check(
+        "/api/services/cart/operations",
+        expect![[r#"{"data":["GET /cart"],"errors":null,"limit":0,"offset":0,"total":1}"#]],
+    )
+    .await;
     f.check("/api/operations?service=cart", expect![[r#"{"data":[{"name":"GET /cart","spanKind":"server"}],"errors":null,"limit":0,"offset":0,"total":1}"#]]).await;
     f.check("/api/dependencies?endTs=1767225720000&lookback=3600000", expect![[r#"{"data":[{"callCount":7,"child":"cart","parent":"shop"}],"errors":null,"limit":0,"offset":0,"total":1}"#]]).await;
     f.check(&format!("/api/traces/{ID}"), expect![[r#"
@@ -272,7 +322,14 @@ async fn jaeger_asks() {
     assert_eq!(count(tags).await, 1, "tags are texts whatever the attributes are");
     assert_eq!(count("&tags=%7B%22http.status_code%22%3A%22500%22%7D").await, 0);
     assert_eq!(f.json("/api/traces?traceID=abc").await["data"][0]["traceID"], ID);
-    f.refused("/api/traces/1", 404, expect![[r#"{"data":null,"errors":[{"code":404,"msg":"trace not found"}],"limit":0,"offset":0,"total":0}"#]]).await;
+    f.refused(
+        "/api/traces/1",
+        404,
+        expect![[
+            r#"{"data":null,"errors":[{"code":404,"msg":"trace not found"}],"limit":0,"offset":0,"total":0}"#
+        ]],
+    )
+    .await;
     f.refused("/api/traces", 400, expect![[r#"{"data":null,"errors":[{"code":400,"msg":"parameter \"service\" is required"}],"limit":0,"offset":0,"total":0}"#]]).await;
     f.refused("/api/traces?service=x&tags=y", 400, expect![[r#"{"data":null,"errors":[{"code":400,"msg":"invalid parameter \"tags\": expected a JSON object of texts: expected value at line 1 column 1"}],"limit":0,"offset":0,"total":0}"#]]).await;
 }

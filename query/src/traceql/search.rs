@@ -122,71 +122,112 @@ impl Newest {
     }
 }
 
-/// Hands over each trace that has spans the query may pick in the range, newest first, and the sets that the query
-/// makes of it. Once the visitor names a start, traces whose spans in the range are all older are left out.
+/// Is handed a trace and the sets that the query makes of it. Once it names a start, traces whose spans in the range
+/// are all older are left out.
+pub(crate) type Visit<'a> = dyn FnMut(&Trace, &[Spanset]) -> Result<Option<u64>, SearchError> + 'a;
+
+/// Visits each trace that has spans which the query may pick in the range, newest first. `enough` is how many will do.
 pub(crate) fn each_trace(
     query: &Query,
     snapshot: &Snapshot,
     range: Range,
     cancel: &Cancel,
     enough: Option<usize>,
-    visit: &mut dyn FnMut(&Trace, &[Spanset]) -> Result<Option<u64>, SearchError>,
+    visit: &mut Visit,
 ) -> Result<(), SearchError> {
     let at_once = enough.map_or(TRACES_AT_ONCE, |n| n.clamp(TRACES_AT_ONCE / 8, TRACES_AT_ONCE));
-    let mut seen: HashSet<TraceId> = HashSet::new();
-    let mut waiting: Vec<(u64, TraceId)> = Vec::new();
-    let mut oldest: Option<u64> = None;
+    let mut walk = Walk {
+        query,
+        snapshot,
+        cancel,
+        visit,
+        at_once,
+        seen: HashSet::new(),
+        waiting: Vec::new(),
+        oldest: None,
+    };
     let mut failed = Ok(());
-    let mut look =
-        |waiting: &mut Vec<(u64, TraceId)>, seen: &mut HashSet<TraceId>, oldest: &mut Option<u64>| {
-            waiting.sort_unstable();
-            while !waiting.is_empty() {
-                if cancel.is_raised() {
-                    return Err(SearchError::Canceled);
-                }
-                let some: Vec<_> = waiting.split_off(waiting.len().saturating_sub(at_once));
-                // One that is left out here is met again if a later block has newer spans of it.
-                let wanted: HashSet<TraceId> = some
-                    .into_iter()
-                    .filter(|(s, id)| oldest.is_none_or(|o| *s >= o) && !seen.contains(id))
-                    .map(|(_, id)| id)
-                    .collect();
-                if wanted.is_empty() {
-                    continue;
-                }
-                let traces = snapshot.traces(&wanted);
-                seen.extend(wanted);
-                if seen.len() > TRACES_MAX {
-                    return Err(SearchError::TooMany);
-                }
-                for trace in traces.into_values().filter_map(Trace::new) {
-                    let sets = query.eval(&trace);
-                    if !sets.is_empty() {
-                        *oldest = visit(&trace, &sets)?;
-                    }
+    snapshot.visit_traces(&query.search(range.from, range.to), &mut |visited| match walk
+        .take(&visited.found, visited.rest_until)
+    {
+        Ok(flow) => flow,
+        Err(error) => {
+            failed = Err(error);
+            ControlFlow::Break(())
+        }
+    });
+    failed
+}
+
+struct Walk<'a, 'v> {
+    query: &'a Query,
+    snapshot: &'a Snapshot,
+    cancel: &'a Cancel,
+    visit: &'a mut Visit<'v>,
+    at_once: usize,
+    seen: HashSet<TraceId>,
+    /// Traces to look at, each with the start of the span that pointed at it.
+    waiting: Vec<(u64, TraceId)>,
+    /// What is older need not be looked at.
+    oldest: Option<u64>,
+}
+
+impl Walk<'_, '_> {
+    /// Of one block; `rest_until` bounds what the others have.
+    fn take(
+        &mut self,
+        found: &[(TraceId, u64)],
+        rest_until: Option<Timestamp>,
+    ) -> Result<ControlFlow<()>, SearchError> {
+        if self.cancel.is_raised() {
+            return Err(SearchError::Canceled);
+        }
+        let is_wanted = |(id, start): &&(TraceId, u64)| self.is_wanted(*start, id);
+        let wanted: Vec<_> = found.iter().filter(is_wanted).map(|(id, start)| (*start, *id)).collect();
+        self.waiting.extend(wanted);
+        if self.waiting.len() >= self.at_once || rest_until.is_none() || self.is_over(rest_until) {
+            self.look()?;
+        }
+        Ok(if self.is_over(rest_until) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+
+    /// One that is left out as too old is met again if another block has newer spans of it.
+    fn is_wanted(&self, start: u64, id: &TraceId) -> bool {
+        self.oldest.is_none_or(|oldest| start >= oldest) && !self.seen.contains(id)
+    }
+
+    fn is_over(&self, rest_until: Option<Timestamp>) -> bool {
+        let oldest = self.oldest.map(Timestamp::from_nanos);
+        oldest.is_some_and(|oldest| rest_until.is_none_or(|rest| rest < oldest))
+    }
+
+    /// At all that wait, newest first.
+    fn look(&mut self) -> Result<(), SearchError> {
+        self.waiting.sort_unstable();
+        while !self.waiting.is_empty() {
+            if self.cancel.is_raised() {
+                return Err(SearchError::Canceled);
+            }
+            let some = self.waiting.split_off(self.waiting.len().saturating_sub(self.at_once));
+            let wanted = some.iter().filter(|(start, id)| self.is_wanted(*start, id));
+            let wanted: HashSet<TraceId> = wanted.map(|(_, id)| *id).collect();
+            if self.seen.len() + wanted.len() > TRACES_MAX {
+                return Err(SearchError::TooMany);
+            }
+            if wanted.is_empty() {
+                continue;
+            }
+            let traces = self.snapshot.traces(&wanted);
+            self.seen.extend(wanted);
+            for trace in traces.into_values().filter_map(Trace::new) {
+                let sets = self.query.eval(&trace);
+                if !sets.is_empty() {
+                    self.oldest = (self.visit)(&trace, &sets)?;
                 }
             }
-            Ok(())
-        };
-    snapshot.visit_traces(&query.search(range.from, range.to), &mut |visited| {
-        let is_new = |(id, start): &(TraceId, u64)| !seen.contains(id) && oldest.is_none_or(|o| *start >= o);
-        waiting.extend(visited.found.iter().filter(|f| is_new(f)).map(|(id, start)| (*start, *id)));
-        if waiting.len() >= at_once || visited.rest_until.is_none() {
-            failed = look(&mut waiting, &mut seen, &mut oldest);
         }
-        let rest = visited.rest_until.map_or(i64::MIN, Timestamp::as_millis);
-        let is_over = oldest.is_some_and(|o| rest < Timestamp::from_nanos(o).as_millis());
-        if failed.is_err() || cancel.is_raised() || is_over && waiting.is_empty() {
-            return ControlFlow::Break(());
-        }
-        if is_over {
-            failed = look(&mut waiting, &mut seen, &mut oldest);
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
-    });
-    failed?;
-    if cancel.is_raised() { Err(SearchError::Canceled) } else { Ok(()) }
+        Ok(())
+    }
 }
 
 impl Query {
