@@ -66,8 +66,9 @@ impl IntoResponse for JaegerError {
 }
 
 fn envelope(data: Vec<Value>) -> Json<Value> {
-    let total = data.len();
-    Json(json!({"data": data, "total": total, "limit": 0, "offset": 0, "errors": null}))
+    let mut body = json!({"data": null, "total": data.len(), "limit": 0, "offset": 0, "errors": null});
+    body["data"] = Value::Array(data);
+    Json(body)
 }
 
 fn names_range(traces: &Traces) -> Range {

@@ -56,7 +56,7 @@ pub use refusal::{Refusal, Refused};
 pub use snapshot::{SeriesSamples, Snapshot};
 pub use spans::{
     BatchValue, FieldValue, NotUtf8, ResourceId, SpanBatch, SpanBlock, SpanField, SpanFilter, SpanNames,
-    SpanNamesWanted, SpanParts, SpanQuery, SpanRow, SpanSearch, SpanTest, TextId, Visited,
+    SpanNamesWanted, SpanParts, SpanQuery, SpanRow, SpanSearch, SpanTest, TextId, TraceStart, Visited,
 };
 pub use stats::{Recovery, Stats};
 pub use store::Store;

@@ -32,7 +32,7 @@ pub use block::SpanBlock;
 pub use filter::{FieldValue, SpanField, SpanFilter, SpanParts, SpanSearch, SpanTest};
 pub use names::{SpanNames, SpanNamesWanted};
 pub use query::SpanQuery;
-pub use search::Visited;
+pub use search::{TraceStart, Visited};
 pub use strings::NotUtf8;
 
 pub(crate) use recent::RecentSpans;

@@ -25,6 +25,9 @@ pub(crate) enum Place<'a> {
     Sealed(&'a Partition, i64),
 }
 
+/// A trace, and when in it the newest span started that was asked for, in nanoseconds.
+pub type TraceStart = (TraceId, u64);
+
 /// What a visitor is handed of each block.
 #[derive(Debug)]
 pub struct Visited<T> {
@@ -88,7 +91,7 @@ impl Snapshot {
     pub fn visit_traces(
         &self,
         search: &SpanSearch,
-        visit: &mut dyn FnMut(Visited<Vec<(TraceId, u64)>>) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(Visited<Vec<TraceStart>>) -> ControlFlow<()>,
     ) {
         let read = |open: &OpenBlock| {
             let rows = open.rows(search)?;
@@ -133,7 +136,7 @@ impl Snapshot {
         }
         for partition in self.view.partitions.iter() {
             for block in partition.span_blocks(from, to, self.view.spans_sealed) {
-                places.push((block.newest, Place::Sealed(&**partition, block.number)));
+                places.push((block.newest, Place::Sealed(partition, block.number)));
             }
         }
         places.sort_by_key(|(newest, _)| Reverse(*newest));

@@ -4,6 +4,7 @@ use expect_test::{Expect, expect};
 
 use super::super::{Query, parse_field};
 
+#[expect(clippy::needless_pass_by_value, reason = "it reads better at the call")]
 fn check(query: &str, want: Expect) {
     let said = match Query::parse(query) {
         Ok(_) => "is read".to_owned(),

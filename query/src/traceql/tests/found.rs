@@ -66,7 +66,7 @@ fn by_looking(query: &str, spans: &[Span], range: Range, traces: usize) -> Vec<(
             found.push((newest, trace.id(), sets.iter().map(|s| s.spans.len()).sum()));
         }
     }
-    found.sort_unstable_by(|a, b| (b.0, b.1).cmp(&(a.0, a.1)));
+    found.sort_unstable_by_key(|f| std::cmp::Reverse((f.0, f.1)));
     found.into_iter().take(traces).map(|(_, id, n)| (id, n)).collect()
 }
 
