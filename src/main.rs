@@ -32,6 +32,8 @@ enum Command {
     Judge(JudgeCommand),
     /// Wait until a running davy has decided on a release.
     Gate(davy::gate::GateArgs),
+    /// Ask PromQL of a running davy, or of any server that answers as Prometheus does.
+    Query(davy::query::QueryArgs),
     /// What davy would have judged and alerted over recorded samples.
     Replay(davy::replay::ReplayArgs),
     /// A backup of the running davy, in a folder that `davy run --storage.path` starts on.
@@ -128,6 +130,7 @@ fn main() -> ExitCode {
             None => davy::history::run(&args.recorded),
         },
         Command::Gate(args) => davy::gate::run(&args),
+        Command::Query(args) => davy::query::run(&args),
         Command::Replay(args) => davy::replay::run(&args),
         Command::Snapshot(args) => davy::snapshot::run(&args),
         Command::Import { from: Import::Openmetrics(args) } => davy::openmetrics::import(&args),

@@ -73,6 +73,9 @@ impl QueryGate {
         let began = Instant::now();
         let until = began + timeout.map_or(self.0.limits.timeout, |t| t.min(self.0.limits.timeout));
         let place = self.place(until).await?;
+        if until <= Instant::now() {
+            return Err(ApiError::Timeout("query timed out in query queue".into()));
+        }
         let queued = began.elapsed();
         let raised = RaiseOnDrop(Cancel::default());
         let cancel = raised.0.clone();

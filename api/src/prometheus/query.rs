@@ -23,7 +23,7 @@ pub(super) async fn instant(State(state): State<ApiState>, params: Params) -> Re
     let evaluate = move |expr: &Expr, engine: &Engine, source: &_, cancel: &Cancel| {
         engine.query(expr, source, at, cancel)
     };
-    run(&state, &params, limit, evaluate).await
+    run(&state, params, limit, evaluate).await
 }
 
 /// `GET /api/v1/query_range?query=&start=&end=&step=[&timeout=&limit=&lookback_delta=&stats=]`.
@@ -33,7 +33,7 @@ pub(super) async fn range(State(state): State<ApiState>, params: Params) -> Resu
     let evaluate = move |expr: &Expr, engine: &Engine, source: &_, cancel: &Cancel| {
         engine.query_range(expr, source, steps, cancel)
     };
-    run(&state, &params, limit, evaluate).await
+    run(&state, params, limit, evaluate).await
 }
 
 fn steps(params: &Params) -> Result<Steps, ApiError> {
@@ -67,7 +67,7 @@ fn points(start: Timestamp, end: Timestamp, step_nanos: i64) -> i128 {
 
 async fn run(
     state: &ApiState,
-    params: &Params,
+    params: Params,
     limit: usize,
     evaluate: impl FnOnce(&Expr, &Engine, &davy_store::Snapshot, &Cancel) -> Result<Answer, EvalError>
     + Send
@@ -76,17 +76,17 @@ async fn run(
     let timeout = params.positive_duration("timeout")?;
     let engine = state.queries.engine(params.positive_duration("lookback_delta")?);
     let with_stats = params.get("stats").is_some();
-    let began = Instant::now();
-    let expr = params.expr()?;
-    let preparation = began.elapsed();
     let store = state.store.clone();
+    // Long texts take the parser a while as well.
     let work = move |cancel: &Cancel| {
         let began = Instant::now();
+        let expr = params.expr()?;
+        let preparation = began.elapsed();
         let answer = evaluate(&expr, &engine, &store.snapshot(), cancel).map_err(|e| error(&e))?;
-        Ok((answer, began.elapsed()))
+        Ok((answer, preparation, began.elapsed() - preparation))
     };
     let done = state.queries.run(timeout, work).await?;
-    let (mut answer, evaluation) = done.value;
+    let (mut answer, preparation, evaluation) = done.value;
     let stats = with_stats.then(|| stats(&answer, preparation, done.queued, evaluation));
     answer::truncate(&mut answer, limit);
     Ok(respond(answer, stats.as_ref()))
@@ -112,7 +112,7 @@ fn stats(answer: &Answer, preparation: Duration, queued: Duration, evaluation: D
 }
 
 /// What Prometheus calls the ways in which an evaluation fails.
-pub(super) fn error(error: &EvalError) -> ApiError {
+fn error(error: &EvalError) -> ApiError {
     match error {
         EvalError::Store(_) => ApiError::Internal(error.to_string()),
         // Whoever asked has gone, or has been told that the time is over.
