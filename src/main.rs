@@ -85,9 +85,9 @@ struct QueryArgs {
     /// How long a query may take, waiting included.
     #[arg(long = "query.timeout", default_value = "2m", value_parser = davy::config::parse_duration)]
     timeout: Duration,
-    /// Samples that a query may touch.
-    #[arg(long = "query.max-samples", default_value_t = Engine::default().samples_max)]
-    samples_max: usize,
+    /// Points that a query may hold in memory at the same time.
+    #[arg(long = "query.max-samples", default_value_t = Engine::default().points_max)]
+    points_max: usize,
     /// How old the newest sample of a series may be.
     #[arg(long = "query.lookback-delta", default_value = "5m", value_parser = davy::config::parse_duration)]
     lookback: Duration,
@@ -154,7 +154,7 @@ fn run(args: RunArgs) -> ExitCode {
         timeout: args.queries.timeout,
         engine: Engine {
             lookback: args.queries.lookback,
-            samples_max: args.queries.samples_max,
+            points_max: args.queries.points_max,
             ..Engine::default()
         },
     };

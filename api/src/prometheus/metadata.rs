@@ -69,7 +69,7 @@ pub(super) async fn exemplars(State(state): State<ApiState>, params: Params) -> 
         let snapshot = store.snapshot();
         let mut found = Vec::new();
         for matchers in expr.selectors() {
-            found.extend(snapshot.exemplars(&matchers, from, to));
+            found.extend(snapshot.exemplars(matchers, from, to));
         }
         found.sort_by(|a, b| a.0.cmp(&b.0));
         found.dedup_by(|a, b| a.0 == b.0);

@@ -117,6 +117,7 @@ fn error(error: &EvalError) -> ApiError {
         EvalError::Store(_) => ApiError::Internal(error.to_string()),
         // Whoever asked has gone, or has been told that the time is over.
         EvalError::Canceled => ApiError::Canceled("query was canceled in query execution".into()),
+        EvalError::Busy { .. } => ApiError::Unavailable(error.to_string()),
         other => ApiError::Execution(other.to_string()),
     }
 }
