@@ -1,14 +1,14 @@
-//! One selector by itself, as `match[]` of the HTTP API has it.
+//! A selector by itself, as `match[]` of the HTTP API has it.
 
 use davy_model::Matcher;
 
-use crate::ast::{Node, Selector, Shift};
+use crate::ast::{Node, Shift};
 use crate::{Expr, ParseError};
 
 /// `up{job="api"}`, without range, offset or anything around it.
 pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
     match Expr::parse(text)?.node {
-        Node::Selector(Selector { matchers, shift, .. }) if shift == Shift::default() => Ok(matchers),
+        Node::Selector(s) if s.shift == Shift::default() => Ok(s.matchers),
         _ => {
             let detail = "expected a selector such as up{job=\"api\"} and nothing else".to_owned();
             Err(ParseError { position: 0, detail })
@@ -22,9 +22,13 @@ mod tests {
 
     use super::*;
 
+    fn shown(matchers: &[Matcher]) -> String {
+        matchers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+
     fn check(text: &str, want: &Expect) {
-        let shown = |m: Vec<Matcher>| m.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        want.assert_eq(&parse_selector(text).map_or_else(|e| e.to_string(), shown));
+        let got = parse_selector(text).map_or_else(|e| e.to_string(), |m| shown(&m));
+        want.assert_eq(&got);
     }
 
     #[test]
@@ -37,5 +41,15 @@ mod tests {
             assert!(parse_selector(text).is_err(), "{text}");
         }
         check("up{job=", &expect![[r#"at character 3: "{" is never closed"#]]);
+    }
+
+    #[test]
+    fn selectors_are_found_wherever_they_stand() {
+        let text = r#"sum by (job) (rate(a{x="1"}[5m])) / on (job) -(max_over_time(b[1h]) + c) * 2"#;
+        let mut found = Vec::new();
+        collect(&promql_parser::parser::parse(text).unwrap(), &mut found);
+        let shown: Vec<_> = found.iter().map(|m| shown(m)).collect();
+        assert_eq!(shown, [r#"__name__="a", x="1""#, r#"__name__="b""#, r#"__name__="c""#]);
+        assert_eq!(Expr::parse("sum(a)").unwrap().selectors().len(), 1);
     }
 }

@@ -248,9 +248,12 @@ mod tests {
             2
         "#]],
         );
-        check(&table_lines(&[], 80), &expect![[r#"
+        check(
+            &table_lines(&[], 80),
+            &expect![[r#"
 
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -260,7 +263,9 @@ mod tests {
             points: (0..60).map(|i| (f64::from(i) * 60.0, of(f64::from(i)))).collect(),
         };
         let series = [line("200", |i| i * i), line("500", |i| 1000.0 + 500.0 * (i / 8.0).sin())];
-        check(&chart_lines(&series, (0.0, 3540.0), 60), &expect![[r#"
+        check(
+            &chart_lines(&series, (0.0, 3540.0), 60),
+            &expect![[r#"
             3.48 k ┤                                                 ⡰⠊
                    ┤                                              ⣀⠔⠉
                    ┤                                           ⢀⡠⠊
@@ -276,14 +281,17 @@ mod tests {
             {job="api"}
             ━━ {code="200"}  min 0  max 3.48 k  last 3.48 k
             ━━ {code="500"}  min 500  max 1.5 k  last 1.44 k
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_gap_is_not_bridged_and_odd_values_are_left_out() {
         let points = vec![(0.0, 1.0), (1.0, 1.0), (8.0, f64::NAN), (9.0, 1.0), (10.0, f64::INFINITY)];
         let series = [Line { metric: metric(&[("__name__", "up")]), points }];
-        check(&chart_lines(&series, (0.0, 10.0), 30), &expect![[r#"
+        check(
+            &chart_lines(&series, (0.0, 10.0), 30),
+            &expect![[r#"
             2 ┤
               ┤
               ┤
@@ -297,7 +305,8 @@ mod tests {
             0 ┤
                1970-01-01 00:00:00
             ━━ up  min 1  max +Inf  last …
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -309,8 +318,11 @@ mod tests {
             ━━ {}  min –  max –  last NaN
         "#]],
         );
-        check(&chart_lines(&[], (0.0, 10.0), 40), &expect![[r#"
+        check(
+            &chart_lines(&[], (0.0, 10.0), 40),
+            &expect![[r#"
 
-        "#]]);
+        "#]],
+        );
     }
 }
