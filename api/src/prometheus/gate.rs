@@ -14,6 +14,9 @@ use crate::error::ApiError;
 
 /// Queries that may wait for their turn; more are refused at once.
 const WAITING_MAX: usize = 256;
+/// Points of all answers that are being sent: clients may be slow, and an answer is held until it is gone.
+const SENDING_POINTS_MAX: usize = 32 << 20;
+const POINTS_PER_PERMIT: usize = 1 << 10;
 
 /// Bounds of queries that come over HTTP; as Prometheus' flags `--query.*`.
 #[derive(Debug, Clone)]
@@ -40,6 +43,7 @@ pub struct QueryGate(Arc<Inner>);
 struct Inner {
     limits: QueryLimits,
     places: Arc<Semaphore>,
+    sending: Arc<Semaphore>,
     waiting: AtomicUsize,
 }
 
@@ -53,7 +57,8 @@ pub(crate) struct Done<T> {
 impl QueryGate {
     pub fn new(limits: QueryLimits) -> Self {
         let places = Arc::new(Semaphore::new(limits.concurrency_max.max(1)));
-        Self(Arc::new(Inner { limits, places, waiting: AtomicUsize::new(0) }))
+        let sending = Arc::new(Semaphore::new(SENDING_POINTS_MAX / POINTS_PER_PERMIT));
+        Self(Arc::new(Inner { limits, places, sending, waiting: AtomicUsize::new(0) }))
     }
 
     /// The engine with another look-back, if one is asked for.
@@ -61,6 +66,17 @@ impl QueryGate {
         let mut engine = self.0.limits.engine.clone();
         engine.lookback = lookback.filter(|d| !d.is_zero()).unwrap_or(engine.lookback);
         engine
+    }
+
+    /// Leave to hold an answer of so many points until it is sent.
+    pub(crate) fn sending(&self, points: usize) -> Result<Sending, ApiError> {
+        let permits = u32::try_from(points / POINTS_PER_PERMIT + 1).unwrap_or(u32::MAX);
+        self.0.sending.clone().try_acquire_many_owned(permits).map(Sending).map_err(|_| {
+            let max = SENDING_POINTS_MAX;
+            ApiError::Unavailable(format!(
+                "answers that are being sent would hold more than {max} points together"
+            ))
+        })
     }
 
     /// Runs `work` once there is a place. The place is free again when `work` has returned, which may be later than
@@ -106,6 +122,10 @@ impl QueryGate {
         place.map_err(|_| ApiError::Unavailable("davy is shutting down".into()))
     }
 }
+
+/// Given back when the answer has been sent.
+#[derive(Debug)]
+pub(crate) struct Sending(#[expect(dead_code, reason = "held, never read")] OwnedSemaphorePermit);
 
 /// Counts itself out, also when the request is dropped while it waits.
 struct Waiting<'a>(&'a Inner);
@@ -207,6 +227,16 @@ mod tests {
             "the refused one is counted out again"
         );
         busy.abort();
+    }
+
+    #[test]
+    fn answers_on_their_way_are_bounded_together() {
+        let gate = gate(1, LONG);
+        let most = gate.sending(SENDING_POINTS_MAX - POINTS_PER_PERMIT).unwrap();
+        assert!(matches!(gate.sending(1), Err(ApiError::Unavailable(why)) if why.contains("being sent")));
+        drop(most);
+        assert!(gate.sending(1).is_ok());
+        assert!(gate.sending(usize::MAX).is_err());
     }
 
     #[tokio::test]

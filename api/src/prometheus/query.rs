@@ -76,20 +76,22 @@ async fn run(
     let timeout = params.positive_duration("timeout")?;
     let engine = state.queries.engine(params.positive_duration("lookback_delta")?);
     let with_stats = params.get("stats").is_some();
-    let store = state.store.clone();
+    let (store, gate) = (state.store.clone(), state.queries.clone());
     // Long texts take the parser a while as well.
     let work = move |cancel: &Cancel| {
         let began = Instant::now();
         let expr = params.expr()?;
         let preparation = began.elapsed();
-        let answer = evaluate(&expr, &engine, &store.snapshot(), cancel).map_err(|e| error(&e))?;
-        Ok((answer, preparation, began.elapsed() - preparation))
+        let mut answer = evaluate(&expr, &engine, &store.snapshot(), cancel).map_err(|e| error(&e))?;
+        answer::truncate(&mut answer, limit);
+        // Before its place is free for the next evaluation.
+        let sending = gate.sending(answer::points(&answer))?;
+        Ok((answer, sending, preparation, began.elapsed() - preparation))
     };
     let done = state.queries.run(timeout, work).await?;
-    let (mut answer, preparation, evaluation) = done.value;
+    let (answer, sending, preparation, evaluation) = done.value;
     let stats = with_stats.then(|| stats(&answer, preparation, done.queued, evaluation));
-    answer::truncate(&mut answer, limit);
-    Ok(respond(answer, stats.as_ref()))
+    Ok(respond(answer, stats.as_ref(), sending))
 }
 
 fn stats(answer: &Answer, preparation: Duration, queued: Duration, evaluation: Duration) -> Stats {

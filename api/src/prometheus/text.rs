@@ -6,6 +6,7 @@ use promql_parser::parser::Expr;
 
 use super::envelope::success;
 use super::params::{Params, invalid};
+use super::tree;
 use crate::error::ApiError;
 use crate::router::ApiState;
 
@@ -15,8 +16,8 @@ pub(super) async fn format(State(state): State<ApiState>, params: Params) -> Res
 }
 
 /// `GET /api/v1/parse_query?query=`: the tree in the shape that Prometheus' own page draws.
-pub(super) async fn tree(State(state): State<ApiState>, params: Params) -> Result<Response, ApiError> {
-    Ok(state.queries.run(None, move |_| Ok(success(&parse(&params)?))).await?.value)
+pub(super) async fn parsed(State(state): State<ApiState>, params: Params) -> Result<Response, ApiError> {
+    Ok(state.queries.run(None, move |_| Ok(success(&tree::json(&parse(&params)?)))).await?.value)
 }
 
 /// Read by the engine first, whose bounds on length and depth protect what is recursive here.
