@@ -99,6 +99,10 @@ async fn bad_parameters_say_which_and_why() {
             range("start=0&end=11001&step=1"),
             "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
         ),
+        (
+            "/api/v1/query_range?query=odd%5B5m%5D&start=1&end=2&step=1".to_owned(),
+            "invalid parameter \"query\": invalid expression type \"range vector\" for range query",
+        ),
         (range("start=-Inf&end=Inf&step=1"), "exceeded maximum resolution"),
     ] {
         let (status, kind, error) = server.error(&path).await;

@@ -3,17 +3,19 @@
 //! An evaluation runs on a blocking thread and is told to end when its time is over or whoever asked has gone.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use davy_query::{Cancel, Engine};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use super::metrics::QueryMetrics;
 use crate::error::ApiError;
 
 /// Queries that may wait for their turn; more are refused at once.
-const WAITING_MAX: usize = 256;
+const WAITING_MAX: i64 = 256;
 /// Points of all answers that are being sent: clients may be slow, and an answer is held until it is gone.
 const SENDING_POINTS_MAX: usize = 32 << 20;
 const POINTS_PER_PERMIT: usize = 1 << 10;
@@ -44,7 +46,7 @@ struct Inner {
     limits: QueryLimits,
     places: Arc<Semaphore>,
     sending: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    metrics: Arc<QueryMetrics>,
 }
 
 /// What was done, and how long it had to wait for its turn.
@@ -58,7 +60,12 @@ impl QueryGate {
     pub fn new(limits: QueryLimits) -> Self {
         let places = Arc::new(Semaphore::new(limits.concurrency_max.max(1)));
         let sending = Arc::new(Semaphore::new(SENDING_POINTS_MAX / POINTS_PER_PERMIT));
-        Self(Arc::new(Inner { limits, places, sending, waiting: AtomicUsize::new(0) }))
+        Self(Arc::new(Inner { limits, places, sending, metrics: Arc::default() }))
+    }
+
+    /// Adds the metrics of queries to Davy's own.
+    pub fn register(&self, registry: &mut Registry) {
+        self.0.metrics.register(registry);
     }
 
     /// The engine with another look-back, if one is asked for.
@@ -86,6 +93,17 @@ impl QueryGate {
         timeout: Option<Duration>,
         work: impl FnOnce(&Cancel) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<Done<T>, ApiError> {
+        let timed = self.0.metrics.began();
+        let done = self.evaluate(timeout, work).await;
+        timed.ended(&done);
+        done
+    }
+
+    async fn evaluate<T: Send + 'static>(
+        &self,
+        timeout: Option<Duration>,
+        work: impl FnOnce(&Cancel) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<Done<T>, ApiError> {
         let began = Instant::now();
         let until = began + timeout.map_or(self.0.limits.timeout, |t| t.min(self.0.limits.timeout));
         let place = self.place(until).await?;
@@ -95,7 +113,9 @@ impl QueryGate {
         let queued = began.elapsed();
         let raised = RaiseOnDrop(Cancel::default());
         let cancel = raised.0.clone();
+        let running = Counted::new(&self.0.metrics.running);
         let evaluation = tokio::task::spawn_blocking(move || {
+            let _running = running;
             let done = work(&cancel);
             drop(place);
             done
@@ -112,8 +132,8 @@ impl QueryGate {
         if let Ok(place) = inner.places.clone().try_acquire_owned() {
             return Ok(place);
         }
-        let waiting = Waiting(inner);
-        if inner.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
+        let waiting = Counted::new(&inner.metrics.waiting);
+        if inner.metrics.waiting.get() > WAITING_MAX {
             return Err(ApiError::Unavailable(format!("{WAITING_MAX} queries are waiting already")));
         }
         let place = timeout_at(until, inner.places.clone().acquire_owned()).await;
@@ -127,12 +147,19 @@ impl QueryGate {
 #[derive(Debug)]
 pub(crate) struct Sending(#[expect(dead_code, reason = "held, never read")] OwnedSemaphorePermit);
 
-/// Counts itself out, also when the request is dropped while it waits.
-struct Waiting<'a>(&'a Inner);
+/// Counts itself in and out again, also when the request is dropped or the evaluation panics.
+struct Counted(Gauge);
 
-impl Drop for Waiting<'_> {
+impl Counted {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.0.dec();
     }
 }
 
@@ -218,7 +245,7 @@ mod tests {
         let (busy, gate) = busy(&gate(1, LONG), ended);
         let queued = gate.run(Some(Duration::from_millis(5)), |_| Ok(())).await;
         assert!(matches!(queued, Err(ApiError::Timeout(why)) if why.contains("queue")));
-        gate.0.waiting.store(WAITING_MAX, Ordering::Relaxed);
+        gate.0.metrics.waiting.set(WAITING_MAX);
         let refused = gate.run(None, |_| Ok(())).await;
         assert!(matches!(refused, Err(ApiError::Unavailable(why)) if why.contains("waiting already")));
         assert_eq!(

@@ -9,6 +9,7 @@ mod federate;
 mod gate;
 mod label_name;
 mod metadata;
+mod metrics;
 mod number;
 mod params;
 mod query;

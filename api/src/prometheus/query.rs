@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::Response;
 use davy_model::Timestamp;
-use davy_query::{Answer, Cancel, Engine, EvalError, Expr, Steps};
+use davy_query::{Answer, Cancel, Engine, EvalError, Expr, Steps, ValueType};
 use tokio::time::Instant;
 
 use super::answer::{self, Samples, Stats, Timings, respond};
@@ -21,7 +21,7 @@ pub(super) async fn instant(State(state): State<ApiState>, params: Params) -> Re
     let limit = params.limit()?;
     let at = params.time("time")?.unwrap_or_else(|| state.clock.now());
     let evaluate = move |expr: &Expr, engine: &Engine, source: &_, cancel: &Cancel| {
-        engine.query(expr, source, at, cancel)
+        engine.query(expr, source, at, cancel).map_err(|e| error(&e))
     };
     run(&state, params, limit, evaluate).await
 }
@@ -31,9 +31,21 @@ pub(super) async fn range(State(state): State<ApiState>, params: Params) -> Resu
     let limit = params.limit()?;
     let steps = steps(&params)?;
     let evaluate = move |expr: &Expr, engine: &Engine, source: &_, cancel: &Cancel| {
-        engine.query_range(expr, source, steps, cancel)
+        has_values(expr)?;
+        engine.query_range(expr, source, steps, cancel).map_err(|e| error(&e))
     };
     run(&state, params, limit, evaluate).await
+}
+
+/// A range of times asks for a value at each of them.
+fn has_values(expr: &Expr) -> Result<(), ApiError> {
+    let kind = match expr.value_type() {
+        ValueType::Scalar | ValueType::Vector => return Ok(()),
+        ValueType::Matrix => "range vector",
+        ValueType::String => "string",
+    };
+    let expected = "must be Scalar or instant Vector";
+    Err(invalid("query", &format!("invalid expression type {kind:?} for range query, {expected}")))
 }
 
 fn steps(params: &Params) -> Result<Steps, ApiError> {
@@ -69,7 +81,7 @@ async fn run(
     state: &ApiState,
     params: Params,
     limit: usize,
-    evaluate: impl FnOnce(&Expr, &Engine, &davy_store::Snapshot, &Cancel) -> Result<Answer, EvalError>
+    evaluate: impl FnOnce(&Expr, &Engine, &davy_store::Snapshot, &Cancel) -> Result<Answer, ApiError>
     + Send
     + 'static,
 ) -> Result<Response, ApiError> {
@@ -82,7 +94,7 @@ async fn run(
         let began = Instant::now();
         let expr = params.expr()?;
         let preparation = began.elapsed();
-        let mut answer = evaluate(&expr, &engine, &store.snapshot(), cancel).map_err(|e| error(&e))?;
+        let mut answer = evaluate(&expr, &engine, &store.snapshot(), cancel)?;
         answer::truncate(&mut answer, limit);
         // Before its place is free for the next evaluation.
         let sending = gate.sending(answer::points(&answer))?;
