@@ -17,6 +17,7 @@ mod memory;
 mod net;
 mod process;
 mod push;
+mod query;
 mod recovery;
 mod report;
 mod scrape;
@@ -50,5 +51,7 @@ fn run(experiment: Experiment, args: &Args) -> Report {
         Experiment::Memory => memory::run(args),
         Experiment::Recovery => recovery::run(args),
         Experiment::Scale => memory::scale(args),
+        Experiment::Query => query::run(args),
+        Experiment::Lookup => query::lookup(args),
     }
 }
