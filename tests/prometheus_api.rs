@@ -155,6 +155,11 @@ impl Both {
         assert_eq!(theirs.0, ours.0, "{told}");
         assert_eq!(theirs.1["errorType"], ours.1["errorType"], "{told}");
         match alike {
+            // Before 3.0 sums and rates were worked out in another order.
+            Alike::Data if self.major < 3 => {
+                let rounded = |json: &Value| rounded(&sorted(&json["data"]));
+                assert_eq!(rounded(&theirs.1), rounded(&ours.1), "{told}");
+            }
             Alike::Data => assert_eq!(sorted(&theirs.1["data"]), sorted(&ours.1["data"]), "{told}"),
             Alike::Shape => assert_eq!(shape(&theirs.1["data"]), shape(&ours.1["data"]), "{told}"),
         }
@@ -171,6 +176,19 @@ fn sorted(data: &Value) -> Value {
         items.sort_by_key(Value::to_string);
     }
     data
+}
+
+/// Values without their last digits.
+fn rounded(data: &Value) -> Value {
+    match data {
+        Value::String(text) => match text.parse::<f64>() {
+            Ok(v) if v.is_finite() => json!(format!("{v:.11e}")),
+            Ok(_) | Err(_) => data.clone(),
+        },
+        Value::Array(items) => items.iter().map(rounded).collect(),
+        Value::Object(fields) => fields.iter().map(|(n, v)| (n.clone(), rounded(v))).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => data.clone(),
+    }
 }
 
 /// Fields and types; of a list, those of its first item.
@@ -261,6 +279,7 @@ fn davy_answers_as_prometheus_does() {
             "/api/v1/parse_query?query=sum%20by%20(job)%20(rate(a%7Bb%3D%22c%22%7D%5B5m%5D))",
         );
         both.check(Alike::Data, "/api/v1/scrape_pools");
+        both.check(Alike::Data, "/api/v1/query?query=up&lookback_delta=x");
     }
     mistakes(&both, from, to);
     catalogue(&both, from, to);
@@ -275,7 +294,6 @@ fn mistakes(both: &Both, from: i64, to: i64) {
         "query?query=up%5B5m%5D%20%2B%201".to_owned(),
         "query?query=up&time=x".to_owned(),
         "query?query=up&timeout=x".to_owned(),
-        "query?query=up&lookback_delta=x".to_owned(),
         format!(
             "query?time={to}&query={}",
             common::escape("http_requests_total * on (job) group_left http_requests_total")
@@ -325,7 +343,9 @@ fn catalogue(both: &Both, from: i64, to: i64) {
     ] {
         both.check(Alike::Data, &format!("/api/v1/{path}"));
     }
-    both.check(Alike::Shape, "/api/v1/targets");
+    if both.major >= 3 {
+        both.check(Alike::Shape, "/api/v1/targets");
+    }
     both.check(Alike::Shape, "/api/v1/status/buildinfo");
     let federated = |base: &str| {
         let url = format!("{base}/federate?match[]=http_requests_total");
