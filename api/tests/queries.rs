@@ -217,11 +217,11 @@ async fn hostile_queries_are_refused_and_nothing_else() {
             let form = format!("query={}&start=1&end=2&step=1", escape(&query));
             let answer = server.post(&format!("/api/v1/{path}"), &form).await;
             let status = answer.status.as_u16();
-            assert!(matches!(status, 200 | 400 | 413 | 422), "{path}: {status}: {:.40}", query);
+            assert!(matches!(status, 200 | 400 | 413 | 422), "{path}: {status}: {query:.40}");
             answer.json();
         }
         let answer = server.post("/api/v1/series", &format!("match[]={}", escape(&query))).await;
-        assert!(matches!(answer.status.as_u16(), 400 | 413), "{:.40}", query);
+        assert!(matches!(answer.status.as_u16(), 400 | 413), "{query:.40}");
     }
     let too_large = server.post("/api/v1/query", &format!("query={}", "a".repeat(100_000))).await;
     assert_eq!(too_large.status.as_u16(), 413);

@@ -1,5 +1,6 @@
 //! A router over a real store with known samples, asked in-process at a known time.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, reason = "what a test sets up must work")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -178,8 +179,10 @@ fn job(name: &str) -> ScrapeConfig {
     }
 }
 
+type Series = (&'static [(&'static str, &'static str)], fn(i64) -> Value);
+
 fn fill(store: &Store) {
-    let series: [(&[(&str, &str)], fn(i64) -> Value); 6] = [
+    let series: [Series; 6] = [
         (&[("__name__", "http_requests_total"), ("code", "200")], |i| Value::Float(i as f64 * 10.0)),
         (&[("__name__", "http_requests_total"), ("code", "500")], |i| Value::Float(i as f64 * 0.5)),
         (&[("__name__", "http.requests"), ("http.status", "ok")], |i| Value::Float(i as f64)),
