@@ -24,10 +24,12 @@ pub(crate) enum Experiment {
     Query,
     /// The same of labels, over a million series.
     Lookup,
+    /// Time of panels that are refreshed while a fleet is scraped.
+    Panels,
 }
 
 impl Experiment {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Scrape,
         Self::RemoteWrite,
         Self::Disk,
@@ -36,6 +38,7 @@ impl Experiment {
         Self::Scale,
         Self::Query,
         Self::Lookup,
+        Self::Panels,
     ];
 }
 
@@ -93,6 +96,7 @@ impl Args {
                 Experiment::Recovery => (&[1000], 5000, 300, 0, 0, 3),
                 Experiment::Scale => (&[10, 100, 1000], 5000, 60, 60, 0, 1),
                 Experiment::Query => (&[50], 15_000, 0, 0, 5760, 5),
+                Experiment::Panels => (&[200], 1000, 60, 60, 0, 3),
                 Experiment::Lookup => (&[1000], 15_000, 0, 0, 2, 5),
             };
         if self.targets.is_empty() {

@@ -15,6 +15,7 @@ mod disk;
 mod load;
 mod memory;
 mod net;
+mod panels;
 mod process;
 mod push;
 mod query;
@@ -53,5 +54,6 @@ fn run(experiment: Experiment, args: &Args) -> Report {
         Experiment::Scale => memory::scale(args),
         Experiment::Query => query::run(args),
         Experiment::Lookup => query::lookup(args),
+        Experiment::Panels => panels::run(args),
     }
 }
