@@ -3,7 +3,7 @@
 //!
 //! Start at [`app::run`]; [`analysis`] judges a release with its service's history; [`config`] is the file, [`demo`] the story of `davy demo`, [`terminal`] what both show;
 //! [`snapshot`] and [`openmetrics`] take data out and in; [`history`] looks back on it, [`judge`] judges what was
-//! recorded, [`report`] says what was found.
+//! recorded, [`report`] says what was found; [`query`] asks a server.
 
 pub mod analysis;
 pub mod app;
@@ -15,6 +15,7 @@ pub mod gate;
 pub mod history;
 pub mod judge;
 pub mod openmetrics;
+pub mod query;
 pub mod replay;
 pub mod report;
 pub mod snapshot;

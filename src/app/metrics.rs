@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use davy_api::View;
+use davy_api::{QueryGate, View};
 use davy_collector::otlp::OtlpStats;
 use davy_collector::remote_write;
 use davy_collector::scrape::TargetStatus;
@@ -102,8 +102,9 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    pub(super) fn register(&self) -> Arc<Registry> {
+    pub(super) fn register(&self, queries: &QueryGate) -> Arc<Registry> {
         let mut r = Registry::with_prefix("davy");
+        queries.register(&mut r);
         r.register("release_info", "Releases that Davy knows", self.release_info.clone());
         r.register("release_phase", "1 for the phase that a release is in", self.release_phase.clone());
         r.register("release_verdict", "1 for the verdict that a release has", self.release_verdict.clone());

@@ -48,7 +48,8 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
     let shutdown = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let metrics = Arc::new(Metrics::default());
-    let registry = metrics.register();
+    let queries = QueryGate::new(options.queries.clone());
+    let registry = metrics.register(&queries);
     let view = ViewHandle::default();
     let (operations_tx, operations) = mpsc::channel(WAITING_MAX);
     let (reloads_tx, reloads) = mpsc::channel(WAITING_MAX);
@@ -80,7 +81,7 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         store: store.clone(),
         control: control.clone(),
         clock: clock.clone(),
-        queries: QueryGate::new(options.queries.clone()),
+        queries,
         operations: operations_tx,
         reloads: reloads_tx,
         registry,
