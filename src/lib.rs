@@ -17,5 +17,6 @@ pub mod judge;
 pub mod openmetrics;
 pub mod replay;
 pub mod report;
+pub mod rules;
 pub mod snapshot;
 pub mod terminal;

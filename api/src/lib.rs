@@ -7,6 +7,7 @@
 mod error;
 mod release;
 mod router;
+pub mod rules;
 mod storage;
 mod view;
 pub mod wire;

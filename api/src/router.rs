@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::ApiError;
 use crate::release::{self, Operation, OperationBody, OperationKind};
+use crate::rules;
 use crate::storage::{self, Storage};
 use crate::view::ViewHandle;
 use crate::wire::{self, rfc3339};
@@ -83,7 +84,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/v1/query", get(query))
         .route("/api/v1/targets", get(targets))
-        .route("/api/v1/alerts", get(alerts))
+        .route("/api/v1/alerts", get(rules::alerts))
+        .route("/api/v1/rules", get(rules::rules))
         .route("/api/v1/status/buildinfo", get(buildinfo))
         .route("/api/davy/v1/releases", get(release::list))
         .route("/api/davy/v1/releases/{id}", get(release::get))
@@ -202,19 +204,6 @@ fn target(t: &TargetStatus) -> Value {
         "lastScrapeDuration": t.last_duration.as_secs_f64(),
         "lastScrapeSamples": t.samples,
     })
-}
-
-async fn alerts(State(state): State<ApiState>) -> Json<Value> {
-    let view = state.view.load();
-    let alerts: Vec<Value> = view
-        .alerts
-        .iter()
-        .map(|a| {
-            json!({"labels": a.labels, "annotations": a.annotations, "state": "firing", "activeAt": a.starts_at,
-                   "value": "1"})
-        })
-        .collect();
-    success(&json!({"alerts": alerts}))
 }
 
 async fn buildinfo(State(state): State<ApiState>) -> Json<Value> {

@@ -5,6 +5,7 @@ use std::sync::{Arc, RwLock};
 
 use davy_model::Timestamp;
 
+use crate::rules::RuleGroup;
 use crate::wire;
 
 /// Something that happened, for the terminal view and the API.
@@ -20,6 +21,8 @@ pub struct View {
     /// Newest first.
     pub releases: Vec<wire::Release>,
     pub alerts: Vec<wire::Alert>,
+    /// By file and name.
+    pub rules: Vec<Arc<RuleGroup>>,
     pub watched: Vec<wire::Watched>,
     /// Newest last, bounded by the app.
     pub events: VecDeque<Event>,

@@ -20,6 +20,8 @@ impl Watch {
             at: self.at,
             releases: running.chain(self.ended.iter().rev().cloned()).collect(),
             alerts: self.book.open().map(|(fingerprint, alert)| wire_alert(fingerprint, alert)).collect(),
+            // The app adds what their tasks know.
+            rules: Vec::new(),
             watched: self.thresholds.watched(),
             events: self.events.clone(),
             services: self.unjudged.clone(),
