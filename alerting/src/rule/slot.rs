@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn what_a_slow_evaluation_missed_is_counted_and_not_made_up_for() {
-        let at = |s| Timestamp::from_millis(s * 1000);
+        let at = |s: i64| Timestamp::from_millis(s * 1000);
         let minute = Duration::from_secs(60);
         assert_eq!(after(at(0), minute, at(10)), (at(60), 0));
         assert_eq!(after(at(0), minute, at(60)), (at(60), 0));
