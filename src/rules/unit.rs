@@ -50,7 +50,8 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(tests: &'a RuleTests, test: &'a RuleTest, groups: Vec<RuleGroup>) -> Self {
-        let mut memory = Memory::new(Engine::default());
+        let mut memory =
+            Memory::new(Engine { subquery_step: tests.evaluation_interval, ..Engine::default() });
         for series in &test.input_series {
             memory.give(&series.labels, &series.values, test.interval);
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use davy_alerting::rule::{GroupSpec, Outside, RuleGroup};
+use davy_alerting::rule::{GroupSpec, RuleGroup};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -12,11 +12,11 @@ use tracing::{error, info};
 
 use super::ground::{Ground, Watchdog};
 use super::task::Task;
-use super::{Shared, Wanted};
+use super::{Context, Shared, Wanted};
 
 struct Running {
     spec: GroupSpec,
-    outside: Arc<Outside>,
+    context: Arc<Context>,
     stop: CancellationToken,
     task: JoinHandle<RuleGroup>,
 }
@@ -61,25 +61,24 @@ async fn apply(
     should_restore: bool,
     shutdown: &CancellationToken,
 ) {
-    let outside = Arc::new(wanted.outside.clone());
+    let context = Arc::new(wanted.context.clone());
     let mut before = std::mem::take(running);
     for spec in &wanted.groups {
         let key = spec.key();
         let old = before.remove(&key);
-        if let Some(same) = old.as_ref().filter(|r| r.spec == *spec && *r.outside == *outside) {
-            let _ = same;
-            running.extend(old.map(|r| (key, r)));
-            continue;
-        }
         let mut group = RuleGroup::new(spec.clone(), should_restore);
         if let Some(old) = old {
+            if old.spec == *spec && *old.context == *context {
+                running.insert(key, old);
+                continue;
+            }
             let updates = group.take_state(old.end().await, shared.clock.now());
             shared.inbox.put(updates);
         }
         let stop = shutdown.child_token();
-        let task = Task { group, outside: outside.clone(), shared: shared.clone(), stop: stop.clone() };
+        let task = Task { group, context: context.clone(), shared: shared.clone(), stop: stop.clone() };
         let task = tokio::spawn(task.run());
-        running.insert(key, Running { spec: spec.clone(), outside: outside.clone(), stop, task });
+        running.insert(key, Running { spec: spec.clone(), context: context.clone(), stop, task });
     }
     for (key, old) in before {
         info!(group = key, "rule group is gone from the file");

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use davy_alerting::book::OPEN_ALERTS_MAX;
 use davy_alerting::rule::{AlertUpdate, GroupSpec, Outside};
-use davy_api::rules::RuleGroup as Shown;
+use davy_api::wire::rules::RuleGroup as Shown;
 use davy_model::{Clock, Labels};
 use davy_query::Engine;
 use davy_store::Store;
@@ -55,7 +55,15 @@ impl Shared {
 #[derive(Debug, Default)]
 struct Wanted {
     groups: Vec<GroupSpec>,
+    context: Context,
+}
+
+/// What every group is evaluated with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Context {
     outside: Outside,
+    /// Step of a subquery that names none: the global interval, as in Prometheus.
+    subquery_step: Duration,
 }
 
 impl Wanted {
@@ -64,7 +72,8 @@ impl Wanted {
             external_labels: config.external_labels.clone(),
             external_url: external_url.trim_end_matches('/').to_owned(),
         };
-        Self { groups: config.rule_groups.clone(), outside }
+        let context = Context { outside, subquery_step: config.evaluation_interval };
+        Self { groups: config.rule_groups.clone(), context }
     }
 }
 
@@ -109,8 +118,9 @@ impl Rules {
     }
 
     /// Every group as the API shows it, by file and name.
-    pub(super) fn shown(&self) -> Vec<Arc<Shown>> {
-        self.shared.shown().values().cloned().collect()
+    pub(super) fn shown(&self) -> Vec<Shown> {
+        let shown: Vec<Arc<Shown>> = self.shared.shown().values().cloned().collect();
+        shown.iter().map(|group| Shown::clone(group)).collect()
     }
 }
 

@@ -4,14 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use davy_alerting::rule::{Iteration, Outside, RuleGroup, slot};
+use davy_alerting::rule::{Iteration, RuleGroup, slot};
 use davy_model::Timestamp;
+use davy_query::Engine;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::ground::{Ground, Watchdog};
-use super::{Shared, view};
+use super::{Context, Shared, view};
 
 /// Longest sleep without a look at the clock, which may be set meanwhile.
 const SLEEP_MAX: Duration = Duration::from_secs(10);
@@ -24,7 +25,7 @@ const LOGGED_MAX: usize = 5;
 
 pub(super) struct Task {
     pub(super) group: RuleGroup,
-    pub(super) outside: Arc<Outside>,
+    pub(super) context: Arc<Context>,
     pub(super) shared: Arc<Shared>,
     pub(super) stop: CancellationToken,
 }
@@ -79,10 +80,10 @@ impl Task {
     }
 
     async fn evaluate(self, key: &str, at: Timestamp) -> Self {
-        let outside = self.outside.clone();
+        let context = self.context.clone();
         let began = Instant::now();
         let (task, iteration) =
-            self.blocking(move |group, ground, now| group.evaluate(at, now, &outside, ground)).await;
+            self.blocking(move |group, ground, now| group.evaluate(at, now, &context.outside, ground)).await;
         if let Some(mut iteration) = iteration {
             task.shared.inbox.put(std::mem::take(&mut iteration.updates));
             task.shared.metrics.evaluated(key, &task.group, &iteration, began.elapsed());
@@ -106,12 +107,12 @@ impl Task {
         self,
         f: impl FnOnce(&mut RuleGroup, &mut Ground, Timestamp) -> T + Send + 'static,
     ) -> (Self, Option<T>) {
-        let Self { mut group, outside, shared, stop } = self;
+        let Self { mut group, context, shared, stop } = self;
         let watchdog = Arc::new(Watchdog::default());
         let mut ground = Ground {
             store: shared.store.clone(),
             clock: shared.clock.clone(),
-            engine: shared.engine.clone(),
+            engine: Engine { subquery_step: context.subquery_step, ..shared.engine.clone() },
             watchdog: watchdog.clone(),
             began: Instant::now(),
         };
@@ -128,10 +129,10 @@ impl Task {
             }
         };
         match done {
-            Ok((group, out)) => (Self { group, outside, shared, stop }, Some(out)),
+            Ok((group, out)) => (Self { group, context, shared, stop }, Some(out)),
             Err(error) => {
                 error!(group = spec.key(), %error, "evaluating a group failed; it starts anew");
-                (Self { group: RuleGroup::new(spec, false), outside, shared, stop }, None)
+                (Self { group: RuleGroup::new(spec, false), context, shared, stop }, None)
             }
         }
     }
