@@ -327,7 +327,7 @@ fn a_template_that_fails_is_shown_and_counted_and_the_alert_goes_out() {
     );
     assert_eq!(
         alert.annotation("broken"),
-        "<error expanding template: error executing template __alert_Down: template: __alert_Down:1:140: executing \"__alert_Down\" at <humanize>: error calling humanize: strconv.ParseFloat: parsing \"a\": invalid syntax>"
+        "<error expanding template: error executing template __alert_Down: template: __alert_Down:1:134: executing \"__alert_Down\" at <humanize>: error calling humanize: strconv.ParseFloat: parsing \"a\": invalid syntax>"
     );
     assert!(!alert.annotations.contains_key("empty"));
     assert_eq!((iteration.expansions, iteration.expansion_failures), (4, 2));

@@ -161,3 +161,20 @@ fn errors_of_both_files_are_told() {
             | ^"#]]
     .assert_eq(&error);
 }
+
+/// The examples of docs/rules.md: the rules, and the tests that they pass.
+#[test]
+fn the_examples_of_the_documentation_hold() {
+    let text = include_str!("../../docs/rules.md");
+    let blocks: Vec<&str> = text.split("```yaml\n").skip(1).filter_map(|b| b.split("```").next()).collect();
+    let [_, rules, tests] = blocks[..] else { panic!("{} examples", blocks.len()) };
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    for (folder, text) in [("rules", rules), ("tests", tests)] {
+        std::fs::create_dir(dir.path().join(folder)).expect("it is ours");
+        std::fs::write(dir.path().join(folder).join("shop.yml"), text).expect("it is ours");
+    }
+    for folder in ["rules", "tests"] {
+        let (text, good) = report(&dir.path().join(folder).join("shop.yml"), &[]);
+        assert!(good, "{text}");
+    }
+}

@@ -395,16 +395,31 @@ impl<'a, F: Functions> State<'a, F> {
             values.push(self.arg(dot, arg)?);
         }
         values.extend(last);
-        self.place = Some(node);
         // Functions of the caller come first, as a FuncMap does in Go.
         if self.functions.has(name) && name != "tmpl" {
             let result = self.functions.call(name, &values);
-            return self.called(name, result);
+            return self.called_at(node, name, result);
         }
         if name == "tmpl" {
             return self.captured(&values);
         }
         let result = builtin::call(name, &values, self.limits.output_bytes_max);
+        self.called_at(node, name, result)
+    }
+
+    /// As Go: a call that failed is pointed at as a whole, and arguments that do not fit themselves.
+    fn called_at(
+        &mut self,
+        node: Place<'a>,
+        name: &str,
+        result: std::result::Result<Value, CallError>,
+    ) -> Result<Value> {
+        if !matches!(result, Err(CallError::Arguments(_))) {
+            let before = self.place.replace(node);
+            let value = self.called(name, result)?;
+            self.place = before;
+            return Ok(value);
+        }
         self.called(name, result)
     }
 

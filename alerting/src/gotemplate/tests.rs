@@ -12,7 +12,7 @@ impl Functions for Few {
         matches!(name, "upper" | "fail" | "many")
     }
 
-    fn call(&self, name: &str, args: &[Value]) -> std::result::Result<Value, CallError> {
+    fn call(&self, name: &str, args: &[Value]) -> Result<Value, CallError> {
         match (name, args) {
             ("upper", [Value::Text(t)]) => Ok(Value::from(t.to_uppercase())),
             ("upper", [other]) => Err(CallError::wrong_type("string", other)),
@@ -160,7 +160,7 @@ fn mistakes_in_the_text_are_told_as_go_tells_them() {
     refuses("{{/* x }}", &expect!["template: test:1: unclosed comment"]);
     refuses("{{1x}}", &expect![[r#"template: test:1: bad number syntax: "1x""#]]);
     refuses("{{\"a\".b}}", &expect![[r#"template: test:1: unexpected . after term "\"a\"""#]]);
-    refuses("{{template x}}", &expect![[r#"template: test:1: function "x" not defined"#]]);
+    refuses("{{template x}}", &expect![[r#"template: test:1: unexpected "x" in template clause"#]]);
     refuses("{{.a =}}", &expect![[r#"template: test:1: unexpected "=" in operand"#]]);
 }
 
@@ -175,7 +175,7 @@ fn mistakes_at_run_time_name_the_place() {
     refuses(
         "x\n{{ upper 1 }}",
         &expect![[
-            r#"template: test:2:3: executing "test" at <upper 1>: wrong type for value; expected string; got int"#
+            r#"template: test:2:9: executing "test" at <1>: wrong type for value; expected string; got int"#
         ]],
     );
     refuses(
@@ -235,7 +235,7 @@ fn hostile_templates_end() {
     refuses(
         "{{$x := \"aaaaaaaaaaaaaaaa\"}}{{range 100}}{{$x = print $x $x}}{{end}}",
         &expect![[
-            r#"template: test:1:45: executing "test" at <print $x $x>: print gives 524288 bytes, more than the 262144 allowed"#
+            r#"template: test:1:48: executing "test" at <print $x $x>: print gives 524288 bytes, more than the 262144 allowed"#
         ]],
     );
     let deep = format!("{{{{{}1{}}}}}", "(".repeat(1000), ")".repeat(1000));
