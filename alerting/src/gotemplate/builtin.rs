@@ -57,7 +57,7 @@ fn pair<'a>(name: &str, args: &'a [Value]) -> Result<(&'a Value, &'a Value)> {
 }
 
 fn at_least(name: &str, want: usize, got: usize) -> CallError {
-    CallError::Arguments(format!("wrong number of args for {name}: want at least {want} got {got}"))
+    CallError::Number(format!("wrong number of args for {name}: want at least {want} got {got}"))
 }
 
 fn length(v: &Value) -> Result {
@@ -186,7 +186,10 @@ fn equal(a: &Value, b: &Value) -> Result<bool> {
         (Value::Text(a), Value::Text(b)) => a == b,
         (Value::Time(a), Value::Time(b)) => a == b,
         (Value::Int(_) | Value::Uint(_), Value::Int(_) | Value::Uint(_)) => whole(a) == whole(b),
-        (Value::List(_) | Value::Map(_) | Value::Record(_) | Value::Opaque(_), _) => {
+        (Value::List(_), Value::List(_))
+        | (Value::Map(_), Value::Map(_))
+        | (Value::Record(_), Value::Record(_))
+        | (Value::Opaque(_), Value::Opaque(_)) => {
             return Err(CallError::failed(format!("non-comparable type {}", a.type_name())));
         }
         _ => return Err(CallError::failed("incompatible types for comparison")),

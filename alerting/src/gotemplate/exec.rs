@@ -257,7 +257,8 @@ impl<'a, F: Functions> State<'a, F> {
         match &first.kind {
             ArgKind::Identifier(name) => {
                 self.place = Some(Place::Arg(first));
-                return self.function(dot, name, Place::Command(command), &command.args[1..], last);
+                let places = (Place::Arg(first), Place::Command(command));
+                return self.function(dot, name, places, &command.args[1..], last);
             }
             ArgKind::Field(_) | ArgKind::Variable(_) | ArgKind::Chain(..) => {
                 return self.fields(dot, first, &command.args[1..], last);
@@ -297,7 +298,9 @@ impl<'a, F: Functions> State<'a, F> {
             ArgKind::Number { value: Number::Int(v), .. } => Ok(Value::Int(*v)),
             ArgKind::Number { value: Number::Float(v), .. } => Ok(Value::Float(*v)),
             ArgKind::Text { text, .. } => Ok(Value::from(text.as_str())),
-            ArgKind::Identifier(name) => self.function(dot, name, Place::Arg(arg), &[], None),
+            ArgKind::Identifier(name) => {
+                self.function(dot, name, (Place::Arg(arg), Place::Arg(arg)), &[], None)
+            }
             ArgKind::Field(_) | ArgKind::Variable(_) | ArgKind::Chain(..) => self.fields(dot, arg, &[], None),
             ArgKind::Pipe(pipe) => self.pipeline(dot, pipe),
         }
@@ -371,18 +374,17 @@ impl<'a, F: Functions> State<'a, F> {
                 [Value::Text(layout)] => Ok(Value::from(time::format(*at, layout))),
                 _ => Err(CallError::wrong_number("Format", 1, args.len())),
             }),
-            (Value::Time(at), "Unix") => Some(Ok(Value::Int(at.as_second()))),
-            (Value::Time(at), "UTC") => Some(Ok(Value::Time(*at))),
+            (Value::Time(at), _) => time::method(*at, name).map(Ok),
             _ => self.functions.method(of, name, args),
         }
     }
 
-    /// `node` is what an error of the call points at.
+    /// `places` are the function's name and the call as a whole, for errors.
     fn function(
         &mut self,
         dot: &Value,
         name: &str,
-        node: Place<'a>,
+        places: (Place<'a>, Place<'a>),
         args: &'a [Arg],
         last: Option<Value>,
     ) -> Result<Value> {
@@ -398,29 +400,39 @@ impl<'a, F: Functions> State<'a, F> {
         // Functions of the caller come first, as a FuncMap does in Go.
         if self.functions.has(name) && name != "tmpl" {
             let result = self.functions.call(name, &values);
-            return self.called_at(node, name, result);
+            return self.called_at(places, name, args, result);
         }
         if name == "tmpl" {
             return self.captured(&values);
         }
         let result = builtin::call(name, &values, self.limits.output_bytes_max);
-        self.called_at(node, name, result)
+        self.called_at(places, name, args, result)
     }
 
-    /// As Go: a call that failed is pointed at as a whole, and arguments that do not fit themselves.
+    /// As Go: a call that failed is pointed at as a whole, its name where the number of arguments is wrong, and an
+    /// argument that does not fit itself.
     fn called_at(
         &mut self,
-        node: Place<'a>,
+        (name_at, node): (Place<'a>, Place<'a>),
         name: &str,
+        args: &'a [Arg],
         result: std::result::Result<Value, CallError>,
     ) -> Result<Value> {
-        if !matches!(result, Err(CallError::Arguments(_))) {
-            let before = self.place.replace(node);
-            let value = self.called(name, result)?;
-            self.place = before;
-            return Ok(value);
+        let before = self.place;
+        match &result {
+            Ok(_) | Err(CallError::Failed(_)) => self.place = Some(node),
+            Err(CallError::Number(_)) => self.place = Some(name_at),
+            Err(CallError::Type { expected, .. }) => {
+                let constant = |a: &&Arg| matches!(a.kind, ArgKind::Number { .. } | ArgKind::Bool(_));
+                if let Some(arg) = args.iter().find(constant).filter(|_| expected == "string") {
+                    self.place = Some(Place::Arg(arg));
+                    return self.fail(format!("expected string; found {arg}"));
+                }
+            }
         }
-        self.called(name, result)
+        let value = self.called(name, result)?;
+        self.place = before;
+        Ok(value)
     }
 
     /// `tmpl "name" data`: a template whose name is only known now, as a value.
@@ -442,7 +454,10 @@ impl<'a, F: Functions> State<'a, F> {
             }
             Ok(value) => Ok(value),
             Err(CallError::Failed(error)) => self.fail(format!("error calling {name}: {error}")),
-            Err(CallError::Arguments(error)) => self.fail(error),
+            Err(CallError::Number(error)) => self.fail(error),
+            Err(CallError::Type { expected, got }) => {
+                self.fail(format!("wrong type for value; expected {expected}; got {got}"))
+            }
         }
     }
 

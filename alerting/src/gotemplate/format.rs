@@ -20,6 +20,7 @@ struct Flags {
 pub(super) fn sprintf(text: &str, args: &[Value], bytes_max: usize) -> String {
     let mut out = String::new();
     let mut used = 0;
+    let mut reordered = false;
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         if out.len() > bytes_max {
@@ -59,10 +60,21 @@ pub(super) fn sprintf(text: &str, args: &[Value], bytes_max: usize) -> String {
         if chars.next_if_eq(&'.').is_some() {
             flags.precision = Some(number(&mut chars).unwrap_or(0));
         }
+        // `%[2]d` takes the second argument, and those behind it follow.
+        if chars.next_if_eq(&'[').is_some() {
+            let index: String = std::iter::from_fn(|| chars.next_if(char::is_ascii_digit)).collect();
+            let closed = chars.next_if_eq(&']').is_some();
+            used = match index.parse::<usize>() {
+                Ok(n) if closed && n > 0 => n - 1,
+                _ => usize::MAX - 1,
+            };
+            reordered = true;
+        }
         match chars.next() {
             None => out.push_str("%!(NOVERB)"),
             Some('%') => out.push('%'),
             Some(verb) => match args.get(used) {
+                None if reordered => out.push_str(&format!("%!{verb}(BADINDEX)")),
                 None => out.push_str(&format!("%!{verb}(MISSING)")),
                 Some(arg) => {
                     used += 1;
@@ -72,7 +84,7 @@ pub(super) fn sprintf(text: &str, args: &[Value], bytes_max: usize) -> String {
             },
         }
     }
-    if used < args.len() {
+    if used < args.len() && !reordered {
         out.push_str("%!(EXTRA ");
         for (i, arg) in args[used..].iter().enumerate() {
             out.push_str(if i > 0 { ", " } else { "" });
@@ -154,7 +166,7 @@ fn text(verb: char, flags: &Flags, t: &str, arg: &Value) -> String {
     let shown = match verb {
         's' | 'v' => cut(t),
         'q' if flags.sharp && !t.contains('`') => format!("`{}`", cut(t)),
-        'q' => quoted(&cut(t)),
+        'q' => quoted(&cut(t), flags.plus),
         'x' => hex(false),
         'X' => hex(true),
         _ => return bad(verb, arg, WIDTH_MAX),
@@ -162,8 +174,8 @@ fn text(verb: char, flags: &Flags, t: &str, arg: &Value) -> String {
     padded(shown, flags, false)
 }
 
-/// Go's `strconv.Quote`.
-fn quoted(t: &str) -> String {
+/// Go's `strconv.Quote`, or `QuoteToASCII`.
+fn quoted(t: &str, ascii: bool) -> String {
     let mut out = String::from("\"");
     for c in t.chars() {
         match c {
@@ -173,7 +185,8 @@ fn quoted(t: &str) -> String {
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
             c if c.is_ascii_control() => out.push_str(&format!("\\x{:02x}", c as u32)),
-            c if c.is_control() => out.push_str(&format!("\\u{:04x}", c as u32)),
+            c if ascii && c as u32 > 0xffff => out.push_str(&format!("\\U{:08x}", c as u32)),
+            c if c.is_control() || (ascii && !c.is_ascii()) => out.push_str(&format!("\\u{:04x}", c as u32)),
             c => out.push(c),
         }
     }

@@ -55,8 +55,10 @@ impl Default for Limits {
 pub enum CallError {
     /// Told as "error calling NAME: ...".
     Failed(String),
-    /// The arguments were not of the right kind or number; told as it is.
-    Arguments(String),
+    /// An argument was not of the right type.
+    Type { expected: String, got: &'static str },
+    /// There were too many or too few.
+    Number(String),
 }
 
 impl CallError {
@@ -65,11 +67,11 @@ impl CallError {
     }
 
     pub fn wrong_type(expected: &str, got: &Value) -> Self {
-        Self::Arguments(format!("wrong type for value; expected {expected}; got {}", got.type_name()))
+        Self::Type { expected: expected.to_owned(), got: got.type_name() }
     }
 
     pub fn wrong_number(name: &str, want: usize, got: usize) -> Self {
-        Self::Arguments(format!("wrong number of args for {name}: want {want} got {got}"))
+        Self::Number(format!("wrong number of args for {name}: want {want} got {got}"))
     }
 }
 

@@ -141,7 +141,7 @@ impl<F: Functions> Parser<'_, F> {
             Kind::If => Ok(Parsed::Node(Node::If(self.control("if", item.at)?))),
             Kind::Range => Ok(Parsed::Node(Node::Range(self.control("range", item.at)?))),
             Kind::With => Ok(Parsed::Node(Node::With(self.control("with", item.at)?))),
-            Kind::TemplateWord => self.template(item.at).map(Parsed::Node),
+            Kind::TemplateWord => self.template().map(Parsed::Node),
             _ => {
                 self.back();
                 let at = self.peek().at;
@@ -224,8 +224,9 @@ impl<F: Functions> Parser<'_, F> {
         Ok(Node::Template { at, name, pipe: Some(pipe) })
     }
 
-    fn template(&mut self, at: usize) -> Result<Node> {
+    fn template(&mut self) -> Result<Node> {
         let context = "template clause";
+        let at = self.peek_non_space().at;
         let name = self.quoted_name(context)?;
         if self.peek_non_space().kind == Kind::RightDelim {
             self.bump();
@@ -363,11 +364,12 @@ impl<F: Functions> Parser<'_, F> {
         let kind = match term.kind {
             ArgKind::Field(mut first) => {
                 first.extend(names);
-                return Ok(Some(Arg { at: term.at, kind: ArgKind::Field(first) }));
+                // Go points at what was added.
+                return Ok(Some(Arg { at, kind: ArgKind::Field(first) }));
             }
             ArgKind::Variable(mut first) => {
                 first.extend(names);
-                return Ok(Some(Arg { at: term.at, kind: ArgKind::Variable(first) }));
+                return Ok(Some(Arg { at, kind: ArgKind::Variable(first) }));
             }
             ArgKind::Bool(_)
             | ArgKind::Text { .. }

@@ -174,9 +174,7 @@ fn mistakes_at_run_time_name_the_place() {
     );
     refuses(
         "x\n{{ upper 1 }}",
-        &expect![[
-            r#"template: test:2:9: executing "test" at <1>: wrong type for value; expected string; got int"#
-        ]],
+        &expect![[r#"template: test:2:9: executing "test" at <1>: expected string; found 1"#]],
     );
     refuses(
         "{{ 1 | fail }}",
@@ -190,7 +188,9 @@ fn mistakes_at_run_time_name_the_place() {
     );
     refuses(
         "{{ template \"x\" }}",
-        &expect![[r#"template: test:1:3: executing "test" at <{{template "x"}}>: template "x" not defined"#]],
+        &expect![[
+            r#"template: test:1:12: executing "test" at <{{template "x"}}>: template "x" not defined"#
+        ]],
     );
     refuses(
         "{{ index .Numbers 7 }}",
@@ -205,7 +205,7 @@ fn mistakes_at_run_time_name_the_place() {
     refuses(
         "{{ .Labels.job 1 }}",
         &expect![[
-            r#"template: test:1:3: executing "test" at <.Labels.job>: job is not a method but has arguments"#
+            r#"template: test:1:10: executing "test" at <.Labels.job>: job is not a method but has arguments"#
         ]],
     );
 }

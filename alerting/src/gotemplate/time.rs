@@ -3,6 +3,11 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::Value;
+
+/// How Go prints an instant.
+pub(super) const STRING: &str = "2006-01-02 15:04:05.999999999 -0700 MST";
+
 const MONTHS: [&str; 12] = [
     "January",
     "February",
@@ -75,6 +80,27 @@ pub(super) fn format(at: Timestamp, layout: &str) -> String {
         });
     }
     out
+}
+
+/// What a template may ask of an instant besides `Format`.
+pub(super) fn method(at: Timestamp, name: &str) -> Option<Value> {
+    let t = at.to_zoned_datetime(TimeZone::UTC);
+    let n = |n: i8| Value::Int(i64::from(n));
+    Some(match name {
+        "Year" => Value::Int(i64::from(t.year())),
+        "Month" => Value::from(MONTHS[t.month() as usize - 1]),
+        "Day" => n(t.day()),
+        "Weekday" => Value::from(DAYS[t.weekday().to_monday_zero_offset() as usize]),
+        "YearDay" => Value::Int(i64::from(t.day_of_year())),
+        "Hour" => n(t.hour()),
+        "Minute" => n(t.minute()),
+        "Second" => n(t.second()),
+        "Unix" => Value::Int(at.as_second()),
+        "UnixMilli" => Value::Int(at.as_millisecond()),
+        "UTC" => Value::Time(at),
+        "String" => Value::from(format(at, STRING)),
+        _ => return None,
+    })
 }
 
 /// `.000` keeps its zeros, `.999` drops them; only behind digits.

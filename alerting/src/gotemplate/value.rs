@@ -117,9 +117,7 @@ impl Value {
             Self::Uint(v) => out.push_str(&v.to_string()),
             Self::Float(v) => out.push_str(&float::general(*v, None)),
             Self::Text(t) => out.push_str(t),
-            Self::Time(t) => {
-                out.push_str(&super::time::format(*t, "2006-01-02 15:04:05.999999999 -0700 MST"))
-            }
+            Self::Time(t) => out.push_str(&super::time::format(*t, super::time::STRING)),
             Self::List(l) => {
                 out.push('[');
                 for (i, item) in l.items.iter().enumerate() {
