@@ -4,6 +4,7 @@
 //! one file of tests, `report` says how expected and got differ. [`answer`] is shared with `davy run`.
 
 pub mod answer;
+mod histogram;
 pub(crate) mod memory;
 mod report;
 pub mod series;

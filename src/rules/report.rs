@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use davy_model::{Labels, Value};
 
-use super::series;
+use super::{histogram, series};
 
 /// Something that is compared, as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,7 +71,7 @@ fn same_value(a: &Value, b: &Value, fuzzy: bool) -> bool {
             let near = fuzzy && (a.next_up() == *b || a.next_down() == *b);
             a == b || near || (a.is_nan() && b.is_nan())
         }
-        (Value::Histogram(a), Value::Histogram(b)) => series::expression(a) == series::expression(b),
+        (Value::Histogram(a), Value::Histogram(b)) => histogram::expression(a) == histogram::expression(b),
         (Value::Float(_), Value::Histogram(_)) | (Value::Histogram(_), Value::Float(_)) => false,
     }
 }
@@ -80,7 +80,7 @@ fn sample((labels, value): &(Labels, Value)) -> String {
     let pairs: Vec<String> = labels.iter().map(|(n, v)| format!("{n}={v:?}")).collect();
     let value = match value {
         Value::Float(v) => series::scientific(*v),
-        Value::Histogram(h) => series::expression(h),
+        Value::Histogram(h) => histogram::expression(h),
     };
     format!("{{{}}} {value}", pairs.join(", "))
 }

@@ -2,7 +2,7 @@
 //! Alertmanager's `templates`.
 //!
 //! [`Template::parse`] turns text into nodes (`lexer`, `parser`, `node`); [`Template::execute`] walks them over a
-//! [`Value`] (`exec`, `builtin`, `format`). What a template may call besides Go's builtins is the caller's
+//! [`Value`] (`exec`, `eval`, `builtin`, `format`). What a template may call besides Go's builtins is the caller's
 //! [`Functions`]. Errors read as Go's do, since people search for them. Everything is bounded by [`Limits`]: a
 //! template is other people's text.
 //!
@@ -10,10 +10,12 @@
 //! could not reach a source, has no bounds, and stopped before `break`, `else with` and trim rules of today's Go.
 
 mod builtin;
+mod eval;
 mod exec;
 pub(crate) mod float;
 mod format;
 mod lexer;
+mod literal;
 mod node;
 mod parser;
 mod time;
