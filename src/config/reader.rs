@@ -425,22 +425,19 @@ fn within(source: &str, at: &At, text: &str, position: usize) -> Option<At> {
     let content = text.split('\n').nth(line)?;
     let column = offset - text[..offset].rfind('\n').map_or(0, |i| i + 1);
     let rest = source.get(at.bytes.start..)?;
-    // Behind the value's key, the first line of a block is below it.
+    // A text in quotes begins where the value does; that of a block may begin a line below.
     let mut lines = rest.split_inclusive('\n').scan(at.bytes.start, |next, line| {
         let start = *next;
         *next += line.len();
         Some((start, line))
     });
     let first = text.split('\n').next().unwrap_or("");
-    let found = |l: &str, content: &str| l.find(content).filter(|_| !content.trim().is_empty());
-    let start = match lines.next() {
-        Some((start, l)) if found(l, first).is_some() && line == 0 => start + found(l, first)?,
-        _ => {
-            let mut below = lines.skip_while(|(_, l)| l.trim() != first.trim());
-            let (start, l) = below.nth(line)?;
-            start + found(l, content)?
-        }
+    let (start, spelled) = match lines.next()? {
+        at_once if at_once.1.contains(first) && line == 0 => at_once,
+        at_once if at_once.1.contains(first) => lines.nth(line - 1)?,
+        _ => lines.skip_while(|(_, l)| l.trim() != first.trim()).nth(line)?,
     };
+    let start = start + spelled.find(content).filter(|_| !content.trim().is_empty())?;
     let byte = start + column;
     let before = source.get(..byte)?;
     if !source[byte..].starts_with(c) {
