@@ -197,6 +197,10 @@ impl<'a> Field<'a> {
         matches!(self.node.value, Value::Null)
     }
 
+    pub(super) fn is_text(&self, text: &str) -> bool {
+        matches!(&self.node.value, Value::Scalar(t) if t == text)
+    }
+
     pub(super) fn is_mapping(&self) -> bool {
         matches!(self.node.value, Value::Mapping(_))
     }

@@ -69,7 +69,8 @@ fn rule(field: &Field<'_>, of_group: &BTreeMap<String, String>) -> Option<RuleSp
             (None, None) => s.error("`record` or `alert` is missing: what the rule makes"),
             (Some(_), None) => {
                 for (field, key) in alerting.iter().zip(["for", "keep_firing_for", "annotations"]) {
-                    let Some(field) = field else { continue };
+                    // Zero and nothing say what is so anyway.
+                    let Some(field) = field.as_ref().filter(|f| !says_nothing(f)) else { continue };
                     field.error(format!("a recording rule has no `{key}`; it belongs to alerts"));
                 }
             }
@@ -96,6 +97,10 @@ fn rule(field: &Field<'_>, of_group: &BTreeMap<String, String>) -> Option<RuleSp
         };
         Some(RuleSpec { name: name.to_owned(), expr: expr?, labels: labels_, kind })
     })
+}
+
+fn says_nothing(field: &Field<'_>) -> bool {
+    if field.is_mapping() { field.entries().is_empty() } else { field.is_text("0") || field.is_text("0s") }
 }
 
 /// Any UTF-8 name; braces are those of a selector that was put in the wrong place.

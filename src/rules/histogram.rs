@@ -114,7 +114,7 @@ fn runs(buckets: &BTreeMap<i32, f64>) -> (Vec<BucketSpan>, Vec<f64>) {
 }
 
 /// The text that is read back as this histogram; what resets say is left out, as Davy keeps none of it.
-pub fn expression(h: &Histogram) -> String {
+pub(super) fn expression(h: &Histogram) -> String {
     let g = |v: f64| davy_alerting::go_float(v);
     let list = |all: &[f64]| all.iter().map(|v| g(*v)).collect::<Vec<_>>().join(" ");
     let mut parts = Vec::new();

@@ -18,6 +18,8 @@ use super::{Context, Shared, view};
 const SLEEP_MAX: Duration = Duration::from_secs(10);
 /// How often a running query's time is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+/// How long an evaluation may go on once its group is to stop.
+const STOP_GRACE: Duration = Duration::from_secs(2);
 /// Evaluations before the `for` state is restored: by then there is something to restore.
 const EVALUATIONS_BEFORE_RESTORE: u32 = 2;
 /// Problems of one evaluation that are logged.
@@ -124,7 +126,10 @@ impl Task {
         let done = loop {
             tokio::select! {
                 done = &mut running => break done,
-                () = stop.cancelled(), if !watchdog.is_stopped() => watchdog.stop(),
+                () = stop.cancelled(), if !watchdog.is_stopped() => tokio::select! {
+                    done = &mut running => break done,
+                    () = tokio::time::sleep(STOP_GRACE) => watchdog.stop(),
+                },
                 () = tokio::time::sleep(WATCH_INTERVAL) => watchdog.look(),
             }
         };
