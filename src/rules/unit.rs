@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use davy_alerting::alert::ALERTNAME;
-use davy_alerting::rule::{Evaluate as _, Outside, RuleAlertState, RuleGroup};
+use davy_alerting::rule::{AlertingRule, Evaluate as _, Outside, RuleAlertState, RuleGroup};
 use davy_model::{Labels, Timestamp};
 use davy_query::Engine;
 
@@ -112,7 +112,7 @@ impl<'a> Run<'a> {
     fn check_alerts(&self, case: &AlertCase) -> Option<String> {
         let rules = self.groups.iter().flat_map(RuleGroup::rules);
         let alerting = rules.filter(|r| r.spec.name == case.alertname).filter_map(|r| r.alerting.as_ref());
-        let firing = alerting.flat_map(|a| a.alerts()).filter(|a| a.state == RuleAlertState::Firing);
+        let firing = alerting.flat_map(AlertingRule::alerts).filter(|a| a.state == RuleAlertState::Firing);
         let got = firing.map(|a| Shown::alert(&a.labels, &a.annotations));
         let expected = case.exp_alerts.iter().map(|e| {
             let mut labels = e.labels.clone();

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use davy::config::Config;
+use davy_alerting::rule::GroupSpec;
 use expect_test::{Expect, expect, expect_file};
 
 use super::{folder, report};
@@ -55,7 +56,7 @@ fn patterns_find_files_beside_the_configuration() {
         [("b.yml", group("b")), ("a.yml", group("a")), ("sub/c.rules", group("c")), ("d.txt", group("d"))];
     let files: Vec<(&str, &str)> = files.iter().map(|(n, t)| (*n, t.as_str())).collect();
     let config = load("rule_files: ['?.yml', 'sub/*', a.yml, 'none/*.yml']", &files).expect("it is good");
-    let keys: Vec<String> = config.rule_groups.iter().map(|g| g.key()).collect();
+    let keys: Vec<String> = config.rule_groups.iter().map(GroupSpec::key).collect();
     assert_eq!(keys, ["a.yml;a", "b.yml;b", "sub/c.rules;c"]);
     assert_eq!(config.warnings, ["davy.yaml:1:39: rule_files[3]: no file fits this pattern"]);
     assert_eq!(config.rule_groups[0].interval, config.evaluation_interval);

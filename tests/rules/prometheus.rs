@@ -117,7 +117,8 @@ fn prometheus_records_the_same() {
         Store::open(&dir.path().join("data"), until, Options::default()).expect("the folder opens");
     let snapshot = store.snapshot();
     // A range that reaches before the first sample is read otherwise by Prometheus 2 than by 3.
-    let first = stored(&snapshot, "up").into_values().flat_map(|s| s.into_keys()).min().expect("it arrived");
+    let first =
+        stored(&snapshot, "up").into_values().flat_map(BTreeMap::into_keys).min().expect("it arrived");
     let settled = first + 15_000;
     let mut compared = 0;
     for (name, expr) in RULES {
@@ -136,7 +137,7 @@ fn prometheus_records_the_same() {
                     answer.iter().find(|(l, _)| labelled(name, l) == *labels).and_then(|(_, s)| s.get(&at));
                 match (samples.get(&at), want) {
                     (Some(got), Some(want)) => {
-                        assert!(close(*got, *want), "{labels} at {at}: {got}, not {want}")
+                        assert!(close(*got, *want), "{labels} at {at}: {got}, not {want}");
                     }
                     (got, want) => assert_eq!(got, want, "{labels} at {at}"),
                 }

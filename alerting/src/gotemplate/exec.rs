@@ -266,7 +266,8 @@ impl<'a, F: Functions> State<'a, F> {
         Ok(())
     }
 
-    pub(super) fn fail<T>(&self, message: String) -> Result<T> {
+    pub(super) fn fail<T>(&self, message: impl Into<String>) -> Result<T> {
+        let message: String = message.into();
         let source = &self.tree.source;
         let message = match self.place {
             None => format!("{}: {message}", self.name),

@@ -218,9 +218,9 @@ fn title(of: &str) -> String {
     let mut in_word = false;
     for c in of.chars() {
         if in_word {
-            out.push(c)
+            out.push(c);
         } else {
-            out.extend(c.to_uppercase())
+            out.extend(c.to_uppercase());
         }
         in_word = c.is_alphanumeric() || matches!(c, '_' | '\'' | '\u{2019}');
     }

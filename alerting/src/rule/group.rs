@@ -260,7 +260,7 @@ impl RuleState {
         }
         let rows = match evaluated {
             Ok(rows) => rows,
-            Err(error) => return self.fail(error.to_string(), true, iteration),
+            Err(error) => return self.fail(&error.to_string(), true, iteration),
         };
         (self.health, self.last_error) = (Health::Good, None);
         iteration.samples += rows.len();
@@ -287,7 +287,9 @@ impl RuleState {
         }
         let outcome = match surroundings.append(&rows) {
             Ok(outcome) => outcome,
-            Err(error) => return self.fail(format!("the result cannot be stored: {error}"), true, iteration),
+            Err(error) => {
+                return self.fail(&format!("the result cannot be stored: {error}"), true, iteration);
+            }
         };
         let refused = |i: usize| outcome.get(i).and_then(Option::as_ref);
         let dropped: Vec<&Refused> = (0..results).filter_map(refused).collect();
@@ -307,14 +309,14 @@ impl RuleState {
             .map(|(_, row)| row.labels)
             .collect();
         if let Some(error) = lost {
-            self.fail(error, false, iteration);
+            self.fail(&error, false, iteration);
         }
         if let Some(error) = unmarked {
             iteration.problems.push(Problem { rule: self.spec.name.clone(), error, failed: false });
         }
     }
 
-    fn fail(&mut self, error: String, failed: bool, iteration: &mut Iteration) {
+    fn fail(&mut self, error: &str, failed: bool, iteration: &mut Iteration) {
         let error: String = error.chars().take(ERROR_CHARS_MAX).collect();
         self.health = Health::Bad;
         self.last_error = Some(error.clone());
