@@ -87,6 +87,7 @@ pub(super) struct Metrics {
     quarantined: Gauge,
     storage_bytes: Gauge,
     otlp_spans: Family<OutcomeLabels, Gauge>,
+    service_graph_dropped: Gauge,
     otlp_points: Family<OutcomeLabels, Gauge>,
     otlp_requests: Family<OutcomeLabels, Gauge>,
     remote_write_samples: Family<OutcomeLabels, Gauge>,
@@ -161,6 +162,11 @@ impl Metrics {
         );
         r.register("storage_bytes", "Bytes on disk", self.storage_bytes.clone());
         r.register("otlp_spans", "Spans received since the start, by outcome", self.otlp_spans.clone());
+        r.register(
+            "service_graph_dropped",
+            "Spans and calls left out of the service graph since the start: too many waited, or too many edges",
+            self.service_graph_dropped.clone(),
+        );
         r.register(
             "otlp_points",
             "Metric points received since the start, by outcome",
@@ -244,6 +250,7 @@ impl Metrics {
         let set = set_outcome;
         set(&self.otlp_spans, "accepted", &stats.spans_accepted);
         set(&self.otlp_spans, "refused", &stats.spans_refused);
+        self.service_graph_dropped.set(stats.graph_dropped.load(Ordering::Relaxed) as i64);
         set(&self.otlp_points, "accepted", &stats.points_accepted);
         set(&self.otlp_points, "refused", &stats.points_refused);
         set(&self.otlp_requests, "ok", &stats.requests_ok);
