@@ -352,7 +352,7 @@ mod tests {
         check("{\"http.requests\", \"http.code\"=\"200\"}", "{\"http.requests\", \"http.code\"=\"200\"}");
         check("requests{}", "requests");
         check("", "{}");
-        check("up{job=\"a\"", "expected `,` or the closing `}` at character 12");
+        check("up{job=\"a\"", "expected `,` or the closing `}` at character 11");
         check("up{job}", "expected `=` and a value in quotes at character 7");
         check("up x", "expected nothing more at character 4");
     }

@@ -120,3 +120,60 @@ fn refused(refusal: &Refusal) -> Refused {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use davy_model::{ManualClock, STALE_NAN};
+    use davy_store::Options;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+    fn ground(dir: &std::path::Path) -> Ground {
+        let (store, _) = Store::open(dir, NOW, Options::default()).unwrap();
+        Ground {
+            store,
+            clock: Arc::new(ManualClock::new(NOW)),
+            engine: Engine::default(),
+            watchdog: Arc::default(),
+            began: Instant::now(),
+        }
+    }
+
+    fn row(value: f64) -> Row {
+        let labels = Labels::from_pairs([("__name__", "x"), ("job", "a")]);
+        Row { labels, at: NOW, value: Value::Float(value) }
+    }
+
+    #[test]
+    fn what_a_rule_wrote_is_seen_by_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ground = ground(dir.path());
+        let expr = Expr::parse("x + 1").unwrap();
+        assert_eq!(ground.instant(&expr, NOW), Ok(vec![]));
+        assert_eq!(ground.append(&[row(1.0)]), Ok(vec![None]));
+        let labels = Labels::from_pairs([("job", "a")]);
+        assert_eq!(ground.instant(&expr, NOW), Ok(vec![(labels, Value::Float(2.0))]));
+        let newest = ground.newest(&[Matcher::metric("x")], NOW - Duration::from_secs(1), NOW).unwrap();
+        assert_eq!(newest[0].1.value, Value::Float(1.0));
+    }
+
+    #[test]
+    fn a_marker_for_a_series_that_lives_on_is_a_conflict() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ground = ground(dir.path());
+        ground.append(&[row(1.0)]).unwrap();
+        let refused = ground.append(&[row(STALE_NAN)]).unwrap();
+        assert!(matches!(refused[..], [Some(Refused::Conflict(_))]), "{refused:?}");
+    }
+
+    #[test]
+    fn a_group_that_is_stopped_asks_nothing_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let ground = ground(dir.path());
+        ground.watchdog.stop();
+        let answer = ground.instant(&Expr::parse("sum(x)").unwrap(), NOW);
+        assert_eq!(answer, Err(EvaluateError("query was canceled".to_owned())));
+    }
+}
