@@ -18,5 +18,6 @@ pub mod openmetrics;
 pub mod query;
 pub mod replay;
 pub mod report;
+pub mod rules;
 pub mod snapshot;
 pub mod terminal;

@@ -118,6 +118,8 @@ enum Export {
 enum Check {
     /// The configuration file.
     Config { file: PathBuf },
+    /// Rule files, and unit tests of rules.
+    Rules(davy::rules::CheckArgs),
 }
 
 fn main() -> ExitCode {
@@ -135,6 +137,7 @@ fn main() -> ExitCode {
         Command::Snapshot(args) => davy::snapshot::run(&args),
         Command::Import { from: Import::Openmetrics(args) } => davy::openmetrics::import(&args),
         Command::Export { to: Export::Openmetrics(args) } => davy::openmetrics::export(&args),
+        Command::Check { what: Check::Rules(args) } => davy::rules::run(&args),
         Command::Check { what: Check::Config { file } } => {
             let (report, ok) = davy::config::check(&file);
             print!("{report}");

@@ -8,12 +8,24 @@ pub mod book;
 pub mod config;
 pub mod dispatch;
 mod egress;
+pub mod gotemplate;
 pub mod notify;
 pub mod record;
 pub mod release;
 pub mod route;
+pub mod rule;
 mod signature;
 mod text;
 mod time;
 
 pub use egress::describe;
+
+/// A number as Go prints it: `1.5`, `1e+06`, `+Inf`.
+pub fn go_float(v: f64) -> String {
+    gotemplate::float::general(v, None)
+}
+
+/// A finite number as Go's `%e` prints it, with as few digits as it needs.
+pub fn go_scientific(v: f64) -> String {
+    gotemplate::float::scientific(v, None)
+}

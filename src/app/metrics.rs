@@ -14,6 +14,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::rules::RuleMetrics;
+
 type Float = Gauge<f64, AtomicU64>;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -99,6 +101,7 @@ pub(super) struct Metrics {
     pub(super) messages_delivered: Counter,
     pub(super) messages_failed: Counter,
     pub(super) config_reloads_failed: Counter,
+    pub(super) rules: RuleMetrics,
 }
 
 impl Metrics {
@@ -209,6 +212,7 @@ impl Metrics {
             "Reloads refused; the old rules stayed",
             self.config_reloads_failed.clone(),
         );
+        self.rules.register(&mut r);
         Arc::new(r)
     }
 

@@ -6,6 +6,7 @@
 mod deliver;
 mod error;
 mod metrics;
+mod rules;
 mod tasks;
 mod watch;
 

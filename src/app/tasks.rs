@@ -8,7 +8,7 @@ use std::time::Duration;
 use davy_alerting::actuate::Actuator;
 use davy_alerting::notify::Notifier;
 use davy_alerting::release::{CallOutcome, RollbackRequest};
-use davy_api::{ApiState, Operation, OperationError, QueryGate, Reload, Storage, ViewHandle};
+use davy_api::{ApiState, Operation, OperationError, QueryGate, Reload, Storage, View, ViewHandle};
 use davy_collector::otlp;
 use davy_collector::remote_write;
 use davy_collector::scrape::ScrapeManager;
@@ -25,6 +25,7 @@ use tracing::{error, info, warn};
 
 use super::deliver::{Delivery, Messaging};
 use super::metrics::Metrics;
+use super::rules::Rules;
 use super::watch::{Watch, dispatcher};
 use super::{AppError, Options};
 use crate::clock::SystemClock;
@@ -110,6 +111,9 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         spawn(&mut tasks, screen);
     }
 
+    let (rules, evaluating) =
+        Rules::start(&config, &url, store.clone(), clock.clone(), metrics.rules.clone(), shutdown.clone());
+    spawn(&mut tasks, evaluating);
     let watch = Watch::new(config, store.clone(), control, clock.now());
     let brain = Brain {
         watch: Some(watch),
@@ -124,6 +128,7 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         store: store.clone(),
         receiver,
         remote_write,
+        rules,
     };
     // Whoever is told "ready" is answered from what was read back.
     brain.publish();
@@ -245,6 +250,7 @@ struct Brain {
     store: Store,
     receiver: otlp::Receiver,
     remote_write: remote_write::Receiver,
+    rules: Rules,
 }
 
 type CallDone = (i64, CallOutcome);
@@ -262,6 +268,7 @@ impl Brain {
         let mut hangup = signal(SignalKind::hangup()).map_err(AppError::Runtime)?;
         let (done_tx, mut done) = mpsc::channel::<CallDone>(WAITING_MAX);
         let mut next = tokio::time::Instant::now();
+        let inbox = self.rules.inbox();
         loop {
             tokio::select! {
                 _ = interrupt.recv() => return Ok(()),
@@ -288,6 +295,12 @@ impl Brain {
                 }
                 Some((generation, outcome)) = done.recv() => {
                     let calls = self.with_watch(move |watch, now| watch.called(now, generation, outcome)).await;
+                    self.publish();
+                    self.perform(calls.unwrap_or_default(), &done_tx);
+                }
+                () = inbox.rung() => {
+                    let updates = inbox.take();
+                    let calls = self.with_watch(move |watch, now| watch.hear_rules(now, updates)).await;
                     self.publish();
                     self.perform(calls.unwrap_or_default(), &done_tx);
                 }
@@ -332,7 +345,7 @@ impl Brain {
 
     fn publish(&self) {
         let Some(watch) = &self.watch else { return };
-        let view = watch.view();
+        let view = View { rules: self.rules.shown(), ..watch.view() };
         self.metrics.publish(&view, &self.scrapes.targets(), &self.store.stats());
         self.metrics.publish_otlp(self.receiver.stats());
         self.metrics.publish_remote_write(&self.remote_write);
@@ -380,6 +393,7 @@ impl Brain {
             return Err(error.to_string());
         }
         self.messaging.send_replace(messaging);
+        self.rules.apply(&config);
         self.with_watch(move |watch, now| watch.reload(now, config)).await;
         info!("configuration reloaded");
         Ok(())

@@ -30,6 +30,10 @@ fn summary(config: &Config) -> String {
     line("storage", format!("{} kept", show_duration(config.storage.retention)));
     line("releases", releases(config));
     line("thresholds", names(config.thresholds.iter().map(|t| t.name.as_str())));
+    if !config.rule_groups.is_empty() {
+        let rules: usize = config.rule_groups.iter().map(|g| g.rules.len()).sum();
+        line("rules", format!("{} in {}", count(rules, "rule"), count(config.rule_groups.len(), "group")));
+    }
     line("receivers", receivers(config));
     line("actions", names(config.actions.iter().map(|a| a.name.as_str())));
     for warning in &config.warnings {

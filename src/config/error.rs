@@ -57,6 +57,13 @@ impl ConfigErrors {
         Self { errors: vec![error], omitted: 0 }
     }
 
+    /// Errors of a further file, behind these.
+    pub(super) fn append(&mut self, more: Self) {
+        self.errors.extend(more.errors);
+        self.omitted += more.omitted + self.errors.len().saturating_sub(ERRORS_MAX);
+        self.errors.truncate(ERRORS_MAX);
+    }
+
     /// Sorts, drops repetitions (one wrong anchor is used in many places), and cuts at [`ERRORS_MAX`].
     /// `hidden` are the bytes of `source` that must not be shown.
     pub(super) fn collect(

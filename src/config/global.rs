@@ -16,6 +16,7 @@ pub(super) struct Global {
     pub scrape_interval: Duration,
     pub scrape_timeout: Duration,
     pub evaluation_interval: Duration,
+    pub rule_query_offset: Duration,
     pub external_labels: BTreeMap<String, String>,
     pub limits: ScrapeLimits,
     pub smtp: Smtp,
@@ -64,6 +65,7 @@ fn section(s: &mut Section<'_>) -> Global {
     };
     let evaluation_interval =
         s.or("evaluation_interval", default.evaluation_interval, |f| f.parse(positive_duration));
+    let rule_query_offset = s.or("rule_query_offset", Duration::ZERO, |f| f.parse(duration));
     let external_labels = s.get("external_labels").map(|f| labels(&f, true)).unwrap_or_default();
     let limits = scrape::limits(s, &default.limits);
     let smtp = smtp(s);
@@ -76,6 +78,7 @@ fn section(s: &mut Section<'_>) -> Global {
         scrape_interval,
         scrape_timeout,
         evaluation_interval,
+        rule_query_offset,
         external_labels,
         limits,
         smtp,
@@ -147,6 +150,5 @@ fn other_keys(s: &mut Section<'_>) {
     s.only("metric_name_validation_scheme", &["utf8"], "names are UTF-8");
     s.only("metric_name_escaping_scheme", &["allow-utf-8"], "names are UTF-8");
     s.ignored("keep_dropped_targets", "Davy keeps no list of dropped targets");
-    s.not_yet(&["rule_query_offset"], "rules are not evaluated yet");
     s.not_yet(&["query_log_file", "scrape_failure_log_file", "runtime"], "");
 }

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use davy_alerting::config::{ActionSpec, Policy, Receiver, Route};
+use davy_alerting::rule::GroupSpec;
 use davy_collector::config::ScrapeConfig;
 use davy_detector::config::{ReleaseSpec, ThresholdSpec};
 
@@ -31,6 +32,9 @@ mod receiver;
 mod relabel;
 mod release;
 mod route;
+mod rule;
+mod rule_file;
+mod rule_test;
 mod scrape;
 mod secrets;
 mod storage;
@@ -43,7 +47,9 @@ pub use check::check;
 pub use error::{ConfigError, ConfigErrors};
 pub(crate) use matchers::parse_selector;
 pub use otlp::Otlp;
-pub use value::{ListenError, check_listen, duration as parse_duration};
+pub use rule_file::{RuleDefaults, RuleFile};
+pub use rule_test::{AlertCase, ExpectedAlert, ExpectedSample, ExprCase, InputSeries, RuleTest, RuleTests};
+pub use value::{ListenError, check_listen, duration as parse_duration, show_duration};
 
 use reader::{Context, Field, Section};
 
@@ -62,6 +68,8 @@ pub struct Config {
     /// Services that the file names; [`Config::default_release`] is for all others.
     pub releases: Vec<(ReleaseSpec, Policy)>,
     pub thresholds: Vec<ThresholdSpec>,
+    /// Recording and alerting rules of every file that `rule_files` names.
+    pub rule_groups: Vec<GroupSpec>,
     /// `None` where there are no receivers: alerts are shown and stored only.
     pub route: Option<Route>,
     pub receivers: Vec<Receiver>,
@@ -73,12 +81,12 @@ pub struct Config {
 impl Config {
     /// Reads and parses `path`; relative paths in it start at its folder.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
-        let text = read(path).map_err(|e| ConfigErrors::whole_file(path, e))?;
+        let text = read(path, FILE_BYTES_MAX, &too_large()).map_err(|e| ConfigErrors::whole_file(path, e))?;
         Self::parse(&text, path, path.parent().unwrap_or(Path::new("")))
     }
 
     /// Parses `text`. `file` is the name in messages; relative paths start at `base_dir`. Reads nothing but
-    /// the files of secrets and certificates that the text names.
+    /// the files of secrets, certificates and rules that the text names.
     pub fn parse(text: &str, file: &Path, base_dir: &Path) -> Result<Self, ConfigErrors> {
         if text.len() > FILE_BYTES_MAX {
             return Err(ConfigErrors::whole_file(file, too_large()));
@@ -127,6 +135,7 @@ fn top(s: &mut Section<'_>) -> Config {
     let actions = action::read(s);
     let releases = release::read(s, global.evaluation_interval, &actions);
     let thresholds = threshold::read(s);
+    let rule_groups = rule_file::read(s, &global);
     let receivers = receiver::read(s, &global);
     let route = route::read(s, &receivers);
     other_keys(s);
@@ -138,6 +147,7 @@ fn top(s: &mut Section<'_>) -> Config {
         storage,
         releases,
         thresholds,
+        rule_groups,
         route,
         receivers,
         actions,
@@ -151,7 +161,6 @@ fn other_keys(s: &mut Section<'_>) {
         &["alerting"],
         "Davy sends alerts itself; write `route` and `receivers` as Alertmanager has them",
     );
-    s.not_yet(&["rule_files"], "`thresholds` and `releases` raise the alerts");
     s.not_yet(&["scrape_config_files"], "write the jobs under `scrape_configs`");
     s.not_yet(&["remote_write", "remote_read"], "samples stay in Davy's own store");
     s.not_yet(&["inhibit_rules", "time_intervals", "mute_time_intervals", "templates"], "");
@@ -166,16 +175,17 @@ fn too_large() -> String {
     )
 }
 
-fn read(path: &Path) -> Result<String, String> {
+/// A text file of at most `bytes_max`; a larger one is refused with `too_large`.
+fn read(path: &Path, bytes_max: usize, too_large: &str) -> Result<String, String> {
     let file = File::open(path).map_err(|e| format!("cannot be read: {e}"))?;
     if file.metadata().is_ok_and(|m| m.is_dir()) {
         return Err("is a folder, expected a file".to_owned());
     }
     let mut bytes = Vec::new();
-    let bounded = file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes);
+    let bounded = file.take(bytes_max as u64 + 1).read_to_end(&mut bytes);
     bounded.map_err(|e| format!("cannot be read: {e}"))?;
-    if bytes.len() > FILE_BYTES_MAX {
-        return Err(too_large());
+    if bytes.len() > bytes_max {
+        return Err(too_large.to_owned());
     }
     String::from_utf8(bytes).map_err(|e| {
         let good = &e.as_bytes()[..e.utf8_error().valid_up_to()];

@@ -23,6 +23,8 @@ pub(super) struct Context<'a> {
     faults: RefCell<Vec<(String, Fault)>>,
     warnings: RefCell<Vec<(usize, String)>>,
     hidden: RefCell<HashSet<Range<usize>>>,
+    /// What is wrong with other files that this one names.
+    included: RefCell<Vec<ConfigErrors>>,
 }
 
 impl<'a> Context<'a> {
@@ -34,6 +36,7 @@ impl<'a> Context<'a> {
             faults: RefCell::default(),
             warnings: RefCell::default(),
             hidden: RefCell::default(),
+            included: RefCell::default(),
         }
     }
 
@@ -54,14 +57,16 @@ impl<'a> Context<'a> {
 
     /// The warnings, or the errors if there are any.
     pub(super) fn finish(self) -> Result<Vec<String>, ConfigErrors> {
-        let faults = self.faults.into_inner();
-        if faults.is_empty() {
+        let (faults, included) = (self.faults.into_inner(), self.included.into_inner());
+        if faults.is_empty() && included.is_empty() {
             let mut warnings = self.warnings.into_inner();
             warnings.sort();
             return Ok(warnings.into_iter().map(|(_, text)| text).collect());
         }
         let hidden: Vec<_> = self.hidden.into_inner().into_iter().collect();
-        Err(ConfigErrors::collect(self.file, self.source, faults, &hidden))
+        let mut errors = ConfigErrors::collect(self.file, self.source, faults, &hidden);
+        included.into_iter().for_each(|more| errors.append(more));
+        Err(errors)
     }
 }
 
@@ -86,6 +91,27 @@ impl<'a> Field<'a> {
         let (file, at) = (self.cx.file.display(), &self.node.at);
         let warning = format!("{file}:{}:{}: {}: {message}", at.line, at.column, self.path);
         self.cx.warnings.borrow_mut().push((at.bytes.start, warning));
+    }
+
+    /// Errors of another file that this value names.
+    pub(super) fn include(&self, errors: ConfigErrors) {
+        self.cx.included.borrow_mut().push(errors);
+    }
+
+    /// Warnings of another file that this value names.
+    pub(super) fn include_warnings(&self, warnings: Vec<String>) {
+        let at = self.node.at.bytes.start;
+        self.cx.warnings.borrow_mut().extend(warnings.into_iter().map(|w| (at, w)));
+    }
+
+    /// An error at a character of the text where the file spells it out, else at the value.
+    pub(super) fn error_within(&self, position: usize, message: impl Into<String>) {
+        let message = message.into();
+        let at = match &self.node.value {
+            Value::Scalar(text) => within(self.cx.source, &self.node.at, text, position),
+            Value::Null | Value::List(_) | Value::Mapping(_) => None,
+        };
+        self.cx.fault(&self.path, Fault { at: at.unwrap_or_else(|| self.node.at.clone()), message });
     }
 
     /// What stands there, for an error message; secrets are not told.
@@ -165,6 +191,14 @@ impl<'a> Field<'a> {
                 Vec::new()
             }
         }
+    }
+
+    pub(super) fn is_null(&self) -> bool {
+        matches!(self.node.value, Value::Null)
+    }
+
+    pub(super) fn is_text(&self, text: &str) -> bool {
+        matches!(&self.node.value, Value::Scalar(t) if t == text)
     }
 
     pub(super) fn is_mapping(&self) -> bool {
@@ -386,6 +420,39 @@ impl<'a> Section<'a> {
             self.field.cx.fault(&self.field.path, Fault { at: key.at.clone(), message });
         }
     }
+}
+
+/// The place of a character of a scalar: in plain and quoted text, and in the lines of a block.
+fn within(source: &str, at: &At, text: &str, position: usize) -> Option<At> {
+    let (offset, c) = text.char_indices().nth(position)?;
+    let line = text[..offset].matches('\n').count();
+    let content = text.split('\n').nth(line)?;
+    let column = offset - text[..offset].rfind('\n').map_or(0, |i| i + 1);
+    let rest = source.get(at.bytes.start..)?;
+    // A text in quotes begins where the value does; that of a block may begin a line below.
+    let mut lines = rest.split_inclusive('\n').scan(at.bytes.start, |next, line| {
+        let start = *next;
+        *next += line.len();
+        Some((start, line))
+    });
+    let first = text.split('\n').next().unwrap_or("");
+    let (start, spelled) = match lines.next()? {
+        at_once if at_once.1.contains(first) && line == 0 => at_once,
+        at_once if at_once.1.contains(first) => lines.nth(line - 1)?,
+        _ => lines.skip_while(|(_, l)| l.trim() != first.trim()).nth(line)?,
+    };
+    let start = start + spelled.find(content).filter(|_| !content.trim().is_empty())?;
+    let byte = start + column;
+    let before = source.get(..byte)?;
+    if !source[byte..].starts_with(c) {
+        return None;
+    }
+    let line_start = before.rfind('\n').map_or(0, |i| i + 1);
+    Some(At {
+        line: before.matches('\n').count() + 1,
+        column: before[line_start..].chars().count() + 1,
+        bytes: byte..byte + c.len_utf8(),
+    })
 }
 
 fn join(path: &str, key: &str) -> String {

@@ -16,6 +16,14 @@ const LABEL_NAME_BYTES_MAX: usize = 256;
 
 /// Prometheus' notation: `1h30m`, `15s`, `500ms`, `0`; years, weeks and days are fixed lengths.
 pub fn duration(text: &str) -> Result<Duration, String> {
+    match long_duration(text)? {
+        d if d > DURATION_MAX => Err("the duration is longer than 100 years".to_owned()),
+        d => Ok(d),
+    }
+}
+
+/// The same of any length.
+pub(super) fn long_duration(text: &str) -> Result<Duration, String> {
     const UNITS: [(&str, u64); 7] = [
         ("y", 365 * 86_400_000),
         ("w", 7 * 86_400_000),
@@ -41,11 +49,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         total = ms.ok_or_else(|| "the duration is too long".to_owned())?;
         (rest, units) = (&rest[letters..], &units[at + 1..]);
     }
-    let total = Duration::from_millis(total);
-    if text.is_empty() {
-        return Err(wrong());
-    }
-    if total > DURATION_MAX { Err("the duration is longer than 100 years".to_owned()) } else { Ok(total) }
+    if text.is_empty() { Err(wrong()) } else { Ok(Duration::from_millis(total)) }
 }
 
 /// A duration above zero.
@@ -57,7 +61,7 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// The duration in the same notation, for messages.
-pub(super) fn show_duration(d: Duration) -> String {
+pub fn show_duration(d: Duration) -> String {
     const UNITS: [(&str, u128); 5] =
         [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
     let mut ms = d.as_millis();

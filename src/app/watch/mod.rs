@@ -16,6 +16,7 @@ use davy_alerting::book::AlertBook;
 use davy_alerting::config::Route;
 use davy_alerting::dispatch::Dispatcher;
 use davy_alerting::release::{CallOutcome, Command, Event, OperatorAct, RollbackRequest, RollbackState};
+use davy_alerting::rule::AlertUpdate;
 use davy_api::{Event as Happening, OperationError, OperationKind, wire};
 use davy_collector::scrape::TargetStatus;
 use davy_detector::Calibration;
@@ -337,6 +338,24 @@ impl Watch {
             return Err(OperationError::NotRecorded("the control database cannot be written".into()));
         }
         Ok(calls)
+    }
+
+    /// Alerts of recording and alerting rules, which are evaluated elsewhere.
+    pub fn hear_rules(&mut self, now: Timestamp, updates: Vec<AlertUpdate>) -> Vec<RollbackRequest> {
+        for AlertUpdate { alert, resolved } in updates {
+            let name = alert.name().to_owned();
+            if resolved {
+                if self.book.resolve_saying(&alert.fingerprint(), &alert.annotations, now) {
+                    self.say(now, format!("alert {name} is over: {}", alert.labels));
+                }
+            } else {
+                let labels = alert.labels.clone();
+                if self.book.raise(alert, now) {
+                    self.say(now, format!("alert {name} fires: {labels}"));
+                }
+            }
+        }
+        self.settle(now, Vec::new())
     }
 
     /// New rules from now on. Releases that run keep their evidence and the rules they began with; thresholds that
