@@ -296,7 +296,7 @@ fn different<'l>(labels: impl Iterator<Item = &'l Labels>) -> Result<(), EvalErr
 
 #[cfg(test)]
 mod tests {
-    use davy_model::{Matcher, STALE_NAN, Sample};
+    use davy_model::{Matcher, STALE_NAN};
 
     use super::*;
     use crate::Recorded;
@@ -304,7 +304,7 @@ mod tests {
     fn series(labels: &[(&str, &str)], points: &[(i64, f64)]) -> SeriesSamples {
         let sample = |(s, v): &(i64, f64)| Sample {
             timestamp: Timestamp::from_millis(s * 1000),
-            value: davy_model::Value::Float(*v),
+            value: Value::Float(*v),
         };
         SeriesSamples {
             labels: Labels::from_pairs(labels.iter().copied()),

@@ -46,9 +46,8 @@ mod tests {
     #[test]
     fn selectors_are_found_wherever_they_stand() {
         let text = r#"sum by (job) (rate(a{x="1"}[5m])) / on (job) -(max_over_time(b[1h]) + c) * 2"#;
-        let mut found = Vec::new();
-        collect(&promql_parser::parser::parse(text).unwrap(), &mut found);
-        let shown: Vec<_> = found.iter().map(|m| shown(m)).collect();
+        let expr = Expr::parse(text).unwrap();
+        let shown: Vec<_> = expr.selectors().into_iter().map(shown).collect();
         assert_eq!(shown, [r#"__name__="a", x="1""#, r#"__name__="b""#, r#"__name__="c""#]);
         assert_eq!(Expr::parse("sum(a)").unwrap().selectors().len(), 1);
     }

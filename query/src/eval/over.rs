@@ -230,7 +230,8 @@ impl<S: Source> Evaluation<'_, S> {
             self.notes.add(Note::NotCounter { metric }, at);
         }
         let gained = Histo::gained(&all, is_counter);
-        if !is_counter && !(first.gauge && last.gauge) {
+        let gauges = first.gauge && last.gauge;
+        if !is_counter && !gauges {
             self.notes.add(Note::NotGauge { metric }, at);
         }
         match gained {
@@ -272,7 +273,8 @@ impl<S: Source> Evaluation<'_, S> {
                 if is_rate && (old.gauge || new.gauge) {
                     self.notes.add(Note::NotCounter { metric }, at);
                 }
-                if !is_rate && !(old.gauge && new.gauge) {
+                let gauges = old.gauge && new.gauge;
+                if !is_rate && !gauges {
                     self.notes.add(Note::NotGauge { metric }, at);
                 }
                 let mut gained = (**new).clone();
