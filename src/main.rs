@@ -43,6 +43,11 @@ enum Command {
         #[command(subcommand)]
         to: Export,
     },
+    /// Boards and provisioning for Grafana.
+    Grafana {
+        #[command(subcommand)]
+        what: Grafana,
+    },
     /// Validate files without starting anything.
     Check {
         #[command(subcommand)]
@@ -91,6 +96,12 @@ enum Export {
 }
 
 #[derive(Subcommand)]
+enum Grafana {
+    /// Write the boards and the provisioning of data sources to a folder.
+    Export(davy::grafana::ExportArgs),
+}
+
+#[derive(Subcommand)]
 enum Check {
     /// The configuration file.
     Config { file: PathBuf },
@@ -110,6 +121,7 @@ fn main() -> ExitCode {
         Command::Snapshot(args) => davy::snapshot::run(&args),
         Command::Import { from: Import::Openmetrics(args) } => davy::openmetrics::import(&args),
         Command::Export { to: Export::Openmetrics(args) } => davy::openmetrics::export(&args),
+        Command::Grafana { what: Grafana::Export(args) } => davy::grafana::export(&args),
         Command::Check { what: Check::Config { file } } => {
             let (report, ok) = davy::config::check(&file);
             print!("{report}");

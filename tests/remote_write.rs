@@ -70,8 +70,8 @@ fn davy_holds_every_sample_that_prometheus_wrote() {
     let enough = scrapes(&davy) + 5.0;
     wait_for("Davy to have what was scraped after that", 60, || (scrapes(&davy) >= enough).then_some(()));
     let metrics = http.get(&davy.url("/metrics")).expect("Davy answers").1;
-    assert!(metrics.contains("davy_remote_write_requests{outcome=\"malformed\"} 0"), "{metrics}");
-    assert!(metrics.contains("davy_remote_write_samples{outcome=\"refused\"} 0"), "{metrics}");
+    assert!(metrics.contains("davy_remote_write_requests_total{outcome=\"malformed\"} 0"), "{metrics}");
+    assert!(metrics.contains("davy_remote_write_samples_total{outcome=\"refused\"} 0"), "{metrics}");
     drop((prometheus, node));
     davy.process.kill();
 

@@ -6,6 +6,7 @@
 mod deliver;
 mod error;
 mod metrics;
+mod own;
 mod tasks;
 mod watch;
 
@@ -13,6 +14,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use error::AppError;
+pub use metrics::{About, Metrics};
+pub use own::OwnSeries;
 pub use watch::Watch;
 
 use crate::config::Config;
