@@ -12,7 +12,7 @@ use davy_store::Store;
 use prometheus_client::registry::Registry;
 use tracing::warn;
 
-pub const JOB: &str = "davy";
+const JOB: &str = "davy";
 
 pub struct OwnSeries {
     registry: Arc<Registry>,
