@@ -3,8 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use davy_api::QueryLimits;
+use davy_query::Engine;
 use tracing_subscriber::EnvFilter;
 
 /// The safety lamp for releases: watches a new version beside the old one, tells early and honestly when it is
@@ -69,9 +72,28 @@ struct RunArgs {
     /// Where people reach the API, for links in messages; the listen address unless said.
     #[arg(long = "web.external-url")]
     external_url: Option<String>,
+    #[command(flatten)]
+    queries: QueryArgs,
     /// Log lines instead of the terminal view.
     #[arg(long)]
     headless: bool,
+}
+
+/// Bounds of queries over HTTP, named as Prometheus names them.
+#[derive(Args)]
+struct QueryArgs {
+    /// Queries that are evaluated at the same time; others wait.
+    #[arg(long = "query.max-concurrency", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
+    concurrency_max: u16,
+    /// How long a query may take, waiting included.
+    #[arg(long = "query.timeout", default_value = "2m", value_parser = davy::config::parse_duration)]
+    timeout: Duration,
+    /// Samples that a query may touch.
+    #[arg(long = "query.max-samples", default_value_t = Engine::default().samples_max)]
+    samples_max: usize,
+    /// How old the newest sample of a series may be.
+    #[arg(long = "query.lookback-delta", default_value = "5m", value_parser = davy::config::parse_duration)]
+    lookback: Duration,
 }
 
 #[derive(Args)]
@@ -136,10 +158,20 @@ fn run(args: RunArgs) -> ExitCode {
         let filter = EnvFilter::try_from_env("DAVY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     }
+    let queries = QueryLimits {
+        concurrency_max: args.queries.concurrency_max.into(),
+        timeout: args.queries.timeout,
+        engine: Engine {
+            lookback: args.queries.lookback,
+            samples_max: args.queries.samples_max,
+            ..Engine::default()
+        },
+    };
     let options = davy::app::Options {
         config_file: args.config_file,
         storage_path: args.storage_path,
         listen_address: args.listen_address,
+        queries,
         external_url: args.external_url,
         terminal,
     };

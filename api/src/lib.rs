@@ -5,12 +5,14 @@
 //! [`Operation`] through a bounded channel.
 
 mod error;
+mod prometheus;
 mod release;
 mod router;
 mod storage;
 mod view;
 pub mod wire;
 
+pub use prometheus::{QueryGate, QueryLimits};
 pub use release::{Operation, OperationError, OperationKind};
 pub use router::{ApiState, Reload, RenderReport, ReportFormat, router};
 pub use storage::Storage;

@@ -1,6 +1,5 @@
 //! Which path leads where.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::rejection::JsonRejection;
@@ -10,23 +9,28 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use davy_collector::remote_write;
-use davy_collector::scrape::{Reason, ScrapeManager, TargetStatus};
-use davy_model::Clock;
-use davy_query::{Engine, Expr};
+use davy_collector::scrape::ScrapeManager;
+use davy_model::{Clock, Timestamp};
 use davy_store::Store;
 use davy_store::control::Control;
 use prometheus_client::registry::Registry;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::SizeAbove;
 
 use crate::error::ApiError;
+use crate::prometheus::{self, QueryGate};
 use crate::release::{self, Operation, OperationBody, OperationKind};
 use crate::storage::{self, Storage};
 use crate::view::ViewHandle;
 use crate::wire::{self, rfc3339};
 
 const BODY_BYTES_MAX: usize = 64 << 10;
+/// Smaller bodies fit into a packet or two as they are.
+const COMPRESS_BYTES_MIN: u16 = 1_400;
 
 /// Asks the app to read its file again; the answer is what was wrong with it.
 pub type Reload = oneshot::Sender<Result<(), String>>;
@@ -41,11 +45,14 @@ pub struct ApiState {
     pub store: Store,
     pub control: Control,
     pub clock: Arc<dyn Clock>,
+    pub queries: QueryGate,
     pub operations: mpsc::Sender<Operation>,
     pub reloads: mpsc::Sender<Reload>,
     /// Davy's own metrics.
     pub registry: Arc<Registry>,
     pub version: &'static str,
+    /// When Davy was started.
+    pub started: Timestamp,
     /// Writes a release's report: the release, its verdicts oldest first, what is known of its service's noise.
     pub report: RenderReport,
 }
@@ -81,10 +88,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/-/ready", get(|| async { "Davy is ready.\n" }))
         .route("/-/reload", post(reload))
         .route("/metrics", get(metrics))
-        .route("/api/v1/query", get(query))
-        .route("/api/v1/targets", get(targets))
-        .route("/api/v1/alerts", get(alerts))
-        .route("/api/v1/status/buildinfo", get(buildinfo))
+        .merge(prometheus::routes())
         .route("/api/davy/v1/releases", get(release::list))
         .route("/api/davy/v1/releases/{id}", get(release::get))
         .route("/api/davy/v1/releases/{id}/evidence", get(release::evidence))
@@ -100,6 +104,14 @@ pub fn router(state: ApiState) -> Router {
         .with_state(state)
         .merge(remote_write)
         .layer(axum::middleware::map_response(harden))
+        .layer(compression())
+}
+
+/// For whoever accepts it. Quick rather than thorough: most clients are near.
+fn compression() -> CompressionLayer<SizeAbove> {
+    CompressionLayer::new()
+        .quality(CompressionLevel::Fastest)
+        .compress_when(SizeAbove::new(COMPRESS_BYTES_MIN))
 }
 
 /// Telemetry is other people's text: no browser may take it for a page or a script.
@@ -126,100 +138,6 @@ async fn metrics(State(state): State<ApiState>) -> Result<Response, ApiError> {
         .map_err(|e| ApiError::Internal(e.to_string()))?;
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
-}
-
-fn success(data: &Value) -> Json<Value> {
-    Json(json!({"status": "success", "data": data}))
-}
-
-#[derive(Debug, Deserialize)]
-struct QueryParams {
-    query: String,
-    time: Option<f64>,
-}
-
-/// `GET /api/v1/query?query=&time=`: an instant query, answered as Prometheus answers it.
-async fn query(
-    State(state): State<ApiState>,
-    Query(params): Query<QueryParams>,
-) -> Result<Json<Value>, ApiError> {
-    let expr = Expr::parse(&params.query)
-        .map_err(|e| ApiError::BadData(format!("invalid parameter \"query\": {e}")))?;
-    let now = match params.time {
-        Some(t) => davy_model::Timestamp::from_secs_f64(t).ok_or_else(|| {
-            ApiError::BadData("invalid parameter \"time\": not a Unix time in seconds".into())
-        })?,
-        None => state.clock.now(),
-    };
-    let snapshot = state.store.snapshot();
-    let vector = tokio::task::spawn_blocking(move || Engine::default().instant(&expr, &snapshot, now))
-        .await
-        .map_err(|e| ApiError::Internal(e.to_string()))?
-        .map_err(|e| ApiError::Execution(e.to_string()))?;
-    let result: Vec<Value> = vector
-        .iter()
-        .map(|(labels, v)| {
-            let metric: BTreeMap<_, _> = labels.iter().collect();
-            json!({"metric": metric, "value": [now.as_secs_f64(), number(*v)]})
-        })
-        .collect();
-    Ok(success(&json!({"resultType": "vector", "result": result})))
-}
-
-/// A sample's value as Prometheus' JSON writes it.
-fn number(v: f64) -> String {
-    if v == f64::INFINITY {
-        "+Inf".into()
-    } else if v == f64::NEG_INFINITY {
-        "-Inf".into()
-    } else {
-        v.to_string()
-    }
-}
-
-/// `GET /api/v1/targets`, as Prometheus answers; `reason` says why a target is down in one word.
-async fn targets(State(state): State<ApiState>) -> Json<Value> {
-    let active: Vec<Value> = state.scrapes.targets().iter().map(target).collect();
-    let dropped: Vec<Value> = state
-        .scrapes
-        .dropped_targets()
-        .iter()
-        .map(|d| json!({"scrapePool": d.job, "discoveredLabels": d.discovered.iter().collect::<BTreeMap<_, _>>()}))
-        .collect();
-    success(&json!({"activeTargets": active, "droppedTargets": dropped}))
-}
-
-fn target(t: &TargetStatus) -> Value {
-    json!({
-        "scrapePool": t.job,
-        "scrapeUrl": t.url,
-        "labels": t.labels.iter().collect::<BTreeMap<_, _>>(),
-        "discoveredLabels": t.discovered.iter().collect::<BTreeMap<_, _>>(),
-        "health": t.health.as_str(),
-        "lastError": t.last_error,
-        "reason": t.reason.map(Reason::as_str),
-        "lastScrape": t.last_scrape.map(rfc3339),
-        "lastScrapeDuration": t.last_duration.as_secs_f64(),
-        "lastScrapeSamples": t.samples,
-    })
-}
-
-async fn alerts(State(state): State<ApiState>) -> Json<Value> {
-    let view = state.view.load();
-    let alerts: Vec<Value> = view
-        .alerts
-        .iter()
-        .map(|a| {
-            json!({"labels": a.labels, "annotations": a.annotations, "state": "firing", "activeAt": a.starts_at,
-                   "value": "1"})
-        })
-        .collect();
-    success(&json!({"alerts": alerts}))
-}
-
-async fn buildinfo(State(state): State<ApiState>) -> Json<Value> {
-    success(&json!({"version": state.version, "revision": "", "branch": "", "buildUser": "", "buildDate": "",
-                    "goVersion": ""}))
 }
 
 async fn thresholds(State(state): State<ApiState>) -> Json<Vec<wire::Watched>> {

@@ -1,7 +1,8 @@
 //! `View`: what the app knows, published whole after every tick. Readers share it; nobody changes it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use davy_model::Timestamp;
 
@@ -20,6 +21,8 @@ pub struct View {
     /// Newest first.
     pub releases: Vec<wire::Release>,
     pub alerts: Vec<wire::Alert>,
+    /// In the order of the files, and of each file.
+    pub rules: Vec<wire::rules::RuleGroup>,
     pub watched: Vec<wire::Watched>,
     /// Newest last, bounded by the app.
     pub events: VecDeque<Event>,
@@ -27,6 +30,10 @@ pub struct View {
     pub services: Vec<(String, String)>,
     /// By service.
     pub calibrations: Vec<wire::Calibration>,
+    /// Added to whatever leaves Davy.
+    pub external_labels: BTreeMap<String, String>,
+    /// How long samples are kept.
+    pub retention: Duration,
 }
 
 /// Where the app puts the newest view and readers find it.

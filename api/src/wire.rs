@@ -8,6 +8,8 @@ use davy_detector::{MetricVerdict, Verdict};
 use davy_model::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub mod rules;
+
 /// One release, as `GET /api/davy/v1/releases` lists it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Release {

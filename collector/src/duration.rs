@@ -1,4 +1,4 @@
-//! Durations as Prometheus writes them in labels: `15s`, `1m30s`, `250ms`.
+//! Durations as Prometheus writes them: `15s`, `1m30s`, `250ms`.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const UNITS: [(&str, u64); 7] = [
 ];
 
 /// `None` unless every part is a whole number with a unit, largest unit first.
-pub(crate) fn parse(s: &str) -> Option<Duration> {
+pub fn parse(s: &str) -> Option<Duration> {
     let (mut rest, mut millis, mut units) = (s, 0u64, UNITS.as_slice());
     while !rest.is_empty() {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
@@ -27,7 +27,7 @@ pub(crate) fn parse(s: &str) -> Option<Duration> {
     (!s.is_empty()).then(|| Duration::from_millis(millis))
 }
 
-pub(crate) fn format(d: Duration) -> String {
+pub fn format(d: Duration) -> String {
     let mut millis = u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     if millis == 0 {
         return "0s".to_owned();

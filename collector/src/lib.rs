@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod config;
+pub mod duration;
 pub mod expfmt;
 pub mod otlp;
 pub mod relabel;
@@ -13,7 +14,6 @@ pub mod serve;
 
 mod admission;
 mod discovery;
-mod duration;
 mod egress;
 mod target;
 #[cfg(test)]

@@ -1,16 +1,20 @@
-//! `Engine`: evaluates an expression at one time. Semantics of Prometheus 3: look-back of five minutes, open on
-//! the left; staleness markers end a series; arithmetic and functions drop the metric's name.
+//! `Engine`: evaluates an expression at one time or at many, with the semantics of Prometheus 3.5: ranges and the
+//! look-back are open on the left, staleness markers end a series, names are UTF-8.
+//!
+//! Bounded: series and samples read, points held (one query, and all together), levels, and time by [`Cancel`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use davy_model::{Labels, Matcher, Sample, Timestamp, is_stale};
+use davy_model::{Labels, Sample, Timestamp, Value};
 use davy_store::SeriesSamples;
 
-use crate::arithmetic::{self, Value, Vector, without_name};
-use crate::ast::Node;
-use crate::{Answer, Data, Expr, QueryStats, Source, range};
+use crate::ast::{Node, ValueType};
+use crate::eval::budget::{Meter, POINTS_PER_SERIES, PointsBudget};
+use crate::eval::notes::Notes;
+use crate::eval::{Bounds, Evaluation, Grid, Point, Read, Series};
+use crate::{Answer, Data, Expr, QueryStats, Source};
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum EvalError {
@@ -20,10 +24,39 @@ pub enum EvalError {
     Series { got: usize, max: usize },
     #[error("query touches {got} samples, more than the {max} allowed")]
     Samples { got: usize, max: usize },
+    #[error(
+        "query would hold more than the {max} points allowed in memory; ask for fewer series or a larger step"
+    )]
+    Points { max: usize },
+    #[error("queries hold {max} points in memory together, as many as allowed; try again or ask for less")]
+    Busy { max: usize },
+    #[error("query is nested deeper than the {max} levels allowed")]
+    Depth { max: usize },
     #[error("query was canceled")]
     Canceled,
-    #[error("several series have the labels {labels} once the metric's name is dropped")]
+    #[error("step must be more than zero")]
+    Step,
+    /// What the parser should have refused.
+    #[error("expected {expected}")]
+    Type { expected: &'static str },
+    #[error("scalar value {got} overflows int64")]
+    Parameter { got: f64 },
+    #[error("invalid label name {got:?}")]
+    LabelName { got: String },
+    #[error("invalid regular expression in label_replace(): {got}")]
+    Regex { got: String },
+    #[error("vector cannot contain metrics with the same labelset: {labels}")]
     SameLabels { labels: Labels },
+    #[error(
+        "found duplicate series for the match group {group} on the {side} hand-side of the operation: [{one}, {other}];many-to-many matching not allowed: matching labels must be unique on one side"
+    )]
+    ManyToMany { group: Labels, side: &'static str, one: Labels, other: Labels },
+    #[error("multiple matches for labels: {}", if *one_to_one {
+        "many-to-one matching must be explicit (group_left/group_right)"
+    } else {
+        "grouping labels must ensure unique matches"
+    })]
+    MultipleMatches { one_to_one: bool },
 }
 
 /// Raised by whoever waited long enough; an evaluation that sees it ends with [`EvalError::Canceled`].
@@ -49,33 +82,56 @@ pub struct Steps {
     pub step: Duration,
 }
 
-/// How far an evaluation looks and how much it may touch.
+/// How far an evaluation looks and how much it may touch. Clones share the budget of points.
 #[derive(Debug, Clone)]
 pub struct Engine {
     /// How old the newest sample of a series may be.
     pub lookback: Duration,
+    /// Step of a subquery that names none.
+    pub subquery_step: Duration,
     pub series_max: usize,
+    /// Samples that are read, not those that are held.
     pub samples_max: usize,
+    /// Points, 8 bytes each, that one query holds at the same time.
+    pub points_max: usize,
+    /// The same for all queries of this engine together.
+    pub budget: PointsBudget,
 }
+
+/// Points of all queries together: half a gibibyte.
+const POINTS_OF_ALL_MAX: usize = 64 << 20;
 
 impl Default for Engine {
     fn default() -> Self {
-        Self { lookback: Duration::from_secs(300), series_max: 20_000, samples_max: 5_000_000 }
+        Self {
+            lookback: Duration::from_secs(300),
+            subquery_step: Duration::from_secs(60),
+            series_max: 2_000_000,
+            samples_max: 2_000_000_000,
+            points_max: 32 << 20,
+            budget: PointsBudget::new(POINTS_OF_ALL_MAX),
+        }
     }
 }
 
 impl Engine {
-    /// One value a series, sorted by labels; a scalar is one value without labels.
+    /// One float a series, sorted by labels; a scalar is one value without labels. Histograms are left out.
     pub fn instant(
         &self,
         expr: &Expr,
         source: &impl Source,
         now: Timestamp,
     ) -> Result<Vec<(Labels, f64)>, EvalError> {
-        let mut eval = Evaluation { engine: self, source, now, series: 0, samples: 0 };
-        match eval.node(&expr.node)? {
-            Value::Scalar(v) => Ok(vec![(Labels::empty(), v)]),
-            Value::Vector(v) => Ok(v),
+        let answer = self.query(expr, source, now, &Cancel::default())?;
+        match answer.data {
+            Data::Scalar(_, v) => Ok(vec![(Labels::empty(), v)]),
+            Data::Vector(all) => {
+                let float = |(labels, s): (Labels, Sample)| Some((labels, s.value.as_float()?));
+                let mut floats: Vec<_> = all.into_iter().filter_map(float).collect();
+                floats.sort_by(|a, b| a.0.cmp(&b.0));
+                Ok(floats)
+            }
+            Data::String(..) | Data::Matrix(_) => Err(EvalError::Type { expected: "a vector or a scalar" }),
         }
     }
 
@@ -87,10 +143,31 @@ impl Engine {
         at: Timestamp,
         cancel: &Cancel,
     ) -> Result<Answer, EvalError> {
-        let _ = cancel;
-        let of = |(labels, v)| (labels, Sample { timestamp: at, value: davy_model::Value::Float(v) });
-        let data = Data::Vector(self.instant(expr, source, at)?.into_iter().map(of).collect());
-        Ok(Answer { data, warnings: vec![], infos: vec![], stats: QueryStats::default() })
+        let now = at.as_millis();
+        let grid = Grid::instant(now);
+        self.evaluate(expr, source, grid, cancel, |eval| match expr.node.value_type() {
+            ValueType::Scalar => Ok(Data::Scalar(at, eval.scalar(&expr.node)?[0])),
+            ValueType::String => match &expr.node {
+                Node::Text(text) => Ok(Data::String(at, text.clone())),
+                _ => Err(EvalError::Type { expected: "a string" }),
+            },
+            ValueType::Matrix => eval.raw(&expr.node).map(Data::Matrix),
+            ValueType::Vector => {
+                let mut held = eval.meter.hold();
+                let mut all = Vec::new();
+                eval.vector(&expr.node, &mut |series| {
+                    held.grow(1 + POINTS_PER_SERIES)?;
+                    let value = series.point(0).map(value);
+                    all.extend(value.map(|value| (series.labels, Sample { timestamp: at, value })));
+                    Ok(())
+                })?;
+                if !is_ordered(&expr.node) {
+                    all.sort_by(|a, b| a.0.cmp(&b.0));
+                }
+                different(all.iter().map(|(labels, _)| labels))?;
+                Ok(Data::Vector(all))
+            }
+        })
     }
 
     /// `GET /api/v1/query_range`: the answer at each of the steps, always a matrix.
@@ -101,94 +178,123 @@ impl Engine {
         steps: Steps,
         cancel: &Cancel,
     ) -> Result<Answer, EvalError> {
-        let _ = cancel;
-        let mut series: std::collections::BTreeMap<Labels, Vec<Sample>> = Default::default();
-        let mut at = steps.start;
-        while at <= steps.end {
-            for (labels, v) in self.instant(expr, source, at)? {
-                let sample = Sample { timestamp: at, value: davy_model::Value::Float(v) };
-                series.entry(labels).or_default().push(sample);
-            }
-            at = at + steps.step;
+        let step = i64::try_from(steps.step.as_millis()).unwrap_or(i64::MAX);
+        if step == 0 {
+            return Err(EvalError::Step);
         }
-        let of = |(labels, samples)| SeriesSamples { labels, samples };
-        let data = Data::Matrix(series.into_iter().map(of).collect());
-        Ok(Answer { data, warnings: vec![], infos: vec![], stats: QueryStats::default() })
+        let grid = Grid::new(steps.start.as_millis(), steps.end.as_millis(), step);
+        if grid.count > self.points_max {
+            return Err(EvalError::Points { max: self.points_max });
+        }
+        self.evaluate(expr, source, grid, cancel, |eval| {
+            let mut held = eval.meter.hold();
+            let mut all: Vec<SeriesSamples> = Vec::new();
+            let mut take = |series: Series| {
+                // A sample is three points large.
+                held.grow(3 * grid.count + POINTS_PER_SERIES)?;
+                let sample = |i| {
+                    let value = value(series.point(i)?);
+                    Some(Sample { timestamp: Timestamp::from_millis(grid.time(i)), value })
+                };
+                let samples: Vec<Sample> = (0..grid.count).filter_map(sample).collect();
+                if !samples.is_empty() {
+                    all.push(SeriesSamples { labels: series.labels, samples });
+                }
+                Ok(())
+            };
+            match expr.node.value_type() {
+                ValueType::Scalar => {
+                    let floats = eval.scalar(&expr.node)?;
+                    take(Series { labels: Labels::empty(), floats, histograms: None })?;
+                }
+                ValueType::Vector => eval.vector(&expr.node, &mut take)?,
+                ValueType::String | ValueType::Matrix => {
+                    return Err(EvalError::Type { expected: "a scalar or a vector for a range of times" });
+                }
+            }
+            all.sort_by(|a, b| a.labels.cmp(&b.labels));
+            different(all.iter().map(|s| &s.labels))?;
+            Ok(Data::Matrix(all))
+        })
     }
-}
 
-struct Evaluation<'a, S> {
-    engine: &'a Engine,
-    source: &'a S,
-    now: Timestamp,
-    series: usize,
-    samples: usize,
+    fn evaluate<S: Source>(
+        &self,
+        expr: &Expr,
+        source: &S,
+        grid: Grid,
+        cancel: &Cancel,
+        run: impl FnOnce(&Evaluation<'_, S>) -> Result<Data, EvalError>,
+    ) -> Result<Answer, EvalError> {
+        let (meter, notes, read) =
+            (Meter::new(&self.budget, self.points_max), Notes::of(&expr.to_string()), Read::default());
+        let query = Bounds { start: grid.start, end: grid.end() };
+        let eval = Evaluation {
+            engine: self,
+            source,
+            grid,
+            query,
+            cancel,
+            meter: &meter,
+            notes: &notes,
+            read: &read,
+        };
+        let data = run(&eval)?;
+        let stats = QueryStats {
+            series_read: read.series.get(),
+            samples_read: read.samples.get(),
+            points_peak: meter.peak(),
+        };
+        let (warnings, infos) = notes.finish();
+        Ok(Answer { data, warnings, infos, stats })
+    }
 }
 
 impl<S: Source> Evaluation<'_, S> {
-    fn node(&mut self, node: &Node) -> Result<Value, EvalError> {
-        match node {
-            Node::Number(v) => Ok(Value::Scalar(*v)),
-            Node::Selector(matchers) => self.selector(matchers).map(Value::Vector),
-            Node::Range { function, matchers, range } => {
-                let found = self.select(matchers, *range)?;
-                let ends = found.into_iter().filter_map(|s| {
-                    let points = floats(&s);
-                    let v = range::evaluate(*function, &points, self.now, range.as_secs_f64())?;
-                    Some((without_name(&s.labels), v))
-                });
-                arithmetic::map(ends.collect(), |v| v)
-            }
-            Node::Aggregate { aggregator, grouping, of } => match self.node(of)? {
-                Value::Vector(v) => Ok(Value::Vector(arithmetic::aggregate(*aggregator, grouping, &v))),
-                Value::Scalar(v) => Ok(Value::Scalar(v)),
-            },
-            Node::Negate(of) => match self.node(of)? {
-                Value::Scalar(v) => Ok(Value::Scalar(-v)),
-                Value::Vector(v) => arithmetic::map(v, |v| -v),
-            },
-            Node::Binary { operator, left, right } => {
-                let (left, right) = (self.node(left)?, self.node(right)?);
-                arithmetic::binary(*operator, left, right)
-            }
-        }
-    }
-
-    fn selector(&mut self, matchers: &[Matcher]) -> Result<Vector, EvalError> {
-        let found = self.select(matchers, self.engine.lookback)?;
-        Ok(found
-            .into_iter()
-            .filter_map(|s| {
-                let v = s.samples.last()?.value.as_float().filter(|v| !is_stale(*v))?;
-                Some((s.labels, v))
-            })
-            .collect())
-    }
-
-    /// Samples in `(now - range, now]`.
-    fn select(&mut self, matchers: &[Matcher], range: Duration) -> Result<Vec<SeriesSamples>, EvalError> {
-        let from = self.now - range + Duration::from_millis(1);
-        self.series += self.source.series(matchers, from, self.now)?.len();
-        if self.series > self.engine.series_max {
-            return Err(EvalError::Series { got: self.series, max: self.engine.series_max });
-        }
-        let found = self.source.select(matchers, from, self.now)?;
-        self.samples += found.iter().map(|s| s.samples.len()).sum::<usize>();
-        if self.samples > self.engine.samples_max {
-            return Err(EvalError::Samples { got: self.samples, max: self.engine.samples_max });
-        }
-        Ok(found)
+    /// The samples of a range as they are.
+    fn raw(&self, node: &Node) -> Result<Vec<SeriesSamples>, EvalError> {
+        let mut held = self.meter.hold();
+        let mut all = Vec::new();
+        self.ranges_within(node, &mut |labels, samples| {
+            held.grow(3 * samples.len() + POINTS_PER_SERIES)?;
+            all.push(SeriesSamples { labels, samples });
+            Ok(())
+        })?;
+        all.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(all)
     }
 }
 
-fn floats(s: &SeriesSamples) -> Vec<(Timestamp, f64)> {
-    let value = |x: &davy_model::Sample| x.value.as_float().filter(|v| !is_stale(*v));
-    s.samples.iter().filter_map(|x| Some((x.timestamp, value(x)?))).collect()
+fn value(point: Point) -> Value {
+    match point {
+        Point::Float(v) => Value::Float(v),
+        Point::Histogram(h) => Value::Histogram(Arc::new(h.to_model())),
+    }
+}
+
+/// Whether the order of the answer was asked for.
+fn is_ordered(node: &Node) -> bool {
+    use crate::ast::Aggregator::{BottomK, TopK};
+    match node {
+        Node::Call { function, .. } => matches!(function, crate::function::Function::Sort { .. }),
+        Node::Aggregate(a) => matches!(a.aggregator, TopK | BottomK),
+        _ => false,
+    }
+}
+
+fn different<'l>(labels: impl Iterator<Item = &'l Labels>) -> Result<(), EvalError> {
+    let mut seen = std::collections::HashSet::<&Labels, foldhash::fast::RandomState>::default();
+    for l in labels {
+        if !seen.insert(l) {
+            return Err(EvalError::SameLabels { labels: l.clone() });
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use davy_model::{STALE_NAN, Sample};
+    use davy_model::{Matcher, STALE_NAN, Sample};
 
     use super::*;
     use crate::Recorded;
@@ -305,7 +411,7 @@ mod tests {
         let ambiguous = run(&Engine::default(), r#"{__name__=~"http|errors"} + 1"#);
         assert_eq!(
             ambiguous.to_string(),
-            r#"several series have the labels {instance="1", job="a"} once the metric's name is dropped"#
+            r#"vector cannot contain metrics with the same labelset: {instance="1", job="a"}"#
         );
         let few = Engine { series_max: 2, ..Engine::default() };
         assert_eq!(run(&few, "http").to_string(), "query touches 3 series, more than the 2 allowed");

@@ -4,7 +4,7 @@ use std::fmt;
 
 use davy_model::Matcher;
 
-use crate::ast::Node;
+use crate::ast::{Node, ValueType};
 use crate::lower::lower;
 use crate::prescan::prescan;
 
@@ -33,9 +33,35 @@ impl Expr {
         Ok(Self { text: text.to_owned(), node: lower(&parsed, &tokens)? })
     }
 
+    /// One whose value is a number for each series: what rules, thresholds and metrics of releases are made of.
+    pub fn parse_value(text: &str) -> Result<Self, ParseError> {
+        let expr = Self::parse(text)?;
+        let detail = match expr.value_type() {
+            ValueType::Scalar | ValueType::Vector => return Ok(expr),
+            ValueType::Matrix => "a range needs a function such as rate() around it",
+            ValueType::String => "a string is not a value",
+        };
+        let position = if expr.value_type() == ValueType::Matrix { text.find('[').unwrap_or(0) } else { 0 };
+        let position = text[..position].chars().count();
+        Err(ParseError { position, detail: detail.to_owned() })
+    }
+
+    pub fn value_type(&self) -> ValueType {
+        self.node.value_type()
+    }
+
     /// The same expression with every selector narrowed by `extra`; its text stays as it was written.
     pub fn restricted(&self, extra: &[Matcher]) -> Self {
-        Self { text: self.text.clone(), node: self.node.restricted(extra) }
+        let mut narrowed = self.clone();
+        narrowed.node.restrict(extra);
+        narrowed
+    }
+
+    /// The matchers of every selector, in the order of the text.
+    pub fn selectors(&self) -> Vec<&[Matcher]> {
+        let mut all = Vec::new();
+        self.node.visit_selectors(&mut |s| all.push(&s.matchers[..]));
+        all
     }
 }
 
@@ -61,36 +87,69 @@ mod tests {
     }
 
     #[test]
-    fn what_is_evaluated_is_taken() {
+    fn what_prometheus_takes_is_taken() {
         for text in [
             "up",
             r#"sum by (job) (rate(http_requests_total{code=~"5..", job!="a"}[5m]))"#,
             "-(avg without (instance) (queue_lag) + 2) * 1e-3 / max_over_time(x[1h30m])",
             r#"{__name__="http.requests", "http.code"="200"}"#,
+            r#"{"http.requests", job="a"}"#,
             "sum(a) # with a comment (\n / count(b)",
             "1.5",
+            "x[1m0s]",
+            "rate(x[1h0m0s])",
+            "rate(x[3600s])",
+            "rate(x[300])",
+            "max_over_time(rate(x[5m])[1h:1m] @ end() offset -5m)",
+            "x offset 5m @ 1609746000",
+            "a * on (x) group_left (y, z) b",
+            "a > bool 1",
+            "count_values(\"v\", a)",
+            "quantile by (x) (0.9, a)",
+            "'text'",
+            "0x1F + 1",
         ] {
             assert!(Expr::parse(text).is_ok(), "{text}: {:?}", Expr::parse(text));
         }
     }
 
     #[test]
-    fn what_is_not_evaluated_is_named_with_its_place() {
+    fn what_prometheus_refuses_is_refused_with_its_place() {
         check(
-            "sum(histogram_quantile(0.9, x_bucket))",
-            &expect!["at character 5: histogram_quantile() is not supported yet"],
+            "topk(3, limitk(2, a))",
+            &expect!["at character 9: limitk() is experimental in Prometheus and not enabled"],
         );
-        check("up offset 5m", &expect!["at character 4: offset is not supported yet"]);
-        check("up @ 0", &expect!["at character 4: the @ modifier is not supported yet"]);
-        check("a == b", &expect!["at character 3: the operator == is not supported yet"]);
-        check("a and b", &expect!["at character 3: the operator and is not supported yet"]);
-        check("a / on (job) b", &expect!["at character 5: on is not supported yet"]);
-        check("topk(3, a)", &expect!["at character 1: topk() is not supported yet"]);
-        check("rate(x[5m:1m])", &expect!["at character 1: subqueries are not supported yet"]);
+        check(
+            "sort_by_label(a, 'b')",
+            &expect!["at character 1: sort_by_label() is experimental in Prometheus and not enabled"],
+        );
+        check("up{job=~\"(\"}", &expect!["at character 13: illegal regex for ("]);
+        check(
+            "rate(x)",
+            &expect!["at character 1: expected type matrix in call to function 'rate', got vector"],
+        );
+        check(
+            "x[5m] + 1",
+            &expect!["at character 10: binary expression must contain only scalar and instant vector types"],
+        );
+        check("1 > 2", &expect!["at character 6: comparisons between scalars must use BOOL modifier"]);
+        check(
+            "sum(1)",
+            &expect!["at character 7: expected type vector in aggregation expression, got scalar"],
+        );
+        check(
+            "1 and 2",
+            &expect!["at character 3: set operator 'and' not allowed in binary scalar expression"],
+        );
+        check("a + on (b) group_left group_right c", &expect!["at character 36: invalid promql query"]);
+    }
+
+    #[test]
+    fn a_value_is_a_number_for_each_series() {
+        let check = |text, want: &Expect| want.assert_eq(&Expr::parse_value(text).unwrap_err().to_string());
         check("x[5m]", &expect!["at character 2: a range needs a function such as rate() around it"]);
         check("'text'", &expect!["at character 1: a string is not a value"]);
-        check("a ^ 2", &expect!["at character 3: the operator ^ is not supported yet"]);
-        check("up{job=~\"(\"}", &expect!["at character 13: illegal regex for ("]);
+        assert!(Expr::parse_value("1 + sum(x)").is_ok());
     }
 
     #[test]

@@ -8,16 +8,22 @@ pub mod counts;
 pub mod native;
 
 mod answer;
-mod arithmetic;
 mod ast;
 mod engine;
+mod eval;
 mod expr;
+mod function;
+mod histogram;
 mod lower;
+mod places;
 mod prescan;
-mod range;
+mod selector;
 mod source;
 
 pub use answer::{Answer, Data, QueryStats};
+pub use ast::ValueType;
 pub use engine::{Cancel, Engine, EvalError, Steps};
+pub use eval::budget::PointsBudget;
 pub use expr::{Expr, ParseError};
+pub use selector::parse_selector;
 pub use source::{Recorded, Source};

@@ -16,7 +16,11 @@ pub(crate) struct Tokens<'a> {
     at: Vec<(usize, &'a str)>,
 }
 
-impl Tokens<'_> {
+impl<'a> Tokens<'a> {
+    pub(crate) fn all(&self) -> &[(usize, &'a str)] {
+        &self.at
+    }
+
     /// Where `word` first stands, case aside; the start if it does not.
     pub(crate) fn find(&self, word: &str) -> usize {
         let found = self.at.iter().find(|(_, t)| t.eq_ignore_ascii_case(word));

@@ -1,8 +1,10 @@
 //! `Source`: where series are read from. A snapshot of the store, or series that are held in memory because they
 //! came from elsewhere (a recording, another Prometheus, a test).
 
+use std::ops::ControlFlow;
+
 use davy_model::{Labels, Matcher, Timestamp};
-use davy_store::{Error, SeriesSamples, Snapshot};
+use davy_store::{Columns, Error, SeriesColumns, SeriesSamples, Snapshot};
 
 pub trait Source {
     /// Series that satisfy every matcher and have a sample in `from..=to`, with those samples, sorted by labels.
@@ -12,6 +14,15 @@ pub trait Source {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<SeriesSamples>, Error>;
+
+    /// The same by column, one series after the other in no particular order, for as long as it is wanted.
+    fn each(
+        &self,
+        matchers: &[Matcher],
+        from: Timestamp,
+        to: Timestamp,
+        f: &mut dyn FnMut(SeriesColumns) -> ControlFlow<()>,
+    ) -> Result<(), Error>;
 
     /// The same without samples; may name series whose samples lie just outside the range.
     fn series(&self, matchers: &[Matcher], from: Timestamp, to: Timestamp) -> Result<Vec<Labels>, Error>;
@@ -25,6 +36,16 @@ impl Source for Snapshot {
         to: Timestamp,
     ) -> Result<Vec<SeriesSamples>, Error> {
         Snapshot::select(self, matchers, from, to)
+    }
+
+    fn each(
+        &self,
+        matchers: &[Matcher],
+        from: Timestamp,
+        to: Timestamp,
+        f: &mut dyn FnMut(SeriesColumns) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        self.each_columns(matchers, from, to, f)
     }
 
     fn series(&self, matchers: &[Matcher], from: Timestamp, to: Timestamp) -> Result<Vec<Labels>, Error> {
@@ -56,6 +77,18 @@ impl Source for Recorded {
             .collect();
         out.sort_by(|a, b| a.labels.cmp(&b.labels));
         Ok(out)
+    }
+
+    fn each(
+        &self,
+        matchers: &[Matcher],
+        from: Timestamp,
+        to: Timestamp,
+        f: &mut dyn FnMut(SeriesColumns) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let columns = |s: SeriesSamples| SeriesColumns { labels: s.labels, samples: Columns::of(&s.samples) };
+        let _ = self.select(matchers, from, to)?.into_iter().map(columns).try_for_each(f);
+        Ok(())
     }
 
     fn series(&self, matchers: &[Matcher], from: Timestamp, to: Timestamp) -> Result<Vec<Labels>, Error> {

@@ -26,6 +26,8 @@ pub struct Options {
     pub config_file: PathBuf,
     pub storage_path: PathBuf,
     pub listen_address: SocketAddr,
+    /// Bounds of queries over HTTP.
+    pub queries: davy_api::QueryLimits,
     /// Where people reach the API, for links in messages; the listen address unless said.
     pub external_url: Option<String>,
     /// Show the terminal view; otherwise log lines.

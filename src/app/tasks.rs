@@ -8,7 +8,7 @@ use std::time::Duration;
 use davy_alerting::actuate::Actuator;
 use davy_alerting::notify::Notifier;
 use davy_alerting::release::{CallOutcome, RollbackRequest};
-use davy_api::{ApiState, Operation, OperationError, Reload, Storage, ViewHandle};
+use davy_api::{ApiState, Operation, OperationError, QueryGate, Reload, Storage, ViewHandle};
 use davy_collector::otlp;
 use davy_collector::remote_write;
 use davy_collector::scrape::ScrapeManager;
@@ -83,10 +83,12 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         store: store.clone(),
         control: control.clone(),
         clock: clock.clone(),
+        queries: QueryGate::new(options.queries.clone()),
         operations: operations_tx,
         reloads: reloads_tx,
         registry: registry.clone(),
         version: about.version,
+        started: clock.now(),
         report: crate::report::served,
     };
     let messaging = Arc::new(Messaging::new(&config, &url, &clock)?);

@@ -108,7 +108,7 @@ pub(super) fn expr(text: &str) -> Result<Expr, String> {
     if text.trim().is_empty() {
         return Err("expected a PromQL expression".to_owned());
     }
-    Expr::parse(text).map_err(|e| e.to_string())
+    Expr::parse_value(text).map_err(|e| e.to_string())
 }
 
 pub(super) fn direction(field: &Field<'_>) -> Option<Direction> {

@@ -43,6 +43,28 @@ impl Columns {
         Self { times, floats, histograms }
     }
 
+    /// Of samples in the order of time.
+    pub fn of(samples: &[Sample]) -> Self {
+        let mut times = Vec::with_capacity(samples.len());
+        let mut floats = Vec::with_capacity(samples.len());
+        let mut histograms = Vec::new();
+        for s in samples {
+            match &s.value {
+                Value::Float(v) => {
+                    times.push(s.timestamp.as_millis());
+                    floats.push(*v);
+                }
+                Value::Histogram(h) => histograms.push((s.timestamp.as_millis(), h.clone())),
+            }
+        }
+        Self { times: times.into(), floats, histograms }
+    }
+
+    /// Times in milliseconds and floats, without a copy.
+    pub fn into_floats(self) -> (Arc<[i64]>, Vec<f64>) {
+        (self.times, self.floats)
+    }
+
     /// Milliseconds of the floats; the same pointer for series that were sampled together.
     pub fn times(&self) -> &Arc<[i64]> {
         &self.times

@@ -1,11 +1,12 @@
 //! `Snapshot`: an immutable view of everything committed before it was taken; what every reader works on.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use davy_model::{Exemplar, Labels, Matcher, Metadata, Sample, Span, Timestamp, TraceId};
 
-use crate::columns::{Pieces, SeriesColumns, join_series};
+use crate::columns::{Columns, Pieces, SeriesColumns, join_series};
 use crate::head::View;
 use crate::partition::Partition;
 use crate::row::bit;
@@ -32,6 +33,16 @@ struct Range {
     to: i64,
 }
 
+/// A group of a partition, or of the head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Place {
+    partition: Option<usize>,
+    group: u32,
+}
+
+/// Places, and series with the slot that each has there.
+type Located = (Vec<Place>, Vec<(Labels, Vec<u8>)>);
+
 impl Snapshot {
     /// Series that satisfy every matcher and have a sample in `from..=to`, sorted by labels.
     pub fn select(
@@ -52,27 +63,76 @@ impl Snapshot {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<SeriesColumns>, Error> {
-        let range = Range { from: from.as_millis(), to: to.as_millis() };
-        let mut pieces = Pieces::default();
         let mut found = Vec::new();
-        let mut take = |members: Vec<(u8, Labels)>, pieces: &mut Pieces| {
-            let each = members.into_iter().map(|(slot, labels)| (labels, pieces.take(slot)));
-            found.extend(each.filter(|(_, pieces)| !pieces.is_empty()));
-        };
-        for partition in self.partitions(range) {
-            for (number, members) in by_group(partition.find(matchers)) {
-                let wanted: Vec<u8> = members.iter().map(|(slot, _)| *slot).collect();
-                partition.read(number, &wanted, (range.from, range.to), self.view.seal, &mut pieces);
-                take(members, &mut pieces);
+        self.each_columns(matchers, from, to, &mut |series| {
+            found.push(series);
+            ControlFlow::Continue(())
+        })?;
+        found.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(found)
+    }
+
+    /// The same, one series after the other in no particular order, for as long as `each` continues. In memory are
+    /// those that lie together: at most the series of one target.
+    pub fn each_columns(
+        &self,
+        matchers: &[Matcher],
+        from: Timestamp,
+        to: Timestamp,
+        each: &mut dyn FnMut(SeriesColumns) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let range = Range { from: from.as_millis(), to: to.as_millis() };
+        let partitions: Vec<&Partition> = self.partitions(range).map(|p| &**p).collect();
+        let mut pieces = Pieces::default();
+        for (places, members) in self.located(&partitions, matchers) {
+            let mut found: Vec<(Labels, Vec<Columns>)> =
+                members.iter().map(|(labels, _)| (labels.clone(), Vec::new())).collect();
+            for (i, place) in places.iter().enumerate() {
+                let slots = || members.iter().map(|(_, slots)| slots[i]);
+                match place.partition {
+                    Some(p) => {
+                        let wanted: Vec<u8> = slots().collect();
+                        let range = (range.from, range.to);
+                        partitions[p].read(place.group, &wanted, range, self.view.seal, &mut pieces);
+                    }
+                    None => {
+                        let Some(group) = self.view.groups.get(place.group) else { continue };
+                        let wanted = slots().fold(0, |m, slot| m | bit(slot));
+                        group.read(place.group, wanted, range.from, range.to, &mut pieces);
+                    }
+                }
+                for ((_, found), slot) in found.iter_mut().zip(slots()) {
+                    found.append(&mut pieces.take(slot));
+                }
+            }
+            found.retain(|(_, pieces)| !pieces.is_empty());
+            if join_series(found).into_iter().try_for_each(&mut *each).is_break() {
+                return Ok(());
             }
         }
-        for (number, members) in by_group(self.view.index.find(matchers)) {
-            let Some(group) = self.view.groups.get(number) else { continue };
-            let wanted = members.iter().fold(0, |m, (slot, _)| m | bit(*slot));
-            group.read(number, wanted, range.from, range.to, &mut pieces);
-            take(members, &mut pieces);
+        Ok(())
+    }
+
+    /// Where the series lie, those together that lie in the same places.
+    fn located(&self, partitions: &[&Partition], matchers: &[Matcher]) -> Vec<Located> {
+        let mut series: HashMap<Labels, Vec<(Place, u8)>, foldhash::fast::RandomState> = HashMap::default();
+        let mut note = |partition, found: Vec<(SeriesRef, Labels)>| {
+            series.reserve(found.len().saturating_sub(series.len()));
+            for (s, labels) in found {
+                series.entry(labels).or_default().push((Place { partition, group: s.group() }, s.slot()));
+            }
+        };
+        for (i, p) in partitions.iter().enumerate() {
+            note(Some(i), p.find(matchers));
         }
-        Ok(join_series(found))
+        note(None, self.view.index.find(matchers));
+        let mut together: HashMap<Vec<Place>, Vec<(Labels, Vec<u8>)>, foldhash::fast::RandomState> =
+            HashMap::default();
+        for (labels, at) in series {
+            let (places, slots) = at.into_iter().unzip();
+            together.entry(places).or_default().push((labels, slots));
+        }
+        together.into_iter().collect()
     }
 
     /// The same without reading samples; may name series whose samples lie just outside the range.

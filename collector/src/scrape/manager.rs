@@ -73,6 +73,11 @@ impl ScrapeManager {
         all
     }
 
+    /// Names of the jobs, sorted.
+    pub fn jobs(&self) -> Vec<String> {
+        self.0.pools().keys().cloned().collect()
+    }
+
     pub fn dropped_targets(&self) -> Vec<DroppedTarget> {
         self.0.pools().values().flat_map(|p| p.dropped.iter().cloned()).collect()
     }

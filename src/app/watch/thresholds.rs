@@ -182,7 +182,7 @@ fn key_series(service: &str, plan: &Plan, interval: Duration) -> Vec<ThresholdSp
     queries.extend(plan.metrics.iter().filter_map(|m| Some((m.name.clone(), key_query(m, &rate)?))));
     let spec = |(metric, query): (String, String)| {
         // What a selector and these functions make is always an expression; one that is not is not watched.
-        let query = Expr::parse(&query).ok()?;
+        let query = Expr::parse_value(&query).ok()?;
         Some(ThresholdSpec {
             name: format!("{service}/{metric}"),
             query,

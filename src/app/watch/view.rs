@@ -20,10 +20,13 @@ impl Watch {
             at: self.at,
             releases: running.chain(self.ended.iter().rev().cloned()).collect(),
             alerts: self.book.open().map(|(fingerprint, alert)| wire_alert(fingerprint, alert)).collect(),
+            rules: Vec::new(),
             watched: self.thresholds.watched(),
             events: self.events.clone(),
             services: self.unjudged.clone(),
             calibrations: self.calibrations.iter().map(|(s, c)| calibration(s, c)).collect(),
+            external_labels: self.config.external_labels.clone(),
+            retention: self.config.storage.retention,
         }
     }
 }

@@ -1,0 +1,216 @@
+//! `QueryGate`: how many queries may be evaluated at once, how many may wait, and for how long each may take.
+//!
+//! An evaluation runs on a blocking thread and is told to end when its time is over or whoever asked has gone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use davy_query::{Cancel, Engine};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::ApiError;
+
+/// Queries that may wait for their turn; more are refused at once.
+const WAITING_MAX: usize = 256;
+
+/// Bounds of queries that come over HTTP; as Prometheus' flags `--query.*`.
+#[derive(Debug, Clone)]
+pub struct QueryLimits {
+    /// Evaluated at the same time.
+    pub concurrency_max: usize,
+    /// From the request to its answer, waiting included; `timeout=` may only shorten it.
+    pub timeout: Duration,
+    /// Look-back, and what one query may touch.
+    pub engine: Engine,
+}
+
+impl Default for QueryLimits {
+    fn default() -> Self {
+        Self { concurrency_max: 20, timeout: Duration::from_secs(120), engine: Engine::default() }
+    }
+}
+
+/// Cheap to clone; all clones share the places.
+#[derive(Debug, Clone)]
+pub struct QueryGate(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    limits: QueryLimits,
+    places: Arc<Semaphore>,
+    waiting: AtomicUsize,
+}
+
+/// What was done, and how long it had to wait for its turn.
+#[derive(Debug)]
+pub(crate) struct Done<T> {
+    pub(crate) value: T,
+    pub(crate) queued: Duration,
+}
+
+impl QueryGate {
+    pub fn new(limits: QueryLimits) -> Self {
+        let places = Arc::new(Semaphore::new(limits.concurrency_max.max(1)));
+        Self(Arc::new(Inner { limits, places, waiting: AtomicUsize::new(0) }))
+    }
+
+    /// The engine with another look-back, if one is asked for.
+    pub(crate) fn engine(&self, lookback: Option<Duration>) -> Engine {
+        let mut engine = self.0.limits.engine.clone();
+        engine.lookback = lookback.filter(|d| !d.is_zero()).unwrap_or(engine.lookback);
+        engine
+    }
+
+    /// Runs `work` once there is a place. The place is free again when `work` has returned, which may be later than
+    /// the answer "timed out".
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        timeout: Option<Duration>,
+        work: impl FnOnce(&Cancel) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<Done<T>, ApiError> {
+        let began = Instant::now();
+        let until = began + timeout.map_or(self.0.limits.timeout, |t| t.min(self.0.limits.timeout));
+        let place = self.place(until).await?;
+        let queued = began.elapsed();
+        let raised = RaiseOnDrop(Cancel::default());
+        let cancel = raised.0.clone();
+        let evaluation = tokio::task::spawn_blocking(move || {
+            let done = work(&cancel);
+            drop(place);
+            done
+        });
+        match timeout_at(until, evaluation).await {
+            Ok(Ok(done)) => done.map(|value| Done { value, queued }),
+            Ok(Err(panicked)) => Err(ApiError::Internal(format!("the evaluation ended early: {panicked}"))),
+            Err(_) => Err(ApiError::Timeout("query timed out in expression evaluation".into())),
+        }
+    }
+
+    async fn place(&self, until: Instant) -> Result<OwnedSemaphorePermit, ApiError> {
+        let inner = &self.0;
+        if let Ok(place) = inner.places.clone().try_acquire_owned() {
+            return Ok(place);
+        }
+        let waiting = Waiting(inner);
+        if inner.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
+            return Err(ApiError::Unavailable(format!("{WAITING_MAX} queries are waiting already")));
+        }
+        let place = timeout_at(until, inner.places.clone().acquire_owned()).await;
+        drop(waiting);
+        let place = place.map_err(|_| ApiError::Timeout("query timed out in query queue".into()))?;
+        place.map_err(|_| ApiError::Unavailable("davy is shutting down".into()))
+    }
+}
+
+/// Counts itself out, also when the request is dropped while it waits.
+struct Waiting<'a>(&'a Inner);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Lives in the request's future: gone when the answer is there, the time is over, or the client has left.
+struct RaiseOnDrop(Cancel);
+
+impl Drop for RaiseOnDrop {
+    fn drop(&mut self) {
+        self.0.raise();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    fn gate(concurrency_max: usize, timeout: Duration) -> QueryGate {
+        QueryGate::new(QueryLimits { concurrency_max, timeout, ..QueryLimits::default() })
+    }
+
+    /// Work that ends when it is canceled, and says so.
+    fn until_canceled(ended: mpsc::Sender<()>) -> impl FnOnce(&Cancel) -> Result<(), ApiError> + Send {
+        move |cancel| {
+            while !cancel.is_raised() {
+                std::thread::yield_now();
+            }
+            let _ = ended.send(());
+            Ok(())
+        }
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// A request whose evaluation has begun.
+    fn busy(gate: &QueryGate, ended: mpsc::Sender<()>) -> (JoinHandle<()>, QueryGate) {
+        let (started, start) = mpsc::channel();
+        let (inner, work) = (gate.clone(), until_canceled(ended));
+        let request = tokio::spawn(async move {
+            let work = move |cancel: &Cancel| {
+                let _ = started.send(());
+                work(cancel)
+            };
+            drop(inner.run(None, work).await);
+        });
+        tokio::task::block_in_place(|| start.recv_timeout(LONG)).unwrap();
+        (request, gate.clone())
+    }
+
+    #[tokio::test]
+    async fn an_evaluation_whose_time_is_over_is_canceled() {
+        let (ended, end) = mpsc::channel();
+        let gate = gate(1, Duration::from_millis(20));
+        let over = gate.run(Some(LONG), until_canceled(ended)).await;
+        assert!(matches!(over, Err(ApiError::Timeout(why)) if why.contains("expression evaluation")));
+        end.recv_timeout(LONG).unwrap();
+        // Its place is free again.
+        assert_eq!(gate.run(Some(LONG), |_| Ok(7)).await.unwrap().value, 7);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_evaluation_whose_client_has_gone_is_canceled() {
+        let (ended, end) = mpsc::channel();
+        let (request, gate) = busy(&gate(1, LONG), ended);
+        request.abort();
+        end.recv_timeout(LONG).unwrap();
+        assert!(gate.run(Some(LONG), |_| Ok(())).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_timeout_may_only_shorten() {
+        let (ended, _end) = mpsc::channel();
+        let over = gate(1, LONG).run(Some(Duration::from_millis(5)), until_canceled(ended)).await;
+        assert!(matches!(over, Err(ApiError::Timeout(_))));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn queries_wait_for_a_place_and_few_may_wait() {
+        let (ended, _end) = mpsc::channel();
+        let (busy, gate) = busy(&gate(1, LONG), ended);
+        let queued = gate.run(Some(Duration::from_millis(5)), |_| Ok(())).await;
+        assert!(matches!(queued, Err(ApiError::Timeout(why)) if why.contains("queue")));
+        gate.0.waiting.store(WAITING_MAX, Ordering::Relaxed);
+        let refused = gate.run(None, |_| Ok(())).await;
+        assert!(matches!(refused, Err(ApiError::Unavailable(why)) if why.contains("waiting already")));
+        assert_eq!(
+            gate.0.waiting.load(Ordering::Relaxed),
+            WAITING_MAX,
+            "the refused one is counted out again"
+        );
+        busy.abort();
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_error() {
+        let gate = gate(1, LONG);
+        let work = |_: &Cancel| -> Result<(), ApiError> { panic!("on purpose") };
+        assert!(matches!(gate.run(None, work).await, Err(ApiError::Internal(_))));
+        assert!(gate.run(None, |_| Ok(())).await.is_ok(), "the place of the one that panicked is free");
+    }
+}

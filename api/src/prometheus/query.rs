@@ -1,0 +1,135 @@
+//! `GET` and `POST /api/v1/query` and `/api/v1/query_range`.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::Response;
+use davy_model::Timestamp;
+use davy_query::{Answer, Cancel, Engine, EvalError, Expr, Steps};
+use tokio::time::Instant;
+
+use super::answer::{self, Samples, Stats, Timings, respond};
+use super::params::{Params, invalid};
+use crate::error::ApiError;
+use crate::router::ApiState;
+
+/// Points of a series at most, as Prometheus: a week at 60 s, a year at an hour.
+const POINTS_MAX: i64 = 11_000;
+
+/// `GET /api/v1/query?query=[&time=&timeout=&limit=&lookback_delta=&stats=]`.
+pub(super) async fn instant(State(state): State<ApiState>, params: Params) -> Result<Response, ApiError> {
+    let limit = params.limit()?;
+    let at = params.time("time")?.unwrap_or_else(|| state.clock.now());
+    let evaluate = move |expr: &Expr, engine: &Engine, source: &_, cancel: &Cancel| {
+        engine.query(expr, source, at, cancel)
+    };
+    run(&state, &params, limit, evaluate).await
+}
+
+/// `GET /api/v1/query_range?query=&start=&end=&step=[&timeout=&limit=&lookback_delta=&stats=]`.
+pub(super) async fn range(State(state): State<ApiState>, params: Params) -> Result<Response, ApiError> {
+    let limit = params.limit()?;
+    let steps = steps(&params)?;
+    let evaluate = move |expr: &Expr, engine: &Engine, source: &_, cancel: &Cancel| {
+        engine.query_range(expr, source, steps, cancel)
+    };
+    run(&state, &params, limit, evaluate).await
+}
+
+fn steps(params: &Params) -> Result<Steps, ApiError> {
+    let (start, end) = (params.required_time("start")?, params.required_time("end")?);
+    if end < start {
+        return Err(invalid("end", "end timestamp must not be before start time"));
+    }
+    let nanos = params.duration("step")?.ok_or_else(|| {
+        invalid("step", "cannot parse \"\" to a valid duration, expected seconds or a duration such as 1m30s")
+    })?;
+    // Time is in milliseconds here, in Prometheus' engine too.
+    let step = u64::try_from(nanos / 1_000_000).unwrap_or(0);
+    if step == 0 {
+        let detail = "zero or negative query resolution step widths are not accepted. Try a positive integer";
+        return Err(invalid("step", detail));
+    }
+    if points(start, end, nanos) > i128::from(POINTS_MAX) {
+        return Err(ApiError::BadData(
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution \
+             (?step=XX)"
+                .into(),
+        ));
+    }
+    Ok(Steps { start, end, step: Duration::from_millis(step) })
+}
+
+fn points(start: Timestamp, end: Timestamp, step_nanos: i64) -> i128 {
+    let millis = i128::from(end.as_millis()) - i128::from(start.as_millis());
+    millis * 1_000_000 / i128::from(step_nanos)
+}
+
+async fn run(
+    state: &ApiState,
+    params: &Params,
+    limit: usize,
+    evaluate: impl FnOnce(&Expr, &Engine, &davy_store::Snapshot, &Cancel) -> Result<Answer, EvalError>
+    + Send
+    + 'static,
+) -> Result<Response, ApiError> {
+    let timeout = params.positive_duration("timeout")?;
+    let engine = state.queries.engine(params.positive_duration("lookback_delta")?);
+    let with_stats = params.get("stats").is_some();
+    let began = Instant::now();
+    let expr = params.expr()?;
+    let preparation = began.elapsed();
+    let store = state.store.clone();
+    let work = move |cancel: &Cancel| {
+        let began = Instant::now();
+        let answer = evaluate(&expr, &engine, &store.snapshot(), cancel).map_err(|e| error(&e))?;
+        Ok((answer, began.elapsed()))
+    };
+    let done = state.queries.run(timeout, work).await?;
+    let (mut answer, evaluation) = done.value;
+    let stats = with_stats.then(|| stats(&answer, preparation, done.queued, evaluation));
+    answer::truncate(&mut answer, limit);
+    Ok(respond(answer, stats.as_ref()))
+}
+
+fn stats(answer: &Answer, preparation: Duration, queued: Duration, evaluation: Duration) -> Stats {
+    let evaluation = evaluation.as_secs_f64();
+    Stats {
+        timings: Timings {
+            eval_total_time: evaluation,
+            // Part of the evaluation here.
+            result_sort_time: 0.0,
+            query_preparation_time: preparation.as_secs_f64(),
+            inner_eval_time: evaluation,
+            exec_queue_time: queued.as_secs_f64(),
+            exec_total_time: queued.as_secs_f64() + evaluation,
+        },
+        samples: Samples {
+            total_queryable_samples: answer.stats.samples_read,
+            peak_samples: answer.stats.points_peak,
+        },
+    }
+}
+
+/// What Prometheus calls the ways in which an evaluation fails.
+pub(super) fn error(error: &EvalError) -> ApiError {
+    match error {
+        EvalError::Store(_) => ApiError::Internal(error.to_string()),
+        // Whoever asked has gone, or has been told that the time is over.
+        EvalError::Canceled => ApiError::Canceled("query was canceled in query execution".into()),
+        other => ApiError::Execution(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_are_counted_without_overflow() {
+        let at = Timestamp::from_millis;
+        assert_eq!(points(at(0), at(11_000_999), 1_000_000_000), 11_000);
+        assert_eq!(points(at(0), at(11_001_000), 1_000_000_000), 11_001);
+        assert_eq!(points(Timestamp::MIN, Timestamp::MAX, 1_000_000), i128::from(u64::MAX));
+    }
+}
