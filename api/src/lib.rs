@@ -12,7 +12,7 @@ mod storage;
 mod view;
 pub mod wire;
 
-pub use prometheus::{QueryGate, QueryLimits};
+pub use prometheus::{QueryDurations, QueryGate, QueryLimits};
 pub use release::{Operation, OperationError, OperationKind};
 pub use router::{ApiState, Reload, RenderReport, ReportFormat, router};
 pub use storage::Storage;

@@ -309,8 +309,12 @@ fn overrides_speak_of_something() {
     for b in Board::all() {
         for t in b.targets() {
             let Some(overrides) = t.panel["fieldConfig"]["overrides"].as_array() else { continue };
-            // Names of series come from legends, those of columns from transformations.
+            // Names of series come from legends, those of columns from transformations; a legend that is a label may
+            // say anything.
             let shown = t.panel.to_string();
+            if shown.contains("\"legendFormat\":\"{{") {
+                continue;
+            }
             for o in overrides.iter().filter(|o| o["matcher"]["id"] == "byName") {
                 let name = text(&o["matcher"]["options"]);
                 assert!(shown.matches(&format!("\"{name}\"")).count() > 1, "{}: nothing is called {name:?}", t.place);

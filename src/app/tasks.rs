@@ -51,7 +51,8 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
     let metrics = Arc::new(Metrics::default());
     let url = options.external_url.clone().unwrap_or_else(|| format!("http://{}", options.listen_address));
     let about = About { version: env!("CARGO_PKG_VERSION"), external_url: url.clone() };
-    let registry = metrics.register(&about);
+    let queries = QueryGate::new(options.queries.clone());
+    let registry = metrics.register(&about, queries.durations());
     let view = ViewHandle::default();
     let (operations_tx, operations) = mpsc::channel(WAITING_MAX);
     let (reloads_tx, reloads) = mpsc::channel(WAITING_MAX);
@@ -83,7 +84,7 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         store: store.clone(),
         control: control.clone(),
         clock: clock.clone(),
-        queries: QueryGate::new(options.queries.clone()),
+        queries,
         operations: operations_tx,
         reloads: reloads_tx,
         registry: registry.clone(),

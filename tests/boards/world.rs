@@ -10,6 +10,8 @@ use std::time::Duration;
 use davy::app::{About, Metrics, OwnSeries, Watch};
 use davy::config::Config;
 use davy_alerting::release::CallOutcome;
+use davy_api::wire::rules::{RecordingRule, Rule, RuleGroup};
+use davy_api::{QueryDurations, View, wire};
 use davy_collector::otlp::{OtlpLimits, Receiver};
 use davy_collector::remote_write::{self, RemoteWriteLimits};
 use davy_collector::scrape::{Health, TargetStatus};
@@ -68,6 +70,7 @@ pub(crate) struct World {
     metrics: Metrics,
     own: OwnSeries,
     about: About,
+    queries: QueryDurations,
     clock: Arc<ManualClock>,
     otlp: Receiver,
     remote_write: remote_write::Receiver,
@@ -90,7 +93,8 @@ impl World {
         let watch = Watch::new(config, store.clone(), control, START);
         let metrics = Metrics::default();
         let about = About { version: "0.1.0", external_url: "http://127.0.0.1:9600".to_owned() };
-        let registry = metrics.register(&about);
+        let queries = QueryDurations::default();
+        let registry = metrics.register(&about, &queries);
         let clock = Arc::new(ManualClock::new(START));
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be built");
         let mut world = Self {
@@ -103,6 +107,7 @@ impl World {
             watch,
             metrics,
             about,
+            queries,
             clock,
             rng: ChaCha8Rng::seed_from_u64(7),
             instances: Vec::new(),
@@ -170,11 +175,37 @@ impl World {
             calls.extend(self.watch.called(self.now(), call.expect.generation, accepted));
         }
         self.metrics.ticked(Duration::from_micros(700 + self.steps % 7 * 150));
-        self.metrics.publish(&self.watch.view(), &targets(now), &self.store.stats(), &self.about);
+        for i in 0..40 {
+            self.queries.observe("ok", Duration::from_micros(800 + 90 * (i + self.steps % 5)));
+        }
+        self.metrics.publish(&self.view(), &targets(now), &self.store.stats(), &self.about);
         self.metrics.publish_otlp(self.otlp.stats());
         self.metrics.publish_remote_write(&self.remote_write);
         assert!(self.own.append(&self.store, self.now(), Duration::from_millis(2)), "its own series are stored");
         self.clock.set(now);
+    }
+
+    /// What is decided, and a group of rules, which the story does not need.
+    fn view(&self) -> View {
+        let record = RecordingRule {
+            name: "shop:requests:rate".into(),
+            query: "sum(rate(http_requests_total[1m]))".into(),
+            labels: Default::default(),
+            health: "ok".into(),
+            last_error: None,
+            evaluation_time: 0.0009,
+            last_evaluation: wire::rfc3339(self.now()),
+        };
+        let group = RuleGroup {
+            name: "shop".into(),
+            file: "rules.yml".into(),
+            rules: vec![Rule::Recording(record)],
+            interval: INTERVAL.as_secs_f64(),
+            limit: 0,
+            evaluation_time: 0.001,
+            last_evaluation: wire::rfc3339(self.now()),
+        };
+        View { rules: vec![group], ..self.watch.view() }
     }
 
     fn serve(&mut self) {

@@ -10,6 +10,7 @@ use davy_query::{Cancel, Engine};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use super::durations::QueryDurations;
 use crate::error::ApiError;
 
 /// Queries that may wait for their turn; more are refused at once.
@@ -41,6 +42,7 @@ struct Inner {
     limits: QueryLimits,
     places: Arc<Semaphore>,
     waiting: AtomicUsize,
+    durations: QueryDurations,
 }
 
 /// What was done, and how long it had to wait for its turn.
@@ -53,7 +55,13 @@ pub(crate) struct Done<T> {
 impl QueryGate {
     pub fn new(limits: QueryLimits) -> Self {
         let places = Arc::new(Semaphore::new(limits.concurrency_max.max(1)));
-        Self(Arc::new(Inner { limits, places, waiting: AtomicUsize::new(0) }))
+        let durations = QueryDurations::default();
+        Self(Arc::new(Inner { limits, places, waiting: AtomicUsize::new(0), durations }))
+    }
+
+    /// How long queries take, to be registered.
+    pub fn durations(&self) -> &QueryDurations {
+        &self.0.durations
     }
 
     /// The engine with another look-back, if one is asked for.
@@ -71,6 +79,17 @@ impl QueryGate {
         work: impl FnOnce(&Cancel) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<Done<T>, ApiError> {
         let began = Instant::now();
+        let done = self.run_from(began, timeout, work).await;
+        self.0.durations.ended(&done, began.elapsed());
+        done
+    }
+
+    async fn run_from<T: Send + 'static>(
+        &self,
+        began: Instant,
+        timeout: Option<Duration>,
+        work: impl FnOnce(&Cancel) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<Done<T>, ApiError> {
         let until = began + timeout.map_or(self.0.limits.timeout, |t| t.min(self.0.limits.timeout));
         let place = self.place(until).await?;
         let queued = began.elapsed();

@@ -4,6 +4,7 @@
 //! [`answer`] (how it is written). A form in the body is the same as parameters in the URL.
 
 mod answer;
+mod durations;
 mod envelope;
 mod federate;
 mod gate;
@@ -22,6 +23,7 @@ mod text;
 use axum::Router;
 use axum::routing::get;
 
+pub use durations::QueryDurations;
 pub use gate::{QueryGate, QueryLimits};
 pub(crate) use number::exponent_text;
 

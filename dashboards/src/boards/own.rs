@@ -37,6 +37,8 @@ pub(super) fn board() -> Dashboard {
     .row("Storage")
     .band(8, [(8, bytes()), (8, series()), (8, maintenance())])
     .band(8, [(8, backlog()), (8, partitions()), (8, damage())])
+    .row("Queries and rules")
+    .band(8, [(8, query_durations()), (8, queries()), (8, rule_groups())])
     .row("Going out, and the process")
     .band(8, [(8, messages()), (8, cpu()), (8, memory())])
 }
@@ -237,6 +239,46 @@ fn damage() -> Panel {
         .query(line("sum(increase(davy_storage_maintenance_failed_total{OWN}[$__rate_interval]))", "maintenance failed"))
         .query(line("max(davy_storage_disk_low{OWN})", "disk is low"))
         .query(line("sum(increase(davy_own_metrics_failed_total{OWN}[$__rate_interval]))", "own metrics not stored"))
+}
+
+fn query_durations() -> Panel {
+    let of = |q: &str| {
+        format!(
+            "histogram_quantile({q}, sum by (le) (rate(davy_query_duration_seconds_bucket{{OWN}}[$__rate_interval])))"
+        )
+    };
+    lines("Query durations", Unit::Seconds, "From the request to its answer, waiting included.")
+        .query(line(&of("0.5"), "50 %"))
+        .query(line(&of("0.99"), "99 %"))
+}
+
+fn queries() -> Panel {
+    lines("Queries", Unit::RequestsPerSecond, "By how they ended; refused ones found too many waiting.")
+        .query(line(
+            "sum by (outcome) (rate(davy_query_duration_seconds_count{OWN}[$__rate_interval]))",
+            "{{outcome}}",
+        ))
+        .over(Override::name("ok").color(Color::Green))
+}
+
+fn rule_groups() -> Panel {
+    Panel::table("Groups of rules", "How long each takes of its interval, and rules that cannot be evaluated.")
+        .no_value("No rule files")
+        .query(table(&own("max by (rule_group) (davy_rule_group_last_duration_seconds{OWN})")))
+        .query(table(&own(
+            "max by (rule_group) (davy_rule_group_last_duration_seconds{OWN}) / max by (rule_group) (davy_rule_group_interval_seconds{OWN})",
+        )))
+        .query(table(&own("sum by (rule_group) (davy_rule_group_rules{OWN})")))
+        .query(table(&own("sum by (rule_group) (davy_rule_group_rules{OWN, health=\"err\"})")))
+        .transform("merge", json!({}))
+        .transform(
+            "organize",
+            json!({"excludeByName": {"Time": true}, "renameByName": {
+                "rule_group": "Group", "Value #A": "Took", "Value #B": "Of its interval", "Value #C": "Rules", "Value #D": "Failing",
+            }}),
+        )
+        .over(Override::name("Took").unit(Unit::Seconds))
+        .over(Override::name("Of its interval").unit(Unit::Share).decimals(1))
 }
 
 fn messages() -> Panel {

@@ -10,7 +10,8 @@ mod threshold;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use davy_api::View;
+use davy_api::wire::rules::{Rule, RuleGroup};
+use davy_api::{QueryDurations, View};
 use davy_collector::otlp::OtlpStats;
 use davy_collector::remote_write;
 use davy_collector::scrape::TargetStatus;
@@ -20,7 +21,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use self::families::{Copied, Families, Float, copy};
+use self::families::{Copied, Families, Float, Point, copy};
 use self::story::Story;
 use crate::process::ProcessCollector;
 
@@ -34,6 +35,14 @@ const ABOUT: &[(&str, &str)] = &[
     ("targets", "Scrape targets by health"),
     ("storage_bytes", "Bytes on disk, by what they hold"),
 ];
+
+const RULES: &[(&str, &str)] = &[
+    ("rule_group_last_duration_seconds", "Time that the group's last evaluation took"),
+    ("rule_group_interval_seconds", "Time from one evaluation of the group to the next"),
+    ("rule_group_rules", "Rules of the group, by health"),
+];
+/// Groups that are told of; a file may have more.
+const RULE_GROUPS_MAX: usize = 500;
 
 /// What does not change while Davy runs.
 #[derive(Debug, Clone)]
@@ -49,6 +58,7 @@ pub struct Metrics {
     thresholds: Families,
     calibrations: Families,
     about: Families,
+    rules: Families,
     story: Mutex<Story>,
     alerts_firing: Gauge,
     series: Gauge,
@@ -90,6 +100,7 @@ impl Default for Metrics {
             thresholds: Families::new(threshold::TABLE),
             calibrations: Families::new(CALIBRATIONS),
             about: Families::new(ABOUT),
+            rules: Families::new(RULES),
             story: Mutex::default(),
             alerts_firing: Gauge::default(),
             series: Gauge::default(),
@@ -128,7 +139,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    pub fn register(&self, about: &About) -> Arc<Registry> {
+    pub fn register(&self, about: &About, queries: &QueryDurations) -> Arc<Registry> {
         let mut root = Registry::default();
         root.register_collector(Box::new(ProcessCollector));
         let r = root.sub_registry_with_prefix("davy");
@@ -136,6 +147,8 @@ impl Metrics {
         self.thresholds.register(threshold::TABLE, r);
         self.calibrations.register(CALIBRATIONS, r);
         self.about.register(ABOUT, r);
+        self.rules.register(RULES, r);
+        queries.register(r);
         self.register_judging(r);
         self.register_storage(r);
         self.register_received(r);
@@ -243,6 +256,7 @@ impl Metrics {
         });
         self.calibrations.replace(calibrations.collect());
         self.publish_about(targets, stats, about);
+        self.rules.replace(view.rules.iter().take(RULE_GROUPS_MAX).flat_map(rule_group).collect());
         self.alerts_firing.set(signed(view.alerts.len() as u64));
         self.publish_storage(stats);
     }
@@ -340,6 +354,27 @@ impl Metrics {
 
     pub(super) fn own_series_failed(&self) {
         self.own_failed.inc();
+    }
+}
+
+fn rule_group(group: &RuleGroup) -> Vec<Point> {
+    let of = vec![("rule_group", group.name.clone()), ("file", group.file.clone())];
+    let mut points = vec![
+        ("rule_group_last_duration_seconds", of.clone(), group.evaluation_time),
+        ("rule_group_interval_seconds", of.clone(), group.interval),
+    ];
+    for health in ["ok", "err", "unknown"] {
+        let n = group.rules.iter().filter(|r| self::health(r) == health).count();
+        let labels = of.iter().cloned().chain([("health", health.to_owned())]).collect();
+        points.push(("rule_group_rules", labels, n as f64));
+    }
+    points
+}
+
+fn health(rule: &Rule) -> &str {
+    match rule {
+        Rule::Alerting(r) => &r.health,
+        Rule::Recording(r) => &r.health,
     }
 }
 
