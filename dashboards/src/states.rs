@@ -69,7 +69,7 @@ pub const ACTIONS: Table = &[
     state("unverified", "Not verified", Color::Red),
 ];
 
-/// Why a metric has its verdict. Told as a label, not as a number; contracts come in as well.
+/// Why a metric has its verdict; what keeps the whole release from being judged keeps each of its metrics.
 pub const REASONS: Table = &[
     state("worse", "Worse beyond the margin", Color::Red),
     state("no_worse", "No worse than the margin", Color::Green),
@@ -77,6 +77,19 @@ pub const REASONS: Table = &[
     state("never_at_this_traffic", "Cannot be decided at this traffic", Color::Yellow),
     state("nothing_to_compare", "Nothing to compare yet", Color::Gray),
     state("undecided", "May be chance", Color::Blue),
+    CONTRACTS[1],
+    CONTRACTS[2],
+    CONTRACTS[3],
+    CONTRACTS[4],
+    CONTRACTS[5],
+    CONTRACTS[6],
+    CONTRACTS[7],
+    CONTRACTS[8],
+    CONTRACTS[9],
+    CONTRACTS[10],
+    CONTRACTS[11],
+    CONTRACTS[12],
+    CONTRACTS[13],
 ];
 
 /// The release's own series for "this happened then".

@@ -1,6 +1,6 @@
 //! What Grafana does with a board before it asks: chooses variables, repeats panels, fills in expressions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use davy_model::{Labels, Timestamp};
@@ -12,6 +12,9 @@ use crate::world::INTERVAL;
 
 /// Points of a panel.
 const POINTS: u32 = 240;
+
+/// What a reader of the story would choose, where Grafana's own choice is the first.
+const CHOSEN: (&str, &str) = ("threshold", "lag");
 
 /// The time range that a reader has chosen.
 #[derive(Clone, Copy)]
@@ -77,12 +80,14 @@ pub(crate) struct Reader<'a> {
     pub(crate) range: Range,
     /// Values by variable; several for those that repeat.
     pub(crate) values: BTreeMap<String, Vec<String>>,
+    /// Values of these stand in regular expressions.
+    multi: BTreeSet<String>,
 }
 
 impl<'a> Reader<'a> {
     /// Chooses as Grafana does: all where all is offered, else the first.
     pub(crate) fn open(board: &Board, snapshot: &'a Snapshot, range: Range) -> Self {
-        let mut reader = Self { snapshot, range, values: BTreeMap::new() };
+        let mut reader = Self { snapshot, range, values: BTreeMap::new(), multi: BTreeSet::new() };
         for variable in board.variables() {
             let name = variable["name"].as_str().expect("a variable has a name").to_owned();
             let values = match variable["query"]["query"].as_str() {
@@ -93,6 +98,7 @@ impl<'a> Reader<'a> {
                         found.reverse();
                     }
                     match (variable["allValue"].as_str(), variable["includeAll"] == true) {
+                        _ if found.iter().any(|v| CHOSEN == (&*name, &**v)) => vec![CHOSEN.1.to_owned()],
                         (Some(all), _) => vec![all.to_owned()],
                         (None, true) => found,
                         (None, false) => found.into_iter().take(1).collect(),
@@ -100,6 +106,9 @@ impl<'a> Reader<'a> {
                 }
             };
             assert!(!values.is_empty(), "{}: nothing to choose for ${name}", board.name);
+            if variable["multi"] == true && variable["allValue"].is_null() {
+                reader.multi.insert(name.clone());
+            }
             reader.values.insert(name, values);
         }
         reader
@@ -154,11 +163,14 @@ impl<'a> Reader<'a> {
             .replace("$__range", &format!("{range}s"))
             .replace("$__interval", &format!("{}s", self.range.step().as_secs()));
         // Longer names first: `$service` is no part of `$service_name`.
+        let written = |name: &str, values: &[String]| {
+            if self.multi.contains(name) { several(values) } else { values.join("|") }
+        };
         let mut names: Vec<(&str, String)> =
-            self.values.iter().map(|(n, v)| (n.as_str(), several(v))).collect();
+            self.values.iter().map(|(n, v)| (n.as_str(), written(n, v))).collect();
         if let Some((name, value)) = scope {
             names.retain(|(n, _)| n != name);
-            names.push((name, value.replace('\\', "\\\\").replace('"', "\\\"")));
+            names.push((name, written(name, std::slice::from_ref(value))));
         }
         names.sort_by_key(|(n, _)| std::cmp::Reverse(n.len()));
         for (name, value) in names {
@@ -181,19 +193,15 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A chosen value, or several as a regular expression.
+/// Values of a variable of several, as a regular expression in a string; quotes stay as they are.
 fn several(values: &[String]) -> String {
-    match values {
+    let escaped = |v: &String| {
+        let special = |c: char| "\\^$.|?*+()[]{}'".contains(c);
+        v.chars().flat_map(|c| [Some("\\\\").filter(|_| special(c)).map(str::to_owned), Some(c.to_string())]).flatten().collect()
+    };
+    match values.iter().map(escaped).collect::<Vec<String>>().as_slice() {
         [one] => one.clone(),
-        many => {
-            let escaped = many.iter().map(|v| {
-                let quoted: String =
-                    v.chars().flat_map(|c| [Some('\\').filter(|_| "\\^$.|?*+()[]{}".contains(c)), Some(c)]).flatten().collect();
-                // Once more for the quotes around it.
-                quoted.replace('\\', "\\\\").replace('"', "\\\"")
-            });
-            format!("({})", escaped.collect::<Vec<_>>().join("|"))
-        }
+        many => format!("({})", many.join("|")),
     }
 }
 

@@ -63,9 +63,9 @@ struct Instance {
 }
 
 pub(crate) struct World {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     runtime: tokio::runtime::Runtime,
-    pub(crate) store: Store,
+    store: Store,
     watch: Watch,
     metrics: Metrics,
     own: OwnSeries,
@@ -80,6 +80,7 @@ pub(crate) struct World {
     canary_error_rate: f64,
     canary_slowness: f64,
     canary_weight: f64,
+    stable: &'static str,
     steps: u64,
 }
 
@@ -98,7 +99,7 @@ impl World {
         let clock = Arc::new(ManualClock::new(START));
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be built");
         let mut world = Self {
-            _dir: dir,
+            dir,
             runtime,
             own: OwnSeries::new(registry, "127.0.0.1:9600", INTERVAL),
             otlp: Receiver::new(store.clone(), clock.clone(), OtlpLimits::default()),
@@ -114,10 +115,16 @@ impl World {
             canary_error_rate: 0.002,
             canary_slowness: 1.0,
             canary_weight: 0.3,
+            stable: "2.2.8",
             steps: 0,
         };
-        world.deploy("2.3.0");
+        world.deploy("2.2.8");
         world
+    }
+
+    /// What is left of it: the store, and the folder that it is in.
+    pub(crate) fn end(self) -> (tempfile::TempDir, Store) {
+        (self.dir, self.store)
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -147,7 +154,13 @@ impl World {
     }
 
     pub(crate) fn remove_canary(&mut self) {
-        self.instances.retain(|i| i.version == "2.3.0");
+        self.instances.retain(|i| i.version == self.stable);
+    }
+
+    /// The canary takes over.
+    pub(crate) fn promote(&mut self, version: &'static str) {
+        self.stable = version;
+        self.remove_canary();
     }
 
     pub(crate) fn phase(&self) -> String {
@@ -209,11 +222,11 @@ impl World {
     }
 
     fn serve(&mut self) {
-        let canaries = self.instances.iter().any(|i| i.version != "2.3.0");
+        let canaries = self.instances.iter().any(|i| i.version != self.stable);
         let weight = if canaries { self.canary_weight } else { 0.0 };
         let wave = 1.0 + 0.2 * (self.steps as f64 / 60.0).sin();
         for instance in &mut self.instances {
-            let is_canary = instance.version != "2.3.0";
+            let is_canary = instance.version != self.stable;
             let share = if is_canary { weight } else { 1.0 - weight };
             let (error_rate, slowness) =
                 if is_canary { (self.canary_error_rate, self.canary_slowness) } else { (0.002, 1.0) };
@@ -267,7 +280,7 @@ impl World {
         }
         // What a threshold watches: a daily-looking wave, and a topic that falls behind for a while.
         let wave = 200.0 + 40.0 * (self.steps as f64 / 40.0).sin();
-        let stuck = if (150..170).contains(&self.steps) { 400.0 } else { 0.0 };
+        let stuck = if (190..215).contains(&self.steps) { 400.0 } else { 0.0 };
         for (topic, extra) in [("orders", stuck), ("mails", 0.0)] {
             let lag = wave + extra + self.rng.random_range(-6.0..6.0);
             put(&[("__name__", "topic_lag"), ("job", "kafka"), ("instance", "kafka:9308"), ("topic", topic)], lag);
@@ -281,11 +294,11 @@ impl World {
         let mut spans = Vec::new();
         let gateway = resource("gateway", "7.1.2", "gateway-0");
         let payments = resource("payments", "1.9.0", "payments-0");
-        let canaries = self.instances.iter().any(|i| i.version != "2.3.0");
+        let canaries = self.instances.iter().any(|i| i.version != self.stable);
         for _ in 0..TRACES_PER_INTERVAL {
             let weight = if canaries { self.canary_weight } else { 0.0 };
             let to_canary = self.rng.random::<f64>() < weight;
-            let of = |i: &&Instance| (i.version != "2.3.0") == to_canary;
+            let of = |i: &&Instance| (i.version != self.stable) == to_canary;
             let chosen: Vec<&Instance> = self.instances.iter().filter(of).collect();
             let instance = chosen[self.rng.random_range(0..chosen.len())];
             let checkout = resource("checkout", instance.version, &instance.name);

@@ -13,9 +13,15 @@ fn of(expr: &str) -> String {
     expr.replace("RELEASE", RELEASE)
 }
 
+/// As it stands, or stood when the release ended within the board's range.
+fn last(selector: &str) -> String {
+    format!("last_over_time({}[$__range])", of(selector))
+}
+
 /// The metric that speaks loudest against the canary: as a filter for another of the same metric.
 fn loudest() -> String {
-    of("and on (metric) topk(1, max by (metric) (davy_canary_evidence{RELEASE, metric!=\"release\"}))")
+    let evidence = last("davy_canary_evidence{RELEASE, metric!=\"release\"}");
+    format!("and on (metric) topk(1, max by (metric) ({evidence}))")
 }
 
 fn failed_traces() -> DataLink {
@@ -93,11 +99,13 @@ fn verdict() -> Panel {
         VERDICTS,
         "Worse: beyond the margin, with enough evidence for a rollback. No worse: shown to be within the margin. Until then Davy waits.",
     )
-    .query(instant(&of("max(davy_release_verdict_code{RELEASE})"), "verdict"))
+    .query(instant(&format!("max({})", last("davy_release_verdict_code{RELEASE}")), "verdict"))
 }
 
 fn difference_now() -> Panel {
-    let value = |metric: &str| format!("max by (metric) ({metric}{{{RELEASE}}}) {}", loudest());
+    let value = |metric: &str| {
+        format!("max by (metric) ({}) {}", last(&format!("{metric}{{RELEASE}}")), loudest())
+    };
     Panel::stat(
         "By how much?",
         Unit::Share,
@@ -123,12 +131,12 @@ fn sure() -> Panel {
     .max(1.0)
     .decimals(0)
     .steps(&[(0.2, Color::Yellow), (0.6, Color::Orange), (1.0, Color::Red)])
-    .query(instant(&of("max(davy_canary_evidence{RELEASE, metric=\"release\"})"), "evidence"))
+    .query(instant(&format!("max({})", last("davy_canary_evidence{RELEASE, metric=\"release\"}")), "evidence"))
 }
 
 fn phase() -> Panel {
     Panel::state("What is Davy doing?", PHASES, "The phase that the release is in.")
-        .query(instant(&of("max(davy_release_phase_code{RELEASE})"), "phase"))
+        .query(instant(&format!("max({})", last("davy_release_phase_code{RELEASE}")), "phase"))
 }
 
 fn action() -> Panel {
@@ -138,7 +146,7 @@ fn action() -> Panel {
         "How the rollback stands. Verified means that the live versions showed it: the canary is gone or without traffic.",
     )
     .no_value("No rollback")
-    .query(instant(&of("max(davy_release_action_code{RELEASE, kind=\"rollback\"})"), "rollback"))
+    .query(instant(&format!("max({})", last("davy_release_action_code{RELEASE, kind=\"rollback\"}")), "rollback"))
 }
 
 fn timeline() -> Panel {
@@ -208,16 +216,14 @@ fn level_gauge() -> Panel {
 }
 
 fn metrics() -> Panel {
-    let by = |metric: &str, labels: &str| format!("max by ({labels}) ({metric})");
-    let plain = |metric: &str| table(&of(&by(&format!("{metric}{{RELEASE}}"), "metric, class")));
-    let arm = |metric: &str, arm: &str| {
-        table(&of(&by(&format!("{metric}{{RELEASE, arm=\"{arm}\"}}"), "metric, class")))
-    };
+    let by = |selector: &str| table(&format!("max by (metric, class) ({})", last(selector)));
+    let plain = |metric: &str| by(&format!("{metric}{{RELEASE}}"));
+    let arm = |metric: &str, arm: &str| by(&format!("{metric}{{RELEASE, arm=\"{arm}\"}}"));
     let panel = Panel::table(
         "Metrics: verdicts and reasons",
         "Baseline and canary in the metric's own unit; difference, bounds and margin relative to the baseline. The report has a sentence for each.",
     )
-    .query(table(&of("max by (metric, class, reason) (davy_canary_reason{RELEASE})")))
+    .query(plain("davy_canary_reason_code"))
     .query(plain("davy_canary_verdict_code"))
     .query(arm("davy_canary_level", "baseline"))
     .query(arm("davy_canary_level", "canary"))
@@ -225,15 +231,15 @@ fn metrics() -> Panel {
     .query(plain("davy_canary_lower"))
     .query(plain("davy_canary_upper"))
     .query(plain("davy_canary_margin"))
-    .query(table(&of("max by (metric, class) (davy_canary_evidence{RELEASE, metric!=\"release\"})")))
+    .query(by("davy_canary_evidence{RELEASE, metric!=\"release\"}"))
     .query(arm("davy_canary_observations", "baseline"))
     .query(arm("davy_canary_observations", "canary"))
-    .query(plain("davy_canary_needed_seconds"));
+    .query(table(&of("max by (metric, class) (davy_canary_needed_seconds{RELEASE})")));
     let names = [
         ("metric", "Metric"),
         ("class", "Class"),
         ("Value #B", "Verdict"),
-        ("reason", "Reason"),
+        ("Value #A", "Reason"),
         ("Value #C", "Baseline"),
         ("Value #D", "Canary"),
         ("Value #E", "Difference"),
@@ -249,17 +255,16 @@ fn metrics() -> Panel {
         names.iter().map(|(from, to)| ((*from).to_owned(), json!(to))).collect();
     let order: serde_json::Map<String, Value> =
         names.iter().enumerate().map(|(i, (from, _))| ((*from).to_owned(), json!(i))).collect();
-    let reasons: Vec<_> = REASONS.iter().chain(&CONTRACTS[1..]).copied().collect();
     let share = |name| Override::name(name).unit(Unit::Share).decimals(1);
     panel
         .transform("merge", json!({}))
         .transform(
             "organize",
-            json!({"excludeByName": {"Time": true, "Value #A": true}, "indexByName": order, "renameByName": rename}),
+            json!({"excludeByName": {"Time": true}, "indexByName": order, "renameByName": rename}),
         )
         .option("sortBy", json!([{"displayName": "Evidence", "desc": true}]))
         .over(Override::name("Verdict").states(VERDICTS))
-        .over(Override::name("Reason").words(&reasons).width(230))
+        .over(Override::name("Reason").states(REASONS).width(230))
         .over(Override::name("Baseline").color(Color::BASELINE).set("custom.cellOptions", json!({"type": "color-text"})))
         .over(Override::name("Canary").color(Color::CANARY).set("custom.cellOptions", json!({"type": "color-text"})))
         .over(share("Difference"))
@@ -331,7 +336,7 @@ fn observations() -> Panel {
 }
 
 fn difference() -> Panel {
-    let of_metric = |metric: &str| of(&format!("max({metric}{{RELEASE, metric=\"$metric\"}})"));
+    let of_metric = |metric: &str| of(&format!("max({metric}{{RELEASE, metric=~\"$metric\"}})"));
     Panel::lines(
         "$metric",
         Unit::Share,

@@ -134,7 +134,7 @@ fn scores() -> Panel {
 }
 
 fn band() -> Panel {
-    let of = |metric: &str| format!("max({metric}{{{}}})", ONE.replace("series=~", "series="));
+    let of = |metric: &str| format!("max({metric}{{{ONE}}})");
     Panel::lines("$series", Unit::Short, "The value, what its past lets expect, and the band around it.")
         .query(range(&of("davy_threshold_upper"), "upper"))
         .query(range(&of("davy_threshold_lower"), "lower"))

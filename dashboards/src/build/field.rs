@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::states::{State, Table};
+use crate::states::Table;
 
 /// Units by Grafana's ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -158,14 +158,6 @@ impl Override {
             .set("custom.cellOptions", json!({"type": "color-text"}))
             .set("color", json!({"mode": "thresholds"}))
             .set("unit", json!(Unit::None))
-    }
-
-    /// Names of a state as coloured words.
-    pub fn words(self, table: &[State]) -> Self {
-        let words: Map<String, Value> =
-            table.iter().enumerate().map(|(i, s)| (s.name.to_owned(), mapped(i, s.text, s.color))).collect();
-        self.set("mappings", json!([{"type": "value", "options": words}]))
-            .set("custom.cellOptions", json!({"type": "color-text"}))
     }
 
     /// Fills the space down to another line.

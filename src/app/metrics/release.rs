@@ -31,6 +31,7 @@ pub(super) const TABLE: &[(&str, &str)] = &[
     ("canary_observations", "Requests, or observations of a gauge, behind an arm"),
     ("canary_verdict_code", "Verdict on one metric: 0 not decided, 1 pass, 2 fail"),
     ("canary_reason", "1 for why the metric has its verdict"),
+    ("canary_reason_code", "Why the metric has its verdict, as a number"),
     ("canary_needed_requests", "Canary requests still to come until the metric can be decided"),
     ("canary_needed_seconds", "Time until the metric can be decided at the present traffic"),
 ];
@@ -108,6 +109,7 @@ impl Points {
         self.some("canary_verdict_code", of, &metric, states::code(states::VERDICTS, &m.verdict));
         let [name, class] = metric;
         self.add("canary_reason", of, &[name, class, ("reason", reason(r, m))], 1.0);
+        self.some("canary_reason_code", of, &metric, states::code(states::REASONS, reason(r, m)));
         let arms = [("baseline", m.baseline, m.baseline_n), ("canary", m.canary, m.canary_n)];
         for (arm, level, n) in arms {
             self.some("canary_level", of, &[name, class, ("arm", arm)], level);
@@ -216,6 +218,7 @@ mod tests {
             canary_evidence{metric=latency_p99,class=latency} 0.25
             canary_verdict_code{metric=latency_p99,class=latency} 0
             canary_reason{metric=latency_p99,class=latency,reason=never_at_this_traffic} 1
+            canary_reason_code{metric=latency_p99,class=latency} 3
             canary_level{metric=latency_p99,class=latency,arm=baseline} 0.1
             canary_observations{metric=latency_p99,class=latency,arm=baseline} 900
             canary_level{metric=latency_p99,class=latency,arm=canary} 0.12
@@ -252,6 +255,8 @@ mod tests {
         ];
         for contract in contracts {
             assert!(states::code(states::CONTRACTS, contract.as_str()).is_some(), "{contract:?}");
+            let is_reason = states::code(states::REASONS, contract.as_str()).is_some();
+            assert!(is_reason || contract == Contract::Ok, "{contract:?}");
         }
     }
 }

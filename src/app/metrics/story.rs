@@ -3,15 +3,17 @@
 //! A mark is a series whose value is a time. It stands in the store as long as its release is spoken of, so a chart
 //! of that time finds it, whatever part of the release it shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use davy_api::wire;
 use davy_model::Timestamp;
 
-/// A release that is over is spoken of for this long, so that a board sees how it ended; then its series end.
-const OVER_SHOWN: Duration = Duration::from_secs(10 * 60);
+/// A release that is over, or was rolled back, is spoken of for this long, so that a board sees how it ended; then its
+/// series end. Boards find it in their past.
+const OVER_SHOWN: Duration = Duration::from_secs(30 * 60);
 const OVER: &str = "closed";
+const ROLLED_BACK: &str = "rolled_back";
 
 #[derive(Debug)]
 struct Told {
@@ -21,9 +23,15 @@ struct Told {
     over_since: Option<Timestamp>,
 }
 
-/// Bounded by the releases that run and those that ended a moment ago.
-#[derive(Debug, Default)]
-pub(super) struct Story(BTreeMap<String, Told>);
+/// Of the releases that the API lists, and as of when.
+#[derive(Debug)]
+pub(super) struct Story(BTreeMap<String, Told>, Timestamp);
+
+impl Default for Story {
+    fn default() -> Self {
+        Self(BTreeMap::new(), Timestamp::MIN)
+    }
+}
 
 impl Story {
     /// Hears of the releases as they stand at `now`. Those that had ended before anything was heard of them (as after
@@ -31,7 +39,7 @@ impl Story {
     pub(super) fn hear(&mut self, releases: &[wire::Release], now: Timestamp) {
         for r in releases {
             let is_over = r.phase == OVER;
-            if is_over && !self.0.contains_key(&r.id) {
+            if (is_over || r.phase == ROLLED_BACK) && !self.0.contains_key(&r.id) {
                 continue;
             }
             let told = self.0.entry(r.id.clone()).or_insert_with(|| Told {
@@ -57,17 +65,19 @@ impl Story {
             if let Some(at) = rollback.and_then(|a| millis(&a.at)) {
                 told.events.insert("rollback", at);
             }
-            if is_over && told.over_since.is_none() {
+            if (is_over || r.phase == ROLLED_BACK) && told.over_since.is_none() {
                 told.over_since = Some(now);
             }
         }
-        let known = |id: &String| releases.iter().any(|r| r.id == *id);
-        self.0.retain(|id, t| known(id) && t.over_since.is_none_or(|since| now.since(since) < OVER_SHOWN));
+        let known: BTreeSet<&str> = releases.iter().map(|r| r.id.as_str()).collect();
+        self.0.retain(|id, _| known.contains(id.as_str()));
+        self.1 = now;
     }
 
     /// The marks of a release; `None` if it is not spoken of.
     pub(super) fn of(&self, release: &wire::Release) -> Option<&BTreeMap<&'static str, i64>> {
-        self.0.get(&release.id).map(|t| &t.events)
+        let told = self.0.get(&release.id)?;
+        told.over_since.is_none_or(|since| self.1.since(since) < OVER_SHOWN).then_some(&told.events)
     }
 }
 
@@ -132,8 +142,9 @@ pub(super) mod tests {
         assert_eq!(at("rolling_back", "fail", 161), "deploy=100 fail=160");
         assert_eq!(at("rolled_back", "fail", 200), "deploy=100 fail=160 rolled_back=200");
         assert_eq!(at("closed", "fail", 300), "close=300 deploy=100 fail=160 rolled_back=200");
-        assert_eq!(at("closed", "fail", 899), "close=300 deploy=100 fail=160 rolled_back=200");
-        assert_eq!(at("closed", "fail", 900), "nothing");
+        assert_eq!(at("closed", "fail", 1_999), "close=300 deploy=100 fail=160 rolled_back=200");
+        assert_eq!(at("closed", "fail", 2_000), "nothing");
+        assert_eq!(at("closed", "fail", 2_015), "nothing");
     }
 
     #[test]

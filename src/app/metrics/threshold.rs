@@ -48,9 +48,16 @@ pub(super) fn points(watched: &[wire::Watched]) -> Vec<Point> {
 }
 
 fn of(threshold: &str, series: Option<&str>) -> Pairs {
-    let cut = |s: &str| s.chars().take(SERIES_CHARS_MAX).collect::<String>();
-    let threshold = ("threshold", cut(threshold));
-    std::iter::once(threshold).chain(series.map(|s| ("series", cut(s)))).collect()
+    let threshold = ("threshold", plain(threshold));
+    std::iter::once(threshold).chain(series.map(|s| ("series", plain(s)))).collect()
+}
+
+/// `topic=orders` of `{topic="orders"}`: Grafana does not escape quotes of values that it puts into a query.
+fn plain(text: &str) -> String {
+    let inner = text.strip_prefix('{').and_then(|t| t.strip_suffix('}')).unwrap_or(text);
+    let cut: String = inner.chars().filter(|c| !matches!(c, '"' | '\\')).take(SERIES_CHARS_MAX).collect();
+    // An empty label is no label.
+    if cut.is_empty() { "all".to_owned() } else { cut }
 }
 
 #[cfg(test)]
@@ -74,9 +81,17 @@ mod tests {
         let of = |name: &str| points.iter().filter(|p| p.0 == name).cloned().collect::<Vec<_>>();
         assert_eq!(of("threshold_series"), [("threshold_series", of_threshold(), 5_000.0)]);
         assert_eq!(of("threshold_value").len(), SERIES_MAX);
-        assert_eq!(of("threshold_anomaly")[0].1[1].1, "{n=\"4999\"}");
+        assert_eq!(of("threshold_anomaly")[0].1[1].1, "n=4999");
         assert_eq!(of("threshold_anomaly_since_timestamp_ms")[0].2, 7_000.0);
         assert!(of("threshold_upper").is_empty(), "a series that is being learned has no band");
+    }
+
+    #[test]
+    fn series_are_named_without_quotes() {
+        let name = |series| of("t", Some(series))[1].1.clone();
+        assert_eq!(name(r#"{topic="orders", q="a\"b"}"#), "topic=orders, q=ab");
+        assert_eq!(name(r#"lag{topic="orders"}"#), "lag{topic=orders}");
+        assert_eq!(name("{}"), "all");
     }
 
     fn of_threshold() -> Pairs {
