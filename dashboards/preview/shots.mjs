@@ -36,7 +36,7 @@ server.listen(0, '127.0.0.1', async () => {
     const url = `${base}/?board=${board}.json`;
     const dom = await run(['--window-size=1592,1000', '--dump-dom', url]);
     const height = Number(/data-height="(\d+)"/.exec(dom)?.[1] ?? 1200);
-    await run([`--window-size=1592,${height + 110}`, `--screenshot=${join(out, board + '.png')}`, url]);
+    await run([`--window-size=1592,${height}`, `--screenshot=${join(out, board + '.png')}`, url]);
     console.log(board, height);
   }
   server.close();

@@ -29,7 +29,7 @@ const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const INSTANCES: usize = 3;
 const REQUESTS_PER_INTERVAL: f64 = 1_200.0;
 /// Of all requests; the others leave no trace.
-const TRACES_PER_INTERVAL: usize = 24;
+const TRACES_PER_INTERVAL: usize = 40;
 const EDGES: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
 const CONFIG: &str = r#"
@@ -303,7 +303,7 @@ impl World {
             let instance = chosen[self.rng.random_range(0..chosen.len())];
             let checkout = resource("checkout", instance.version, &instance.name);
             let (error_rate, slowness) =
-                if to_canary { (self.canary_error_rate * 3.0, self.canary_slowness) } else { (0.01, 1.0) };
+                if to_canary { (self.canary_error_rate, self.canary_slowness) } else { (0.002, 1.0) };
             let failed = self.rng.random::<f64>() < error_rate;
             let seconds = duration(&mut self.rng, slowness);
             let trace = TraceId(self.rng.random::<u128>().to_be_bytes());

@@ -5,7 +5,7 @@ import {
 } from '@grafana/data';
 
 standardTransformersRegistry.setInit(() =>
-  Object.values(standardTransformers).map((t: any) => ({ id: t.id, name: t.name, transformation: t, editor: () => null, isDefault: true })) as any
+  [...new Map(Object.values(standardTransformers).map((t: any) => [t.id, t])).values()].map((t: any) => ({ id: t.id, name: t.name, transformation: t, editor: () => null, isDefault: true })) as any
 );
 
 const STANDARD = ['unit', 'min', 'max', 'decimals', 'displayName', 'noValue', 'color', 'thresholds', 'mappings', 'links'];

@@ -9,12 +9,20 @@ fn own(expr: &str) -> String {
     expr.replace("OWN", OWN)
 }
 
+/// Everyone exports these: only those of a Davy.
+fn process(expr: &str) -> String {
+    format!("{expr} and on (job, instance) davy_build_info{{OWN}}")
+}
+
 fn line(expr: &str, legend: &str) -> crate::build::Target {
     range(&own(expr), legend)
 }
 
 fn lines(title: &str, unit: Unit, description: &str) -> Panel {
-    Panel::lines(title, unit, description).min(0.0)
+    Panel::lines(title, unit, description).min(0.0).soft_max(match unit {
+        Unit::Seconds => 0.001,
+        _ => 1.0,
+    })
 }
 
 pub(super) fn board() -> Dashboard {
@@ -291,13 +299,13 @@ fn messages() -> Panel {
 
 fn cpu() -> Panel {
     lines("CPU", Unit::Short, "Cores.")
-        .query(line("rate(process_cpu_seconds_total{OWN}[$__rate_interval])", "{{instance}}"))
+        .query(line(&process("rate(process_cpu_seconds_total{OWN}[$__rate_interval])"), "{{instance}}"))
 }
 
 fn memory() -> Panel {
     lines("Memory and files", Unit::Bytes, "Resident memory; open files and sockets on the right.")
-        .query(line("process_resident_memory_bytes{OWN}", "memory {{instance}}"))
-        .query(line("process_open_fds{OWN}", "open files {{instance}}"))
+        .query(line(&process("process_resident_memory_bytes{OWN}"), "memory {{instance}}"))
+        .query(line(&process("process_open_fds{OWN}"), "open files {{instance}}"))
         .over(
             Override::regex("/^open files/")
                 .unit(Unit::Short)

@@ -18,10 +18,14 @@ fn last(selector: &str) -> String {
     format!("last_over_time({}[$__range])", of(selector))
 }
 
-/// The metric that speaks loudest against the canary: as a filter for another of the same metric.
+/// The metric that speaks loudest against the canary, as a filter for others of the same metric.
 fn loudest() -> String {
     let evidence = last("davy_canary_evidence{RELEASE, metric!=\"release\"}");
-    format!("and on (metric) topk(1, max by (metric) ({evidence}))")
+    let verdict = last("davy_canary_verdict_code{RELEASE}");
+    // One that is judged worse goes before any that is not.
+    format!(
+        "and on (metric) topk(1, max by (metric) ({evidence}) + 1000 * (max by (metric) ({verdict}) == bool 2))"
+    )
 }
 
 fn failed_traces() -> DataLink {
@@ -122,16 +126,15 @@ fn difference_now() -> Panel {
 }
 
 fn sure() -> Panel {
-    Panel::gauge(
+    Panel::stat(
         "How sure?",
         Unit::Share,
-        "Evidence that the canary is worse, all metrics together, as a share of what a rollback needs: 100 % is the boundary.",
+        "Evidence that the canary is worse, all metrics together, as a share of what a rollback needs: from 100 % on the canary counts as worse.",
     )
-    .min(0.0)
-    .max(1.0)
     .decimals(0)
+    .option("graphMode", json!("area"))
     .steps(&[(0.2, Color::Yellow), (0.6, Color::Orange), (1.0, Color::Red)])
-    .query(instant(&format!("max({})", last("davy_canary_evidence{RELEASE, metric=\"release\"}")), "evidence"))
+    .query(range(&of("max(davy_canary_evidence{RELEASE, metric=\"release\"})"), "evidence"))
 }
 
 fn phase() -> Panel {
@@ -166,29 +169,30 @@ fn evidence() -> Panel {
     Panel::lines(
         "Evidence against its boundary",
         Unit::Share,
-        "By metric, and of the release as a whole. Above the dashed line the canary counts as worse.",
+        "By metric, and of the release as a whole. Above the dashed line the canary counts as worse; what lies beyond twice of that is drawn there.",
     )
     .min(0.0)
-    .custom("axisSoftMax", json!(1.1))
-    .query(range(&of("max by (metric) (davy_canary_evidence{RELEASE, metric!=\"release\"})"), "{{metric}}"))
-    .query(range(&of("max(davy_canary_evidence{RELEASE, metric=\"release\"})"), "all together"))
+    .soft_max(1.1)
+    .query(range(&of("clamp_max(max by (metric) (davy_canary_evidence{RELEASE, metric!=\"release\"}), 2)"), "{{metric}}"))
+    .query(range(&of("clamp_max(max(davy_canary_evidence{RELEASE, metric=\"release\"}), 2)"), "all together"))
     .query(range(&of("max(davy_release_evidence_boundary{RELEASE})"), "boundary"))
     .over(Override::name("all together").color(Color::CANARY).set("custom.lineWidth", json!(3)))
     .over(Override::name("boundary").color(Color::Red).dashed())
 }
 
 /// Two arms in one panel, in their two colours.
-fn arms(panel: Panel, expr: &str) -> Panel {
+fn arms(panel: Panel, expr: &str, legend: &str) -> Panel {
     panel
-        .query(range(&of(expr), "{{metric}} {{arm}}"))
-        .over(Override::regex("/ baseline$/").color(Color::BASELINE))
-        .over(Override::regex("/ canary$/").color(Color::CANARY).set("custom.lineWidth", json!(2)))
+        .query(range(&of(expr), legend))
+        .custom("fillOpacity", json!(0))
+        .over(Override::regex("/baseline$/").color(Color::BASELINE))
+        .over(Override::regex("/canary$/").color(Color::CANARY).set("custom.lineWidth", json!(2)))
         .data_links(&[failed_traces(), slow_traces()])
 }
 
 fn level(title: &str, class: &str, unit: Unit, description: &str) -> Panel {
     let expr = format!("max by (metric, arm) (davy_canary_level{{RELEASE, class=\"{class}\"}})");
-    arms(Panel::lines(title, unit, description), &expr)
+    arms(Panel::lines(title, unit, description), &expr, "{{metric}} {{arm}}")
 }
 
 fn level_errors() -> Panel {
@@ -293,7 +297,7 @@ const BASELINE: &str = r#"version="$baseline_version""#;
 const CANARY: &str = r#"version="$canary_version""#;
 
 fn now_errors() -> Panel {
-    versions(Panel::lines("Errors", Unit::Share, "Share of requests that fail.").min(0.0))
+    versions(Panel::lines("Errors", Unit::Share, "Share of requests that fail.").min(0.0).soft_max(0.01))
         .query(range(&errors(BASELINE, "version"), "baseline"))
         .query(range(&errors(CANARY, "version"), "canary"))
 }
@@ -331,19 +335,25 @@ fn share() -> Panel {
 }
 
 fn observations() -> Panel {
-    let panel = Panel::lines("What is behind each arm", Unit::Short, "Requests, or observations of a gauge, so far.");
-    arms(panel.min(0.0), "max by (metric, arm) (davy_canary_observations{RELEASE})")
+    let panel = Panel::lines(
+        "Requests judged so far",
+        Unit::Short,
+        "Of each version: how much the verdict rests on. It begins anew when the canary has warmed up.",
+    );
+    arms(panel.min(0.0), "max by (arm) (davy_canary_observations{RELEASE})", "{{arm}}")
 }
 
 fn difference() -> Panel {
     let of_metric = |metric: &str| of(&format!("max({metric}{{RELEASE, metric=~\"$metric\"}})"));
+    // The first minutes know little: their bounds would leave no room for the rest.
+    let bound = |metric: &str| format!("clamp({}, -1, 5)", of_metric(metric));
     Panel::lines(
         "$metric",
         Unit::Share,
-        "Canary over baseline less one. The band is where the truth lies as far as the data can tell; a whole band beyond the dashed margin is a canary that is worse.",
+        "Canary over baseline less one. The band is where the truth lies as far as the data can tell; a whole band beyond the dashed margin is a canary that is worse. Bounds beyond 500 % are drawn there.",
     )
-    .query(range(&of_metric("davy_canary_upper"), "at most"))
-    .query(range(&of_metric("davy_canary_lower"), "at least"))
+    .query(range(&bound("davy_canary_upper"), "at most"))
+    .query(range(&bound("davy_canary_lower"), "at least"))
     .query(range(&of_metric("davy_canary_estimate"), "difference"))
     .query(range(&of_metric("davy_canary_margin"), "margin"))
     .over(Override::name("at most").color(Color::CANARY).fill_to("at least"))

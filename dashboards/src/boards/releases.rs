@@ -169,11 +169,12 @@ fn evidence() -> Panel {
     Panel::lines(
         "Evidence that a canary is worse",
         Unit::Share,
-        "As a share of what a rollback needs; the dashed line is the boundary.",
+        "As a share of what a rollback needs; the dashed line is the boundary. What lies beyond twice of it is drawn there.",
     )
     .min(0.0)
+    .soft_max(1.1)
     .query(range(
-        &own("max by (service, baseline, canary, id) (davy_canary_evidence{OWN, metric=\"release\"})"),
+        &own("clamp_max(max by (service, baseline, canary, id) (davy_canary_evidence{OWN, metric=\"release\"}), 2)"),
         "{{service}} {{baseline}} → {{canary}}",
     ))
     .query(range(&own("max(davy_release_evidence_boundary{OWN})"), "boundary"))
@@ -198,6 +199,7 @@ fn calibration() -> Panel {
         "Each service's baseline, split in two and judged as if it were a release: how often it was called worse. What is well judged stays below alpha.",
     )
     .min(0.0)
+    .soft_max(0.1)
     .no_value("No release has ended yet")
     .query(range(
         &own("max by (service) (davy_judge_aa_alarms{OWN}) / (max by (service) (davy_judge_aa_runs{OWN}) > 0)"),

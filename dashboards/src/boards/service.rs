@@ -71,7 +71,7 @@ fn instances() -> Panel {
         .plain(Color::Blue)
         .query(instant(
             &format!(
-                "count by (version) ({} == 1 or {} == 1)",
+                "count by (version) (group by (version, instance) ({} == 1 or {} == 1))",
                 of_service("up", str::to_owned),
                 of_service("davy_pushed", str::to_owned)
             ),
@@ -90,6 +90,7 @@ fn rate() -> Panel {
 fn error_share() -> Panel {
     Panel::lines("Errors", Unit::Share, "Share of requests that fail, by version.")
         .min(0.0)
+        .soft_max(0.01)
         .query(range(&errors("", "version"), "{{version}}"))
         .data_links(&[failed()])
 }
@@ -186,7 +187,7 @@ fn alive() -> Panel {
         .steps_line()
         .query(range(
             &format!(
-                "sum by (version) ({} or {})",
+                "sum by (version) (max by (version, instance) ({} or {}))",
                 of_service("up", str::to_owned),
                 of_service("davy_pushed", str::to_owned)
             ),

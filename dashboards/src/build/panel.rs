@@ -155,18 +155,6 @@ impl Panel {
         Self::new("heatmap", title, description, Unit::Seconds, options)
     }
 
-    /// A share of a whole.
-    pub fn gauge(title: &str, unit: Unit, description: &str) -> Self {
-        let options = json!({
-            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": false},
-            "orientation": "auto", "showThresholdLabels": false, "showThresholdMarkers": true, "sizing": "auto",
-            "minVizHeight": 75, "minVizWidth": 75,
-        });
-        let mut panel = Self::new("gauge", title, description, unit, options);
-        panel.field_config.set("color", json!({"mode": "thresholds"}));
-        panel
-    }
-
     /// Who calls whom.
     pub fn node_graph(title: &str, description: &str) -> Self {
         let options = json!({"nodes": {"mainStatUnit": "s", "secondaryStatUnit": "reqps"}, "edges": {}});
@@ -204,6 +192,11 @@ impl Panel {
 
     pub fn max(self, max: f64) -> Self {
         self.set("max", json!(max))
+    }
+
+    /// The axis reaches at least this far: what is zero all the time is drawn at its foot.
+    pub fn soft_max(self, max: f64) -> Self {
+        self.custom("axisSoftMax", json!(max))
     }
 
     pub fn decimals(self, n: u32) -> Self {
