@@ -42,7 +42,7 @@ export function Lines({ panel, data, range, width, height, theme, dump }: any) {
     }
     if (wantsExemplars) {
       ctx.setLineDash([]);
-      const scale = Object.keys(u.scales).find((k) => k !== 'x')!;
+      const scale = Object.keys(u.scales).find((k) => k !== 'x' && u.scales[k].min != null)!;
       for (const [at, v, service] of dump.exemplars) {
         if (dump.variables.service && service !== dump.variables.service[0]) continue;
         const [x, y] = [u.valToPos(at, 'x', true), u.valToPos(v, scale, true)];

@@ -56,7 +56,7 @@ fn running() -> Panel {
     Panel::stat("Releases now", Unit::Short, "Services with a canary beside a baseline.")
         .plain(Color::Blue)
         .no_value("0")
-        .query(instant(&own("count(max by (id) (davy_release_phase{OWN, state!=\"closed\"})) or vector(0)"), "running"))
+        .query(instant(&own("count(max by (id) (davy_release_phase{OWN, state!~\"closed|rolled_back\"})) or vector(0)"), "running"))
 }
 
 fn worse() -> Panel {
