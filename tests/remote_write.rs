@@ -57,7 +57,7 @@ fn davy_holds_every_sample_that_prometheus_wrote() {
     wait_for_port(prometheus_port);
     // One shard sends in the order in which it was scraped.
     let scrapes = |davy: &Davy| {
-        let up = davy.query("sum by (job) (sum_over_time(up[5m]))");
+        let up = davy.query("sum by (job) (sum_over_time(up{job!=\"davy\"}[5m]))");
         if up.len() < 2 { 0.0 } else { up.iter().map(|(_, n)| *n).fold(f64::INFINITY, f64::min) }
     };
     wait_for("a dozen scrapes of both to arrive", 60, || (scrapes(&davy) >= 12.0).then_some(()));
