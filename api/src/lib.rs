@@ -1,14 +1,16 @@
-//! HTTP: the release API, targets, alerts, health, remote write, storage, and Davy's own metrics.
+//! HTTP: the release API, targets, alerts, health, remote write, storage, traces, and Davy's own metrics.
 //!
 //! The app publishes what it knows as a [`View`] after every tick; handlers answer from that view, or from a
 //! store snapshot, and never from the app's insides. What a person asks for goes the other way as an
 //! [`Operation`] through a bounded channel.
 
 mod error;
+mod jaeger;
 mod prometheus;
 mod release;
 mod router;
 mod storage;
+mod tempo;
 mod view;
 pub mod wire;
 

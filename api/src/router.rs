@@ -25,6 +25,7 @@ use crate::error::ApiError;
 use crate::prometheus::{self, QueryGate};
 use crate::release::{self, Operation, OperationBody, OperationKind};
 use crate::storage::{self, Storage};
+use crate::tempo;
 use crate::view::ViewHandle;
 use crate::wire::{self, rfc3339};
 
@@ -83,6 +84,7 @@ impl ReportFormat {
 
 pub fn router(state: ApiState) -> Router {
     let remote_write = remote_write::http_router(state.remote_write.clone());
+    let traces = tempo::Traces::new(state.store.clone(), state.clock.clone(), state.version);
     Router::new()
         .route("/-/healthy", get(|| async { "Davy is healthy.\n" }))
         .route("/-/ready", get(|| async { "Davy is ready.\n" }))
@@ -103,6 +105,7 @@ pub fn router(state: ApiState) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(state)
         .merge(remote_write)
+        .merge(tempo::router(traces))
         .layer(axum::middleware::map_response(harden))
         .layer(compression())
 }

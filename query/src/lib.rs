@@ -6,6 +6,7 @@
 
 pub mod counts;
 pub mod native;
+pub mod traceql;
 
 mod answer;
 mod ast;

@@ -54,7 +54,10 @@ pub use import::{Import, Imported};
 pub use options::{Limits, Options};
 pub use refusal::{Refusal, Refused};
 pub use snapshot::{SeriesSamples, Snapshot};
-pub use spans::{BatchValue, NotUtf8, ResourceId, SpanBatch, SpanBlock, SpanQuery, SpanRow, TextId};
+pub use spans::{
+    BatchValue, FieldValue, NotUtf8, ResourceId, SpanBatch, SpanBlock, SpanField, SpanFilter, SpanNames,
+    SpanNamesWanted, SpanParts, SpanQuery, SpanRow, SpanSearch, SpanTest, TextId, TraceStart, Visited,
+};
 pub use stats::{Recovery, Stats};
 pub use store::Store;
 

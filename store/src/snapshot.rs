@@ -4,13 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use davy_model::{Exemplar, Labels, Matcher, Metadata, Sample, Span, Timestamp, TraceId};
+use davy_model::{Exemplar, Labels, Matcher, Metadata, Sample, Timestamp};
 
 use crate::columns::{Columns, Pieces, SeriesColumns, join_series};
 use crate::head::View;
 use crate::partition::Partition;
 use crate::row::bit;
-use crate::spans::SpanQuery;
 use crate::{Error, SeriesRef};
 
 /// An immutable view of everything committed before it was taken.
@@ -215,23 +214,6 @@ impl Snapshot {
         let mut out: Vec<_> = found.into_iter().map(|(s, e)| (labels[&s].clone(), e)).collect();
         out.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         out
-    }
-
-    /// Spans of one trace, by start time.
-    pub fn trace(&self, id: TraceId) -> Result<Vec<Span>, Error> {
-        let mut spans = self.view.spans.trace(id);
-        spans.extend(self.view.partitions.iter().flat_map(|p| p.trace(id, self.view.spans_sealed)));
-        spans.sort_by_key(|s| s.start_nanos);
-        Ok(spans)
-    }
-
-    /// Spans that started in `from..=to`, newest first.
-    pub fn spans(&self, query: &SpanQuery, from: Timestamp, to: Timestamp) -> Result<Vec<Span>, Error> {
-        let mut found = self.view.spans.find(query, from, to);
-        for partition in self.view.partitions.iter().rev() {
-            partition.spans(query, from, to, self.view.spans_sealed, &mut found);
-        }
-        Ok(found)
     }
 
     /// Partitions that can hold samples of the range, oldest first.

@@ -44,9 +44,8 @@ impl Story {
         world.promote("2.3.0");
         world.steps(50);
         world.deploy("2.4.0");
-        world.steps(40);
+        world.steps(24);
         let judged = Range { from, to: world.now() + TICK };
-        world.steps(20);
         world.regress();
         for _ in 0..80 {
             if world.phase() == "rolled_back" {
@@ -166,7 +165,7 @@ fn events_on_boards_are_events_that_davy_tells() {
 fn picture(board: &Board, story: &Story) -> Value {
     let snapshot = &story.snapshot;
     // The canary's own part of the story, and a little before.
-    let from = story.over.to - Duration::from_secs(if board.name == "release.json" { 2_400 } else { 3_600 });
+    let from = story.over.to - Duration::from_secs(if board.name == "release.json" { 1_800 } else { 3_600 });
     let reader = Reader::open(board, snapshot, Range { from, ..story.over });
     let answers: Vec<Value> = reader
         .questions(board)

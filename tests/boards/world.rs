@@ -280,7 +280,7 @@ impl World {
         }
         // What a threshold watches: a daily-looking wave, and a topic that falls behind for a while.
         let wave = 200.0 + 40.0 * (self.steps as f64 / 40.0).sin();
-        let stuck = if (190..215).contains(&self.steps) { 400.0 } else { 0.0 };
+        let stuck = if (140..152).contains(&self.steps) { 400.0 } else { 0.0 };
         for (topic, extra) in [("orders", stuck), ("mails", 0.0)] {
             let lag = wave + extra + self.rng.random_range(-6.0..6.0);
             put(&[("__name__", "topic_lag"), ("job", "kafka"), ("instance", "kafka:9308"), ("topic", topic)], lag);

@@ -112,7 +112,7 @@ fn compare(body: &Bytes) {
             let facts = |r: &Received| {
                 let spans = r.block.as_ref().map(|b| b.spans().expect("readable"));
                 // As text, since a NaN is not equal to itself.
-                format!("{spans:?} {:?} {:?} {:?}", r.senders, r.tally, r.truncated)
+                format!("{spans:?} {:?} {:?} {:?} {:?}", r.senders, r.tally, r.truncated, r.halves)
             };
             assert_eq!(facts(&walked), facts(&converted));
             let [mut metrics, mut other] = [SpanMetrics::new(), SpanMetrics::new()];

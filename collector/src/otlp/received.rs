@@ -6,6 +6,7 @@ use davy_model::Labels;
 use davy_store::{SpanBatch, SpanBlock};
 
 use super::calls::Calls;
+use super::half::Half;
 use super::outcome::Tally;
 use super::resource::identity;
 use super::spans::Converted;
@@ -17,6 +18,7 @@ pub(crate) struct Received {
     /// Identities of the resources that sent them.
     pub(crate) senders: Vec<Labels>,
     pub(crate) calls: Vec<Calls>,
+    pub(crate) halves: Vec<Half>,
     pub(crate) tally: Tally,
     /// Attributes, events and links left out, and texts cut short.
     pub(crate) truncated: u64,
@@ -33,6 +35,7 @@ impl From<Converted> for Received {
             block: (!batch.is_empty()).then(|| batch.seal()),
             senders: by_sender.map(|spans| identity(&spans[0].resource)).collect(),
             calls: Calls::of(&spans),
+            halves: Half::of(&spans),
             tally,
             truncated,
         }

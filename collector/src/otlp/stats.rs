@@ -15,6 +15,8 @@ pub struct OtlpStats {
     pub truncated: AtomicU64,
     /// Samples made from spans (and signs of life) that the store did not take.
     pub derived_refused: AtomicU64,
+    /// Spans and calls left out of the service graph: too many waited for their other side, or too many edges.
+    pub graph_dropped: AtomicU64,
     pub requests_ok: AtomicU64,
     /// Answered with success and a count of what was refused.
     pub requests_partial: AtomicU64,

@@ -5,6 +5,7 @@
 //! the two together. What is rare (resources, scopes, events, links, nested values) still goes through prost.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use davy_model::{Resource, SpanKind, SpanStatus};
 use davy_store::{BatchValue, NotUtf8, ResourceId, SpanBatch, SpanRow, TextId};
@@ -16,6 +17,7 @@ use prost::Message;
 use super::attributes::{ATTRIBUTES_MAX, Interner, Nested, TEXT_BYTES_MAX, nested};
 use super::calls::{Calls, Group, counted_kind, nanos};
 use super::decode::{self, DECODED_BYTES_MAX, DEPTH_MAX, Shape, too_large};
+use super::half::{Half, Ids, PeerNames};
 use super::outcome::Refused;
 use super::received::Received;
 use super::resource::{identity, resource};
@@ -56,6 +58,7 @@ struct Walk {
 struct Sender {
     number: ResourceId,
     resource: Resource,
+    service: Arc<str>,
     has_sent: bool,
 }
 
@@ -116,7 +119,9 @@ impl Walk {
         }
         let of_sender: OtlpResource = self.message(&decode::RESOURCE, of_sender.bytes(), DEPTH_MAX - 2)?;
         let resource = resource(&of_sender.attributes, &mut self.interner);
-        let mut sender = Sender { number: self.batch.resource(&resource), resource, has_sent: false };
+        let service = resource.service().into();
+        let mut sender =
+            Sender { number: self.batch.resource(&resource), resource, service, has_sent: false };
         let mut fields = Fields(body);
         while let Some((number, field)) = fields.next()? {
             if let (2, Field::Bytes(b)) = (number, field) {
@@ -228,8 +233,15 @@ impl Walk {
             let text = self.text(span.message)?;
             self.batch.status_message(text);
         }
+        let kind = kind(span.kind);
+        let may_name_peer = matches!(kind, SpanKind::Client | SpanKind::Producer);
+        let mut names = PeerNames::default();
         for pair in span.attributes.iter().take(ATTRIBUTES_MAX) {
             let (key, value) = self.read_pair(pair)?;
+            if may_name_peer && let (Some(place), WireValue::Text(text)) = (PeerNames::place(key), &value) {
+                let text = std::str::from_utf8(text).map_err(|_| Broken("text is not UTF-8"))?;
+                names.set(place, &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]);
+            }
             if let WireValue::Text(text) = value
                 && key.len().max(text.len()) <= TEXT_BYTES_MAX
             {
@@ -264,7 +276,6 @@ impl Walk {
                 links.extend(link(&read, &mut self.interner));
             }
         }
-        let kind = kind(span.kind);
         let row = SpanRow {
             trace_id,
             span_id: id,
@@ -283,6 +294,9 @@ impl Walk {
             self.out.senders.push(identity(&sender.resource));
         }
         self.count(&row, sender);
+        let ids = Ids { trace: trace_id, span: id, parent: row.parent_span_id };
+        let times = [span.start, span.end];
+        self.out.halves.extend(Half::new(&ids, kind, status, &sender.service, times, &names, &links));
         Ok(())
     }
 

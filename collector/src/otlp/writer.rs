@@ -17,6 +17,7 @@ use super::metrics;
 use super::outcome::{Outcome, Refused, Tally};
 use super::point::{Point, zero};
 use super::received::Received;
+use super::service_graph::ServiceGraph;
 use super::span_metrics::SpanMetrics;
 use super::stats::{OtlpStats, add};
 
@@ -43,6 +44,7 @@ pub(crate) struct Writer {
     stats: Arc<OtlpStats>,
     streams: Streams,
     span_metrics: SpanMetrics,
+    service_graph: ServiceGraph,
     liveness: Liveness,
     swept: Timestamp,
 }
@@ -61,6 +63,7 @@ impl Writer {
             stats,
             streams: Streams::new(),
             span_metrics: SpanMetrics::new(),
+            service_graph: ServiceGraph::new(),
             liveness: Liveness::new(),
             swept: Timestamp::MIN,
         }
@@ -97,12 +100,14 @@ impl Writer {
             Ok(outcomes) => {
                 self.streams.commit();
                 self.span_metrics.commit();
+                self.service_graph.commit();
                 self.liveness.commit();
                 Ok(outcomes)
             }
             Err(refused) => {
                 self.streams.rollback();
                 self.span_metrics.rollback();
+                self.service_graph.rollback();
                 self.liveness.rollback();
                 Err(refused)
             }
@@ -113,13 +118,14 @@ impl Writer {
         let mut appender = self.store.appender(now);
         let mut outcomes = Vec::with_capacity(works.len());
         let mut derived = Vec::new();
-        let (mut senders, mut calls) = (Vec::new(), Vec::new());
+        let (mut senders, mut calls, mut halves) = (Vec::new(), Vec::new(), Vec::new());
         for work in works {
             let tally = match work {
                 Work::Spans(received) => {
                     received.block.into_iter().for_each(|block| appender.span_block(block));
                     senders.extend(received.senders);
                     calls.extend(received.calls);
+                    halves.extend(received.halves);
                     received.tally
                 }
                 Work::Metrics(request) => {
@@ -147,6 +153,8 @@ impl Writer {
         }
         derived.extend(senders.iter().filter_map(|sender| self.liveness.pushed(sender, now)));
         derived.extend(self.span_metrics.observe_calls(&calls, now));
+        derived.extend(self.service_graph.observe(halves, now));
+        add(&self.stats.graph_dropped, self.service_graph.take_dropped());
         let mut tally = Tally::default();
         for point in derived {
             append_point(&mut appender, point, &mut tally)?;
@@ -162,6 +170,7 @@ impl Writer {
         self.swept = now;
         self.streams.sweep(now);
         self.span_metrics.sweep(now);
+        self.service_graph.sweep(now);
         self.liveness.sweep(now);
     }
 }

@@ -10,7 +10,7 @@ standardTransformersRegistry.setInit(() =>
 
 const STANDARD = ['unit', 'min', 'max', 'decimals', 'displayName', 'noValue', 'color', 'thresholds', 'mappings', 'links'];
 const CUSTOM = [
-  'lineWidth', 'lineStyle', 'fillOpacity', 'fillBelowTo', 'drawStyle', 'pointSize', 'showPoints', 'hideFrom', 'axisPlacement', 'width',
+  'lineWidth', 'lineStyle', 'fillOpacity', 'fillBelowTo', 'drawStyle', 'minWidth', 'pointSize', 'showPoints', 'hideFrom', 'axisPlacement', 'width',
   'cellOptions', 'lineInterpolation', 'stacking', 'axisSoftMax', 'spanNulls', 'gradientMode', 'scaleDistribution', 'insertNulls',
   'axisBorderShow', 'axisColorMode', 'thresholdsStyle', 'align', 'inspect', 'filterable',
 ];

@@ -43,8 +43,14 @@ export function Lines({ panel, data, range, width, height, theme, dump }: any) {
     if (wantsExemplars) {
       ctx.setLineDash([]);
       const scale = Object.keys(u.scales).find((k) => k !== 'x' && u.scales[k].min != null)!;
-      for (const [at, v, service] of dump.exemplars) {
+      const seen = new Set<number>();
+      // Slowest first, one for each sixteen pixels: Grafana thins them out as well.
+      for (const [at, v, service, version] of [...dump.exemplars].sort((a: any, b: any) => b[1] - a[1])) {
         if (dump.variables.service && service !== dump.variables.service[0]) continue;
+        if (dump.variables.canary_version && version !== dump.variables.canary_version[0]) continue;
+        const place = Math.floor(u.valToPos(at, 'x', true) / 16);
+        if (seen.has(place)) continue;
+        seen.add(place);
         const [x, y] = [u.valToPos(at, 'x', true), u.valToPos(v, scale, true)];
         if (y < u.bbox.top || x < u.bbox.left) continue;
         ctx.fillStyle = 'rgba(110,159,255,0.8)';

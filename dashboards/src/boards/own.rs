@@ -136,9 +136,10 @@ fn refused() -> Panel {
 }
 
 fn spans() -> Panel {
-    lines("Spans and metric points over OTLP", Unit::PerSecond, "Received a second, by outcome.")
+    lines("Spans and metric points over OTLP", Unit::PerSecond, "Received a second, by outcome; and what the service graph leaves out.")
         .query(line("sum by (outcome) (rate(davy_otlp_spans_total{OWN}[$__rate_interval]))", "spans {{outcome}}"))
         .query(line("sum by (outcome) (rate(davy_otlp_points_total{OWN}[$__rate_interval]))", "points {{outcome}}"))
+        .query(line("sum(rate(davy_service_graph_dropped_total{OWN}[$__rate_interval]))", "left out of the graph"))
         .over(Override::regex("/refused/").color(Color::Red))
 }
 

@@ -117,7 +117,7 @@ fn difference_now() -> Panel {
     )
     .option("textMode", json!("value_and_name"))
     .option("orientation", json!("vertical"))
-    .decimals(1)
+    .decimals(0)
     .plain(Color::CANARY)
     .query(instant(&value("davy_canary_estimate"), "{{metric}}"))
     .query(instant(&value("davy_canary_lower"), "at least"))
@@ -326,12 +326,20 @@ fn heatmap_canary() -> Panel {
 }
 
 fn share() -> Panel {
-    Panel::lines("Canary's share of the traffic", Unit::Share, "Of the requests to both versions.")
+    let (baseline, canary) = (requests(BASELINE, "version"), requests(CANARY, "version"));
+    let now = format!("sum({canary}) / (sum({canary}) + (sum({baseline}) or vector(0)))");
+    Panel::lines(
+        "Canary's share of the traffic",
+        Unit::Share,
+        "Of the requests to both versions: as it is now, and since the release began, which stands still once a rollback is called.",
+    )
         .min(0.0)
         .max(1.0)
         .steps_line()
-        .query(range(&of("max(davy_release_traffic_share{RELEASE})"), "canary"))
-        .over(Override::name("canary").color(Color::CANARY).set("custom.fillOpacity", json!(20)))
+        .query(range(&now, "now"))
+        .query(range(&of("max(davy_release_traffic_share{RELEASE})"), "as judged"))
+        .over(Override::name("now").color(Color::CANARY).set("custom.fillOpacity", json!(20)))
+        .over(Override::name("as judged").color(Color::Gray).dashed())
 }
 
 fn observations() -> Panel {

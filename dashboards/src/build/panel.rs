@@ -134,7 +134,9 @@ impl Panel {
             "footer": {"show": false, "reducer": ["sum"], "countRows": false, "fields": ""},
         });
         let mut panel = Self::new("table", title, description, Unit::Short, options);
-        let custom = json!({"align": "auto", "cellOptions": {"type": "auto"}, "inspect": false, "filterable": false});
+        let custom = json!({
+            "align": "auto", "cellOptions": {"type": "auto"}, "inspect": false, "filterable": false, "minWidth": 60,
+        });
         panel.field_config.set("custom", custom);
         panel.field_config.set("color", json!({"mode": "fixed", "fixedColor": Color::Gray}));
         panel

@@ -7,6 +7,7 @@ mod release;
 mod story;
 mod threshold;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -74,6 +75,7 @@ pub struct Metrics {
     maintenance_seconds: Histogram,
     maintenance_failed: Counter,
     otlp_spans: Copied,
+    service_graph_dropped: Counter,
     otlp_points: Copied,
     otlp_requests: Copied,
     remote_write_samples: Copied,
@@ -117,6 +119,7 @@ impl Default for Metrics {
             maintenance_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 20)),
             maintenance_failed: Counter::default(),
             otlp_spans: Copied::default(),
+            service_graph_dropped: Counter::default(),
             otlp_points: Copied::default(),
             otlp_requests: Copied::default(),
             remote_write_samples: Copied::default(),
@@ -211,6 +214,11 @@ impl Metrics {
 
     fn register_received(&self, r: &mut Registry) {
         self.otlp_spans.register(r, "otlp_spans", "Spans received over OTLP, by outcome");
+        r.register(
+            "service_graph_dropped",
+            "Spans and calls left out of the service graph: too many waited, or too many edges",
+            self.service_graph_dropped.clone(),
+        );
         self.otlp_points.register(r, "otlp_points", "Metric points received over OTLP, by outcome");
         self.otlp_requests.register(r, "otlp_requests", "OTLP requests, by how they ended");
         self.remote_write_samples.register(
@@ -301,6 +309,7 @@ impl Metrics {
     pub fn publish_otlp(&self, stats: &OtlpStats) {
         self.otlp_spans.outcome("accepted", &stats.spans_accepted);
         self.otlp_spans.outcome("refused", &stats.spans_refused);
+        copy(&self.service_graph_dropped, stats.graph_dropped.load(Ordering::Relaxed));
         self.otlp_points.outcome("accepted", &stats.points_accepted);
         self.otlp_points.outcome("refused", &stats.points_refused);
         let requests = &self.otlp_requests;

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use davy_model::{Span, SpanId, TraceId};
@@ -32,6 +33,8 @@ struct Encoded {
     /// First and last start, in nanoseconds.
     oldest: u64,
     newest: u64,
+    /// Where in the body the ids of its traces lie: whoever looks for a trace need not read the head.
+    trace_ids: Range<usize>,
 }
 
 impl SpanBlock {
@@ -66,6 +69,12 @@ impl SpanBlock {
         (self.0.oldest, self.0.newest)
     }
 
+    /// Ids of its traces, each once.
+    pub(crate) fn trace_ids(&self) -> impl Iterator<Item = TraceId> {
+        let ids = self.0.body.get(self.0.trace_ids.clone()).unwrap_or(&[]);
+        ids.as_chunks::<16>().0.iter().map(|id| TraceId(*id))
+    }
+
     pub(crate) fn open(&self) -> Result<OpenBlock<'_>, Corrupt> {
         OpenBlock::new(Head::read(self.head())?, self.body())
     }
@@ -87,7 +96,8 @@ impl SpanBlock {
         let (head, body) = (head.to_vec(), r.0.to_vec());
         let read = Head::read(&head)?;
         let (spans, oldest, newest) = (read.spans, read.oldest, read.newest);
-        Ok(Self(Arc::new(Encoded { spans, head, body, oldest, newest })))
+        let trace_ids = read.trace_ids(&body)?;
+        Ok(Self(Arc::new(Encoded { spans, head, body, oldest, newest, trace_ids })))
     }
 
     /// All spans, or those of these rows in their order.
@@ -156,7 +166,8 @@ impl<'a> Encoder<'a> {
         let longest = durations.iter().map(|d| (*d).max(0)).max().unwrap_or(0) as u64;
 
         self.section(|out| ints::put(out, &numbers, effort));
-        self.section(|out| put_traces(out, &traces, effort));
+        let mut trace_ids = 0..0;
+        self.section(|out| trace_ids = put_traces(out, &traces, effort));
         let span_ids = self.taken(&batch.span_ids);
         self.section(|out| span_ids.iter().for_each(|id| out.extend_from_slice(&id.0)));
         let parents = self.taken(&batch.parents);
@@ -182,7 +193,8 @@ impl<'a> Encoder<'a> {
         self.columns(&class_of, &columns.all);
         let head =
             self.head([oldest, newest - oldest, longest], &classes, &shapes.all, &shape_of, &mut columns);
-        SpanBlock(Arc::new(Encoded { spans: self.spans, head, body: self.body, oldest, newest }))
+        let (spans, body) = (self.spans, self.body);
+        SpanBlock(Arc::new(Encoded { spans, head, body, oldest, newest, trace_ids }))
     }
 
     fn taken<T: Copy>(&self, all: &'a [T]) -> Cow<'a, [T]> {
@@ -320,8 +332,8 @@ impl<'a> Encoder<'a> {
     }
 }
 
-/// For every span how its trace follows from that of the span before; then each trace's id once.
-fn put_traces(out: &mut Vec<u8>, traces: &[TraceId], effort: Effort) {
+/// Each trace's id once; then for every span how its trace follows from that of the span before. Where the ids lie.
+fn put_traces(out: &mut Vec<u8>, traces: &[TraceId], effort: Effort) -> Range<usize> {
     let mut numbers: HashMap<TraceId, i64, hashbrown::DefaultHashBuilder> = HashMap::default();
     let mut ids: Vec<TraceId> = Vec::new();
     let mut before = None;
@@ -338,8 +350,11 @@ fn put_traces(out: &mut Vec<u8>, traces: &[TraceId], effort: Effort) {
     };
     let steps: Vec<i64> = traces.iter().map(&mut step).collect();
     put_uvarint(out, ids.len() as u64);
+    let begin = out.len();
     ids.iter().for_each(|id| out.extend_from_slice(&id.0));
+    let range = begin..out.len();
     ints::put(out, &steps, effort);
+    range
 }
 
 /// A number for every span, then the ids of the parents that lie elsewhere.

@@ -88,7 +88,7 @@ impl OpenBlock<'_> {
         batch.extra_ends.extend(ends.into_iter().map(|end| before + end));
         batch.traces.extend(traces.numbers.iter().map(|n| traces.ids[*n as usize]));
         batch.span_ids.extend((0..self.head.spans).map(|row| self.span_id(row)));
-        batch.parents.extend(parents);
+        batch.parents.extend_from_slice(parents);
         batch.starts.extend_from_slice(starts);
         batch.durations.extend_from_slice(durations);
         batch.class_of.extend(classes.iter().map(|c| class_of[*c as usize]));

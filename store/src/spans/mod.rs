@@ -9,12 +9,15 @@
 mod batch;
 mod block;
 mod extras;
+mod filter;
 mod ints;
 mod merge;
+mod names;
 mod open;
 mod query;
 mod recent;
 mod sealed;
+mod search;
 mod select;
 mod strings;
 #[cfg(test)]
@@ -26,7 +29,10 @@ mod traces;
 
 pub use batch::{BatchValue, ResourceId, SpanBatch, SpanRow, TextId};
 pub use block::SpanBlock;
+pub use filter::{FieldValue, SpanField, SpanFilter, SpanParts, SpanSearch, SpanTest};
+pub use names::{SpanNames, SpanNamesWanted};
 pub use query::SpanQuery;
+pub use search::{TraceStart, Visited};
 pub use strings::NotUtf8;
 
 pub(crate) use recent::RecentSpans;

@@ -1,6 +1,7 @@
 //! A block being read: the head first, of the body only the columns that are asked for.
 
 use std::cell::OnceCell;
+use std::ops::Range;
 use std::sync::Arc;
 
 use davy_model::{AttributeValue, Attributes, Resource, Span, SpanId, SpanKind, SpanStatus, TraceId};
@@ -8,6 +9,7 @@ use davy_model::{AttributeValue, Attributes, Resource, Span, SpanId, SpanKind, S
 use super::batch::{Pair, Type};
 use super::block::ELSEWHERE;
 use super::extras::{self, Extras};
+use super::filter::SpanParts;
 use super::ints;
 use super::texts::{self, TextList, read_section};
 use crate::codec::{Corrupt, Reader, unzigzag};
@@ -121,6 +123,15 @@ impl Head {
         self.texts.get(number).unwrap_or("")
     }
 
+    /// Where in the body the ids of the traces lie.
+    pub(crate) fn trace_ids(&self, body: &[u8]) -> Result<Range<usize>, Corrupt> {
+        let mut r = Reader(body.get(self.sections[0]..).ok_or(NOT_THERE)?);
+        let n = number(&mut r)?;
+        let begin = body.len() - r.0.len();
+        let end = n.checked_mul(16).and_then(|n| begin.checked_add(n)).filter(|end| *end <= body.len());
+        end.map(|end| begin..end).ok_or(Corrupt("more traces than bytes"))
+    }
+
     pub(crate) fn shape(&self, class: usize) -> &[usize] {
         &self.shapes[self.classes[class].shape]
     }
@@ -149,6 +160,7 @@ pub(crate) struct OpenBlock<'a> {
     counts: OnceCell<Vec<usize>>,
     classes: OnceCell<Vec<u32>>,
     traces: OnceCell<TraceColumn>,
+    parents: OnceCell<Vec<SpanId>>,
     starts: OnceCell<Vec<u64>>,
     durations: OnceCell<Vec<i64>>,
     /// Of a column of texts, its list and where the numbers into it begin.
@@ -188,6 +200,7 @@ impl<'a> OpenBlock<'a> {
             counts: OnceCell::new(),
             classes: OnceCell::new(),
             traces: OnceCell::new(),
+            parents: OnceCell::new(),
             starts: OnceCell::new(),
             durations: OnceCell::new(),
             extras: OnceCell::new(),
@@ -234,7 +247,15 @@ impl<'a> OpenBlock<'a> {
         SpanId(id.copied().unwrap_or_default())
     }
 
-    pub(crate) fn parents(&self) -> Result<Vec<SpanId>, Corrupt> {
+    pub(crate) fn parents(&self) -> Result<&[SpanId], Corrupt> {
+        cached(&self.parents, || self.read_parents()).map(|p| &p[..])
+    }
+
+    pub(crate) fn is_root(&self, row: usize) -> Result<bool, Corrupt> {
+        Ok(self.parents()?[row].is_zero())
+    }
+
+    fn read_parents(&self) -> Result<Vec<SpanId>, Corrupt> {
         let mut r = Reader(self.sections[3]);
         let codes = ints::read(read_section(&mut r)?, self.head.spans)?;
         let parent = |(row, code): (usize, i64)| match code {
@@ -351,13 +372,27 @@ impl<'a> OpenBlock<'a> {
 
     /// These rows, which must ascend, as spans.
     pub(crate) fn spans(&self, rows: &[usize]) -> Result<Vec<Span>, Corrupt> {
+        self.spans_in_part(rows, &SpanParts::default())
+    }
+
+    /// The same without what is not asked for.
+    pub(crate) fn spans_in_part(&self, rows: &[usize], parts: &SpanParts) -> Result<Vec<Span>, Corrupt> {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
         let mut made = Made::default();
         let (classes, traces, parents) = (self.classes()?, self.traces()?, self.parents()?);
         let (starts, durations) = (self.starts()?, self.durations()?);
-        let extras = self.extras_of(rows)?;
+        let is_wanted = |key: &str| parts.attributes.as_ref().is_none_or(|a| a.iter().any(|k| k == key));
+        let is_attribute = |kind: Type| !matches!(kind, Type::TraceState | Type::StatusMessage);
+        let columns = self.head.columns.iter();
+        let wanted: Vec<bool> =
+            columns.map(|c| !is_attribute(c.kind) || is_wanted(self.head.text(c.key))).collect();
+        let has_surplus = self.head.classes.iter().any(|c| c.has_surplus);
+        let extras = match parts.without_extras && !has_surplus {
+            true => rows.iter().map(|_| None).collect(),
+            false => self.extras_of(rows)?,
+        };
         let positions = self.positions(rows)?;
         let mut spans = Vec::with_capacity(rows.len());
         for ((row, positions), extras) in rows.iter().zip(positions).zip(extras) {
@@ -380,12 +415,15 @@ impl<'a> OpenBlock<'a> {
                 events: Vec::new(),
                 links: Vec::new(),
             };
-            for (column, position) in self.head.shapes[class.shape].iter().zip(positions) {
+            let values = self.head.shapes[class.shape].iter().zip(positions);
+            for (column, position) in values.filter(|(c, _)| wanted[**c]) {
                 self.put_value(&mut span, *column, position, &mut made)?;
             }
             if let Some(Extras { attributes, events, links }) = extras {
-                span.attributes.extend(attributes);
-                (span.events, span.links) = (events, links);
+                span.attributes.extend(attributes.into_iter().filter(|(key, _)| is_wanted(key)));
+                if !parts.without_extras {
+                    (span.events, span.links) = (events, links);
+                }
             }
             spans.push(span);
         }

@@ -1,8 +1,10 @@
-//! `SpanQuery`: how a reader picks among spans.
+//! `SpanQuery`: how Davy itself picks among spans, a filter by its usual names.
 
 use std::time::Duration;
 
-use davy_model::{AttributeValue, Span, SpanStatus, Timestamp};
+use davy_model::{Span, SpanStatus, Timestamp};
+
+use super::filter::{FieldValue, SpanField, SpanFilter, SpanSearch};
 
 /// Most spans one query returns.
 pub(crate) const SPANS_LIMIT_MAX: usize = 10_000;
@@ -32,21 +34,51 @@ impl SpanQuery {
         found.truncate(self.limit());
     }
 
-    /// Whether the span started within the range and satisfies every condition.
-    pub(crate) fn matches(&self, span: &Span, from: Timestamp, to: Timestamp) -> bool {
-        let is = |want: &Option<String>, got: &str| want.as_deref().is_none_or(|w| w == got);
-        let start = Timestamp::from_nanos(span.start_nanos);
-        from <= start
-            && start <= to
-            && is(&self.service, span.resource.service())
-            && is(&self.version, span.resource.version())
-            && is(&self.operation, &span.name)
-            && (!self.errors_only || span.status == SpanStatus::Error)
-            && self.duration_min.is_none_or(|d| u128::from(span.duration_nanos()) >= d.as_nanos())
-            && self.attributes.iter().all(|(key, value)| {
-                let is = |got: Option<&AttributeValue>| got.is_some_and(|v| v.to_string() == *value);
-                is(span.attribute(key)) || is(span.resource.get(key))
-            })
+    /// The same as a search; `None` if no span can be found.
+    pub(crate) fn search(&self, from: Timestamp, to: Timestamp) -> Option<SpanSearch> {
+        let mut all = Vec::new();
+        let named = |key: &str| SpanField::Resource(key.to_owned());
+        for (field, want) in [
+            (named("service.name"), &self.service),
+            (named("service.version"), &self.version),
+            (SpanField::Name, &self.operation),
+        ] {
+            if let Some(want) = want.clone() {
+                all.push(SpanFilter::test(field, move |got| match got {
+                    Some(FieldValue::Text(text)) => text == want,
+                    _ => want.is_empty(),
+                }));
+            }
+        }
+        if self.errors_only {
+            let is_error = |got: Option<FieldValue>| got == Some(FieldValue::Status(SpanStatus::Error));
+            all.push(SpanFilter::test(SpanField::Status, is_error));
+        }
+        for (key, want) in &self.attributes {
+            let test = |field| {
+                let want = want.clone();
+                SpanFilter::test(field, move |got| got.is_some_and(|got| is_written(got, &want)))
+            };
+            let fields = [SpanField::Span(key.clone()), SpanField::Resource(key.clone())];
+            all.push(SpanFilter::Or(fields.map(test).into()));
+        }
+        let duration_nanos_min = u64::try_from(self.duration_min.unwrap_or_default().as_nanos()).ok()?;
+        if let Some(min) = self.duration_min {
+            let is_long = move |got: Option<FieldValue>| matches!(got, Some(FieldValue::Nanos(n)) if u128::from(n) >= min.as_nanos());
+            all.push(SpanFilter::test(SpanField::Duration, is_long));
+        }
+        Some(SpanSearch { filter: SpanFilter::And(all), duration_nanos_min, from, to })
+    }
+}
+
+/// Whether an attribute's value is written so.
+fn is_written(value: FieldValue, text: &str) -> bool {
+    match value {
+        FieldValue::Text(s) | FieldValue::Json(s) => s == text,
+        FieldValue::Bool(b) => text == if b { "true" } else { "false" },
+        FieldValue::Int(i) => text.parse() == Ok(i) && i.to_string() == text,
+        FieldValue::Double(d) => d.to_string() == text,
+        FieldValue::Nanos(_) | FieldValue::Kind(_) | FieldValue::Status(_) => false,
     }
 }
 
@@ -55,7 +87,7 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    use davy_model::{Resource, SpanId, SpanKind, TraceId};
+    use davy_model::{AttributeValue, Resource, SpanId, SpanKind, TraceId};
 
     fn span(service: &str, start_ms: u64, status: SpanStatus) -> Span {
         Span {
@@ -83,7 +115,8 @@ mod tests {
     fn every_condition_must_hold() {
         let (from, to) = (Timestamp::from_millis(100), Timestamp::from_millis(200));
         let failed = span("cart", 100, SpanStatus::Error);
-        let check = |q: SpanQuery, want: bool| assert_eq!(q.matches(&failed, from, to), want, "{q:?}");
+        let matches = |q: &SpanQuery, span: &Span| q.search(from, to).is_some_and(|s| s.matches(span));
+        let check = |q: SpanQuery, want: bool| assert_eq!(matches(&q, &failed), want, "{q:?}");
         check(SpanQuery::default(), true);
         check(SpanQuery { service: Some("cart".into()), errors_only: true, ..Default::default() }, true);
         check(SpanQuery { service: Some("car".into()), ..Default::default() }, false);
@@ -91,14 +124,15 @@ mod tests {
         check(SpanQuery { operation: Some("GET".into()), ..Default::default() }, false);
         check(SpanQuery { duration_min: Some(Duration::from_millis(20)), ..Default::default() }, true);
         check(SpanQuery { duration_min: Some(Duration::from_millis(21)), ..Default::default() }, false);
+        check(SpanQuery { duration_min: Some(Duration::MAX), ..Default::default() }, false);
         let attribute =
             |k: &str, v: &str| SpanQuery { attributes: vec![(k.into(), v.into())], ..Default::default() };
         check(attribute("service.name", "cart"), true);
         check(attribute("service.name", "pay"), false);
         check(attribute("http.route", ""), false);
-        assert!(!SpanQuery::default().matches(&span("cart", 99, SpanStatus::Ok), from, to));
-        assert!(!SpanQuery::default().matches(&span("cart", 201, SpanStatus::Ok), from, to));
+        assert!(!matches(&SpanQuery::default(), &span("cart", 99, SpanStatus::Ok)));
+        assert!(!matches(&SpanQuery::default(), &span("cart", 201, SpanStatus::Ok)));
         let errors = SpanQuery { errors_only: true, ..Default::default() };
-        assert!(!errors.matches(&span("cart", 100, SpanStatus::Ok), from, to));
+        assert!(!matches(&errors, &span("cart", 100, SpanStatus::Ok)));
     }
 }

@@ -1,12 +1,12 @@
 //! `RecentSpans`: the blocks that are not sealed into a partition yet.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use davy_model::{Span, Timestamp, TraceId};
+use davy_model::{Span, TraceId};
 
 use super::block::SpanBlock;
 use super::open::OpenBlock;
-use super::query::SpanQuery;
 use crate::codec::Corrupt;
 
 const PAGE: usize = 256;
@@ -51,35 +51,30 @@ impl RecentSpans {
         self.pages.iter().flat_map(|p| p.iter())
     }
 
-    /// Spans of one trace.
-    pub(crate) fn trace(&self, id: TraceId) -> Vec<Span> {
-        self.read(|_| true, |open| open.trace(id))
-    }
-
-    /// The newest spans that the query asks for.
-    pub(crate) fn find(&self, query: &SpanQuery, from: Timestamp, to: Timestamp) -> Vec<Span> {
-        let overlaps = |block: &SpanBlock| {
-            let (oldest, newest) = block.starts();
-            Timestamp::from_nanos(oldest) <= to && from <= Timestamp::from_nanos(newest)
-        };
-        let mut found = self.read(overlaps, |open| open.find(query, from, to));
-        query.keep_newest(&mut found);
-        found
-    }
-
-    fn read(
-        &self,
-        is_wanted: impl Fn(&SpanBlock) -> bool,
-        read: impl Fn(&OpenBlock) -> Result<Vec<Span>, Corrupt>,
-    ) -> Vec<Span> {
-        let mut found = Vec::new();
-        for (record, block) in self.iter().filter(|(_, b)| is_wanted(b)) {
-            match block.open().and_then(|open| read(&open)) {
-                Ok(spans) => found.extend(spans),
-                // This process encoded it: broken memory or a bug, and its spans are missing rather than wrong.
-                Err(why) => tracing::error!(record, %why, "a block of spans in memory cannot be read"),
+    /// Adds spans of these traces, of no further block once there are `most`.
+    pub(crate) fn traces(&self, ids: &HashSet<TraceId>, most: usize, found: &mut Vec<Span>) {
+        for (record, block) in self.iter().filter(|(_, block)| block.trace_ids().any(|id| ids.contains(&id)))
+        {
+            if found.len() >= most {
+                return;
             }
+            found.extend(read(*record, block, |open| open.traces_among(ids)).into_iter().flatten());
         }
-        found
+    }
+}
+
+/// What a block of the record says. This process encoded it: if it cannot be read, memory is broken or there is a bug,
+/// and its spans are missing rather than wrong.
+pub(crate) fn read<T>(
+    record: u64,
+    block: &SpanBlock,
+    read: impl FnOnce(&OpenBlock) -> Result<T, Corrupt>,
+) -> Option<T> {
+    match block.open().and_then(|open| read(&open)) {
+        Ok(found) => Some(found),
+        Err(why) => {
+            tracing::error!(record, %why, "a block of spans in memory cannot be read");
+            None
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Spans in a partition: many small blocks become few large ones, whole traces together; and how they are read.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use davy_model::{Span, Timestamp, TraceId};
 use rusqlite::{Connection, Row, params};
@@ -8,7 +8,6 @@ use rusqlite::{Connection, Row, params};
 use super::batch::SpanBatch;
 use super::block::{Layout, SpanBlock};
 use super::open::{Head, OpenBlock};
-use super::query::SpanQuery;
 use super::traces;
 use crate::codec::Corrupt;
 use crate::column::Effort;
@@ -97,71 +96,87 @@ fn cut(batch: &SpanBatch, most: usize) -> Vec<Vec<u32>> {
     blocks
 }
 
+/// A block of a partition, before it is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SealedBlock {
+    pub(crate) number: i64,
+    /// Start of its last span, in milliseconds.
+    pub(crate) newest: i64,
+}
+
 impl Partition {
-    /// Spans of a trace among those of log records up to `record`.
-    pub(crate) fn trace(&self, id: TraceId, record: u64) -> Vec<Span> {
-        let blocks = self.blocks_of(id);
-        let mut found = Vec::new();
-        for number in blocks {
+    /// Adds spans of these traces among those of log records up to `record`, of no further block once there are
+    /// `most`.
+    pub(crate) fn traces(&self, ids: &HashSet<TraceId>, record: u64, most: usize, found: &mut Vec<Span>) {
+        for number in self.blocks_of(ids) {
+            if found.len() >= most {
+                return;
+            }
             let sql = "SELECT head, frame FROM spans WHERE number = ?1 AND record <= ?2";
             let blobs = |r: &Row| Ok((r.get::<_, Vec<u8>>(0)?, r.get::<_, Vec<u8>>(1)?));
             for (head, body) in self.rows(sql, params![number, record as i64], blobs) {
-                found.extend(self.read_block(number, &head, &body, |open| open.trace(id)));
+                let spans = self.read_block(number, &head, &body, |open| open.traces_among(ids));
+                found.extend(spans.into_iter().flatten());
             }
         }
-        found
     }
 
-    /// Adds matching spans, newest blocks first, until `found` holds the newest `limit` of them.
-    pub(crate) fn spans(
-        &self,
-        query: &SpanQuery,
-        from: Timestamp,
-        to: Timestamp,
-        record: u64,
-        found: &mut Vec<Span>,
-    ) {
-        let sql = "SELECT number, newest FROM spans WHERE newest >= ?1 AND oldest <= ?2 AND record <= ?3
-                   ORDER BY newest DESC";
+    /// Blocks that can hold spans of the range.
+    pub(crate) fn span_blocks(&self, from: Timestamp, to: Timestamp, record: u64) -> Vec<SealedBlock> {
+        let sql = "SELECT number, newest FROM spans
+                   WHERE newest >= ?1 AND oldest <= ?2 AND record <= ?3";
         let range = params![from.as_millis(), to.as_millis(), record as i64];
-        let blocks = self.rows(sql, range, |r| Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?)));
-        for (number, newest) in blocks {
-            let enough = found.len() >= query.limit();
-            if enough && found.last().is_some_and(|s| s.start_nanos / 1_000_000 > newest.max(0) as u64) {
-                break;
-            }
-            let sql = "SELECT head FROM spans WHERE number = ?1";
-            let heads = self.rows(sql, params![number], |r| r.get::<_, Vec<u8>>(0));
-            let Some(head) = heads.first() else { continue };
-            match read_head(number, head) {
-                Ok(read) if read.classes_of(query, from, to).is_none() => continue,
-                Ok(_) => {}
-                Err(why) => {
-                    self.set_bad("spans", number, why);
-                    continue;
-                }
-            }
-            let sql = "SELECT frame FROM spans WHERE number = ?1";
-            for body in self.rows(sql, params![number], |r| r.get::<_, Vec<u8>>(0)) {
-                found.extend(self.read_block(number, head, &body, |open| open.find(query, from, to)));
-            }
-            query.keep_newest(found);
-        }
+        self.rows(sql, range, |r| Ok(SealedBlock { number: r.get(0)?, newest: r.get(1)? }))
     }
 
-    /// Blocks that may hold spans of the trace.
-    fn blocks_of(&self, id: TraceId) -> BTreeSet<i64> {
-        let hash = traces::hash(id);
-        let sql = "SELECT number, oldest, newest, frame FROM traces WHERE first <= ?1 AND last >= ?1";
-        let runs = self.rows(sql, params![hash], |r| {
-            Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?, r.get::<_, i64>(2)?, r.get::<_, Vec<u8>>(3)?))
-        });
+    /// What the head of a block says; one that is broken is set aside.
+    pub(crate) fn span_head(&self, number: i64) -> Option<Head> {
+        let sql = "SELECT head FROM spans WHERE number = ?1";
+        let heads = self.rows(sql, params![number], |r| r.get::<_, Vec<u8>>(0));
+        read_head(number, heads.first()?).map_err(|why| self.set_bad("spans", number, why)).ok()
+    }
+
+    /// Reads a block whose head was read before.
+    pub(crate) fn span_block<T>(
+        &self,
+        number: i64,
+        head: Head,
+        read: impl FnOnce(&OpenBlock) -> Result<T, Corrupt>,
+    ) -> Option<T> {
+        let sql = "SELECT frame FROM spans WHERE number = ?1";
+        let bodies = self.rows(sql, params![number], |r| r.get::<_, Vec<u8>>(0));
+        let body = bodies.first()?;
+        let found = || {
+            let body = frame::open(Kind::Spans, number as u64, body)?;
+            read(&OpenBlock::new(head, &body)?)
+        };
+        found().map_err(|why| self.set_bad("spans", number, why)).ok()
+    }
+
+    /// Blocks that may hold spans of the traces.
+    fn blocks_of(&self, ids: &HashSet<TraceId>) -> BTreeSet<i64> {
+        let mut hashes: Vec<u32> = ids.iter().map(|id| traces::hash(*id)).collect();
+        hashes.sort_unstable();
         let mut blocks = BTreeSet::new();
-        for (number, oldest, newest, frame) in runs {
-            match traces::read(number, oldest, &frame) {
+        let (Some(first), Some(last)) = (hashes.first(), hashes.last()) else { return blocks };
+        let sql = "SELECT number, first, last, oldest, newest FROM traces WHERE first <= ?2 AND last >= ?1";
+        let runs = self.rows(sql, params![first, last], |r| {
+            let numbers = (r.get::<_, i64>(0)?, r.get::<_, i64>(3)?, r.get::<_, i64>(4)?);
+            Ok((numbers, r.get::<_, i64>(1)?, r.get::<_, i64>(2)?))
+        });
+        for ((number, oldest, newest), first, last) in runs {
+            let begin = hashes.partition_point(|h| i64::from(*h) < first);
+            let within = hashes[begin..].iter().take_while(|h| i64::from(**h) <= last).copied();
+            let within: HashSet<u32> = within.collect();
+            if within.is_empty() {
+                continue;
+            }
+            let sql = "SELECT frame FROM traces WHERE number = ?1";
+            let frames = self.rows(sql, params![number], |r| r.get::<_, Vec<u8>>(0));
+            let Some(frame) = frames.first() else { continue };
+            match traces::read(number, oldest, frame) {
                 Ok(entries) => {
-                    let start = entries.partition_point(|(h, _)| *h < hash);
-                    blocks.extend(entries[start..].iter().take_while(|(h, _)| *h == hash).map(|(_, b)| *b));
+                    blocks.extend(entries.iter().filter(|(h, _)| within.contains(h)).map(|(_, b)| *b));
                 }
                 Err(why) => {
                     // An empty one was set aside and counted before.
@@ -176,22 +191,19 @@ impl Partition {
         blocks
     }
 
-    fn read_block(
+    fn read_block<T>(
         &self,
         number: i64,
         head: &[u8],
         body: &[u8],
-        read: impl FnOnce(&OpenBlock) -> Result<Vec<Span>, Corrupt>,
-    ) -> Vec<Span> {
-        let spans = || {
+        read: impl FnOnce(&OpenBlock) -> Result<T, Corrupt>,
+    ) -> Option<T> {
+        let found = || {
             let head = read_head(number, head)?;
             let body = frame::open(Kind::Spans, number as u64, body)?;
             read(&OpenBlock::new(head, &body)?)
         };
-        spans().unwrap_or_else(|why| {
-            self.set_bad("spans", number, why);
-            Vec::new()
-        })
+        found().map_err(|why| self.set_bad("spans", number, why)).ok()
     }
 }
 

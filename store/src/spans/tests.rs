@@ -1,5 +1,6 @@
 //! What goes into blocks comes out of them, whichever way it takes.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use davy_model::{Span, SpanId, Timestamp, TraceId};
@@ -7,6 +8,7 @@ use proptest::prelude::*;
 
 use super::batch::{COLUMNS_MAX, SpanBatch};
 use super::block::SpanBlock;
+use super::filter::{FieldValue, SpanField, SpanFilter, SpanParts, SpanSearch};
 use super::query::SpanQuery;
 use super::sealed::Sealed;
 use super::testing::any_span;
@@ -27,6 +29,44 @@ fn sorted(mut spans: Vec<Span>) -> Vec<String> {
     let mut texts: Vec<String> = spans.iter().map(|s| format!("{s:?}")).collect();
     texts.sort();
     texts
+}
+
+fn found(block: &SpanBlock, search: &SpanSearch) -> Vec<Span> {
+    let open = block.open().unwrap();
+    open.spans(&open.rows(search).unwrap()).unwrap()
+}
+
+/// Tests that some values pass and others do not, and what is absent either.
+fn any_filter() -> impl Strategy<Value = SpanFilter> {
+    let field = prop_oneof![
+        Just(SpanField::Name),
+        Just(SpanField::Scope),
+        Just(SpanField::Kind),
+        Just(SpanField::Status),
+        Just(SpanField::StatusMessage),
+        Just(SpanField::Duration),
+        Just(SpanField::IsRoot),
+        Just(SpanField::HasEvents),
+        Just(SpanField::HasLinks),
+        "[a-c]".prop_map(SpanField::Resource),
+        "[a-c]".prop_map(SpanField::Span),
+        "[a-c]".prop_map(SpanField::Any),
+    ];
+    let test = (field, 0u64..4, any::<bool>()).prop_map(|(field, rest, absent)| {
+        SpanFilter::test(field, move |value| match value {
+            None => absent,
+            Some(FieldValue::Nanos(n)) => n % 4 == rest,
+            Some(value) => format!("{value:?}").len() as u64 % 4 == rest,
+        })
+    });
+    prop_oneof![1 => Just(SpanFilter::All), 5 => test].prop_recursive(3, 12, 3, |inner| {
+        let several = || proptest::collection::vec(inner.clone(), 0..3);
+        prop_oneof![
+            several().prop_map(SpanFilter::And),
+            several().prop_map(SpanFilter::Or),
+            inner.clone().prop_map(|f| SpanFilter::Not(Box::new(f))),
+        ]
+    })
 }
 
 fn any_query() -> impl Strategy<Value = SpanQuery> {
@@ -60,23 +100,46 @@ proptest! {
     }
 
     #[test]
-    fn a_query_finds_what_matches_span_by_span(
+    fn a_search_finds_what_matches_span_by_span(
         spans in proptest::collection::vec(any_span(), 0..40),
+        filter in any_filter(),
         query in any_query(),
         times in [0i64..10, 0i64..10],
+        duration_nanos_min in prop_oneof![Just(0), 0u64..5_000_000],
     ) {
         let (from, to) = (Timestamp::from_millis(times[0]), Timestamp::from_millis(times[0].max(times[1])));
-        let want: Vec<Span> = spans.iter().filter(|s| query.matches(s, from, to)).cloned().collect();
-        let recent = block(&spans);
-        prop_assert_eq!(recent.open().unwrap().find(&query, from, to).unwrap(), want.clone());
-        let sealed = Sealed::new([recent].iter());
-        let found = sealed.blocks.iter().flat_map(|b| b.open().unwrap().find(&query, from, to).unwrap());
-        prop_assert_eq!(sorted(found.collect()), sorted(want));
+        let filtered = SpanSearch { filter, duration_nanos_min, from, to };
+        for search in [filtered, query.search(from, to).unwrap()] {
+            let want: Vec<Span> = spans.iter().filter(|s| search.matches(s)).cloned().collect();
+            let recent = block(&spans);
+            prop_assert_eq!(found(&recent, &search), want.clone());
+            let sealed = Sealed::new([recent].iter());
+            prop_assert_eq!(sorted(sealed.blocks.iter().flat_map(|b| found(b, &search)).collect()), sorted(want));
+        }
+    }
+
+    #[test]
+    fn traces_and_parts_of_spans_are_those_of_the_spans(
+        spans in proptest::collection::vec(any_span(), 1..40),
+    ) {
+        let sealed = Sealed::new([block(&spans)].iter());
         for (block, traces) in sealed.blocks.iter().zip(&sealed.traces) {
+            prop_assert!(traces.iter().all(|id| block.trace_ids().any(|t| t == *id)));
+            prop_assert!(block.trace_ids().all(|id| traces.contains(&id)));
+            let replayed = SpanBlock::from_record(&block.to_record()).unwrap();
+            prop_assert!(replayed.trace_ids().eq(block.trace_ids()));
+            let open = block.open().unwrap();
             for id in traces {
-                let found = block.open().unwrap().trace(*id).unwrap();
+                let found = open.traces_among(&HashSet::from([*id])).unwrap();
                 let want = all(block).into_iter().filter(|s| s.trace_id == *id).collect::<Vec<_>>();
                 prop_assert_eq!(found, want);
+            }
+            let rows: Vec<usize> = (0..block.len()).collect();
+            let parts = SpanParts { attributes: Some(vec!["a".into()]), without_extras: true };
+            for (part, mut whole) in open.spans_in_part(&rows, &parts).unwrap().into_iter().zip(all(block)) {
+                whole.attributes.retain(|(key, _)| &**key == "a");
+                (whole.events, whole.links) = (vec![], vec![]);
+                prop_assert_eq!(part, whole);
             }
         }
     }
@@ -97,9 +160,10 @@ proptest! {
             for bytes in [&record[..], &record[..at]] {
                 if let Ok(block) = SpanBlock::from_record(bytes) {
                     let open = block.open().unwrap();
-                    let _ = open.find(&query, Timestamp::MIN, Timestamp::MAX);
+                    let _ = open.rows(&query.search(Timestamp::MIN, Timestamp::MAX).unwrap());
                     let rows: Vec<usize> = (0..block.len()).collect();
-                    let _ = (open.spans(&rows), open.trace(TraceId([1; 16])));
+                    let _ = (open.spans(&rows), open.traces_among(&HashSet::from([TraceId([1; 16])])));
+                    let _ = open.traces_of(&[0]);
                 }
             }
         }
@@ -163,12 +227,8 @@ fn keys_made_up_without_end_keep_their_order_and_are_found() {
     assert_eq!(merged.len(), COLUMNS_MAX + 2);
     for (key, value) in [("k3000", "7"), ("k0", "1000"), ("k4", "7")] {
         let query = SpanQuery { attributes: vec![(key.into(), value.into())], ..SpanQuery::default() };
-        let want = spans.iter().filter(|s| query.matches(s, Timestamp::MIN, Timestamp::MAX)).count();
-        assert_eq!(want, 1);
-        assert_eq!(
-            recent.open().unwrap().find(&query, Timestamp::MIN, Timestamp::MAX).unwrap().len(),
-            1,
-            "{key}"
-        );
+        let search = query.search(Timestamp::MIN, Timestamp::MAX).unwrap();
+        assert_eq!(spans.iter().filter(|s| search.matches(s)).count(), 1);
+        assert_eq!(found(&recent, &search).len(), 1, "{key}");
     }
 }

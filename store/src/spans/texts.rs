@@ -153,16 +153,6 @@ impl TextList {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
         (0..self.len()).map(|n| self.get(n).expect("within its length"))
     }
-
-    /// The number of a text, by looking at all of the same length.
-    pub(crate) fn find(&self, text: &str) -> Option<usize> {
-        let mut start = 0;
-        self.ends.iter().position(|end| {
-            let same = end - start == text.len() && &self.bytes.as_bytes()[start..*end] == text.as_bytes();
-            start = *end;
-            same
-        })
-    }
 }
 
 pub(crate) fn read_bytes(r: &mut Reader) -> Result<Vec<u8>, Corrupt> {
@@ -211,8 +201,6 @@ mod tests {
         let got: Vec<&str> = numbers.iter().map(|n| list.get(*n as usize).unwrap()).collect();
         let want: Vec<&str> = values.iter().map(|v| ALL[*v as usize]).collect();
         assert_eq!(got, want);
-        assert!(want.iter().all(|t| list.get(list.find(t).unwrap()) == Some(t)));
-        assert_eq!(list.find("nothing like it"), None);
     }
 
     proptest! {
