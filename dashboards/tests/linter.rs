@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use davy_dashboards::FILES;
-use davy_query::Expr;
+use davy_query::{Expr, traceql};
 use serde_json::Value;
 
 struct Board {
@@ -321,6 +321,70 @@ fn overrides_speak_of_something() {
             }
         }
     }
+}
+
+#[test]
+fn links_lead_to_boards_that_exist() {
+    let uids: BTreeSet<String> = Board::all().iter().map(|b| text(&b.json["uid"])).collect();
+    let mut links = 0;
+    for b in Board::all() {
+        let mut urls = Vec::new();
+        collect("url", &b.json, &mut urls);
+        for url in urls.iter().filter_map(|u| u.strip_prefix("/d/")) {
+            let uid = url.split(['?', '/']).next().expect("split gives at least one part");
+            assert!(uids.contains(uid), "{}: no board has the uid {uid}", b.name);
+            links += 1;
+        }
+    }
+    assert!(links > 0);
+}
+
+#[test]
+fn traceql_of_panels_and_links_parses() {
+    let mut parsed = 0;
+    for b in Board::all() {
+        let mut queries = Vec::new();
+        for target in b.panels().flat_map(|p| p["targets"].as_array().expect("queries")) {
+            queries.extend(target["query"].as_str().map(str::to_owned));
+        }
+        let mut urls = Vec::new();
+        collect("url", &b.json, &mut urls);
+        for url in urls.iter().filter_map(|u| u.strip_prefix("/explore?schemaVersion=1&orgId=1&panes=")) {
+            let panes: Value = serde_json::from_str(&unescaped(url)).unwrap_or_else(|e| panic!("{}: {url}: {e}", b.name));
+            queries.push(text(&panes["a"]["queries"][0]["query"]));
+        }
+        for query in queries {
+            let mut filled = query.clone();
+            while let Some(at) = filled.find("${") {
+                let end = filled[at..].find('}').expect("a variable is closed");
+                filled.replace_range(at..=at + end, "x");
+            }
+            let result = traceql::Query::parse(&filled);
+            assert!(result.is_ok(), "{}: {query}: {:?}", b.name, result.err());
+            parsed += 1;
+        }
+    }
+    assert!(parsed > 5, "{parsed}");
+}
+
+/// Undoes percent-encoding.
+fn unescaped(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, more)) = rest.split_first() {
+        let hex = more.get(..2).and_then(|h| std::str::from_utf8(h).ok()).and_then(|h| u8::from_str_radix(h, 16).ok());
+        match (first, hex) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = &more[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = more;
+            }
+        }
+    }
+    String::from_utf8(bytes).expect("a link is UTF-8")
 }
 
 #[test]
