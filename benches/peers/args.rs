@@ -20,11 +20,26 @@ pub(crate) enum Experiment {
     Recovery,
     /// Davy at 10 k, 100 k and 1 M series.
     Scale,
+    /// CPU and time of queries over a day of 5,000 series and more.
+    Query,
+    /// The same of labels, over a million series.
+    Lookup,
+    /// Time of panels that are refreshed while a fleet is scraped.
+    Panels,
 }
 
 impl Experiment {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Scrape, Self::RemoteWrite, Self::Disk, Self::Memory, Self::Recovery, Self::Scale];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Scrape,
+        Self::RemoteWrite,
+        Self::Disk,
+        Self::Memory,
+        Self::Recovery,
+        Self::Scale,
+        Self::Query,
+        Self::Lookup,
+        Self::Panels,
+    ];
 }
 
 /// Davy beside its peers on the same samples. What is not said has the value that the figures were set for.
@@ -80,6 +95,9 @@ impl Args {
                 Experiment::Memory => (&[200, 1000], 5000, 540, 60, 0, 1),
                 Experiment::Recovery => (&[1000], 5000, 300, 0, 0, 3),
                 Experiment::Scale => (&[10, 100, 1000], 5000, 60, 60, 0, 1),
+                Experiment::Query => (&[50], 15_000, 0, 0, 5760, 5),
+                Experiment::Panels => (&[200], 1000, 60, 60, 0, 3),
+                Experiment::Lookup => (&[1000], 15_000, 0, 0, 2, 5),
             };
         if self.targets.is_empty() {
             self.targets = targets.to_vec();

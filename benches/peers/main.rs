@@ -15,8 +15,10 @@ mod disk;
 mod load;
 mod memory;
 mod net;
+mod panels;
 mod process;
 mod push;
+mod query;
 mod recovery;
 mod report;
 mod scrape;
@@ -50,5 +52,8 @@ fn run(experiment: Experiment, args: &Args) -> Report {
         Experiment::Memory => memory::run(args),
         Experiment::Recovery => recovery::run(args),
         Experiment::Scale => memory::scale(args),
+        Experiment::Query => query::run(args),
+        Experiment::Lookup => query::lookup(args),
+        Experiment::Panels => panels::run(args),
     }
 }

@@ -53,6 +53,11 @@ impl Process {
         Memory { resident: bytes(status.vmrss), anonymous: bytes(status.rssanon) }
     }
 
+    /// The most that was resident since its start, in bytes.
+    pub(crate) fn resident_peak(&self) -> f64 {
+        self.procfs().status().unwrap().vmhwm.unwrap_or(0) as f64 * 1024.0
+    }
+
     fn procfs(&self) -> procfs::process::Process {
         procfs::process::Process::new(self.id().cast_signed())
             .unwrap_or_else(|e| panic!("the system ended early: {e}\n{}", self.log_tail()))

@@ -27,7 +27,8 @@ pub(crate) struct Pusher {
     net: Net,
 }
 
-type Body = (Vec<u8>, usize);
+/// What goes over the wire, and the samples in it.
+pub(crate) type Body = (Vec<u8>, usize);
 
 impl Pusher {
     pub(crate) fn new(args: &Args, start_ms: i64) -> Self {
@@ -44,27 +45,33 @@ impl Pusher {
 
     /// Sends the next `ticks`, `at_once` of them of each series in one request; returns the samples acknowledged.
     pub(crate) fn push(&mut self, system: &System, ticks: usize, at_once: usize) -> Result<u64, String> {
-        let (sender, receiver) = mpsc::channel::<Body>(BODIES_MAX);
-        let (receiver, acknowledged) = (Arc::new(Mutex::new(receiver)), Arc::new(AtomicU64::new(0)));
-        let url = system.url("/api/v1/write");
-        let tasks: Vec<_> = (0..SENDERS)
-            .map(|_| {
-                let send = send(self.net.client.clone(), url.clone(), receiver.clone(), acknowledged.clone());
-                self.net.runtime.spawn(send)
-            })
-            .collect();
-        // Once the senders give up, the makers find the channel closed.
-        drop(receiver);
         let (fleet, samples_max, targets) = (self.fleet, self.samples_max, &mut self.targets);
-        thread::scope(|scope| {
-            scope.spawn(move || make(&fleet, targets, samples_max, ticks, at_once, &sender)).join()
-        })
-        .unwrap();
-        for task in tasks {
-            self.net.runtime.block_on(task).unwrap()?;
-        }
-        Ok(acknowledged.load(Ordering::Relaxed))
+        send_all(&self.net, system, |sender| make(&fleet, targets, samples_max, ticks, at_once, sender))
     }
+}
+
+/// Sends what `make` makes, over a few connections; returns the samples acknowledged.
+pub(crate) fn send_all(
+    net: &Net,
+    system: &System,
+    make: impl FnOnce(&mpsc::Sender<Body>) + Send,
+) -> Result<u64, String> {
+    let (sender, receiver) = mpsc::channel::<Body>(BODIES_MAX);
+    let (receiver, acknowledged) = (Arc::new(Mutex::new(receiver)), Arc::new(AtomicU64::new(0)));
+    let url = system.url("/api/v1/write");
+    let tasks: Vec<_> = (0..SENDERS)
+        .map(|_| {
+            let send = send(net.client.clone(), url.clone(), receiver.clone(), acknowledged.clone());
+            net.runtime.spawn(send)
+        })
+        .collect();
+    // Once the senders give up, the makers find the channel closed.
+    drop(receiver);
+    thread::scope(|scope| scope.spawn(move || make(&sender)).join()).unwrap();
+    for task in tasks {
+        net.runtime.block_on(task).unwrap()?;
+    }
+    Ok(acknowledged.load(Ordering::Relaxed))
 }
 
 fn make(

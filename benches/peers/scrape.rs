@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args) -> Report {
 
 /// Samples of the last while that a query finds again, of those that were served; one series stands for its target.
 /// Less than one is scrapes that were dropped.
-fn stored_of_served(system: &System, load: &Load) -> Option<f64> {
+pub(crate) fn stored_of_served(system: &System, load: &Load) -> Option<f64> {
     let at = now_ms() - SETTLED_MS;
     let found = system.query(&format!("sum(count_over_time({TICK_METRIC}[{COUNTED_S}s]))"), at)?;
     let a_tick = load.fleet.step_ms as f64 / 1000.0;

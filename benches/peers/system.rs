@@ -192,19 +192,22 @@ impl System {
         answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
     }
 
-    /// What a compacted store keeps: bytes on disk, and the samples within them.
-    ///
-    /// Of Prometheus only finished blocks count, not the log of the hours that it still holds in memory; of
-    /// VictoriaMetrics not its caches; of Davy everything.
-    pub(crate) fn compact(self, samples: u64) -> Result<(u64, u64), String> {
+    /// Bytes of an answer's body; `Err` tells what came instead.
+    pub(crate) fn ask(&self, path: &str) -> Result<String, String> {
+        match self.net.get(&self.url(path)) {
+            Some((200, body)) => Ok(body),
+            Some((status, body)) => Err(format!("{path}: {status} {}", &body[..body.len().min(300)])),
+            None => Err(format!("{path}: no answer")),
+        }
+    }
+
+    /// Lets it write down and merge what it took; it runs on.
+    pub(crate) fn digest(&self) -> Result<(), String> {
         match self.kind {
-            Kind::Davy => {
-                let url = self.url("/api/davy/v1/storage/compact");
-                match self.net.post(&url) {
-                    Some((200..300, _)) => {}
-                    other => return Err(format!("davy does not compact: {other:?}")),
-                }
-            }
+            Kind::Davy => match self.net.post(&self.url("/api/davy/v1/storage/compact")) {
+                Some((200..300, _)) => {}
+                other => return Err(format!("davy does not compact: {other:?}")),
+            },
             Kind::Prometheus => self.settle(Duration::from_secs(70)),
             Kind::VictoriaMetrics => {
                 for path in ["/internal/force_flush", "/internal/force_merge"] {
@@ -213,6 +216,15 @@ impl System {
                 self.settle(Duration::from_secs(10));
             }
         }
+        Ok(())
+    }
+
+    /// What a compacted store keeps: bytes on disk, and the samples within them.
+    ///
+    /// Of Prometheus only finished blocks count, not the log of the hours that it still holds in memory; of
+    /// VictoriaMetrics not its caches; of Davy everything.
+    pub(crate) fn compact(self, samples: u64) -> Result<(u64, u64), String> {
+        self.digest()?;
         let (kind, data) = (self.kind, self.data.clone());
         self.process.stop();
         let first = |path: &Path| path.iter().next().unwrap_or_default().to_string_lossy().into_owned();

@@ -45,6 +45,8 @@ pub enum EvalError {
     LabelName { got: String },
     #[error("invalid regular expression in label_replace(): {got}")]
     Regex { got: String },
+    #[error("label {label:?} would be longer than the {max} bytes allowed")]
+    LabelValue { label: String, max: usize },
     #[error("vector cannot contain metrics with the same labelset: {labels}")]
     SameLabels { labels: Labels },
     #[error(
@@ -98,8 +100,8 @@ pub struct Engine {
     pub budget: PointsBudget,
 }
 
-/// Points of all queries together: half a gibibyte.
-const POINTS_OF_ALL_MAX: usize = 64 << 20;
+/// Points of all queries together: a quarter of a gibibyte.
+const POINTS_OF_ALL_MAX: usize = 32 << 20;
 
 impl Default for Engine {
     fn default() -> Self {
@@ -108,7 +110,7 @@ impl Default for Engine {
             subquery_step: Duration::from_secs(60),
             series_max: 2_000_000,
             samples_max: 2_000_000_000,
-            points_max: 32 << 20,
+            points_max: 16 << 20,
             budget: PointsBudget::new(POINTS_OF_ALL_MAX),
         }
     }

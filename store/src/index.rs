@@ -92,6 +92,30 @@ impl Index {
         found
     }
 
+    /// Values of a label among all series, or among those that satisfy every matcher; each at least once.
+    pub(crate) fn values(&self, name: &str, matchers: &[Matcher], each: &mut dyn FnMut(&str)) {
+        for segment in &self.segments {
+            let found = segment.selected(matchers);
+            for (label, posting) in segment.values(name) {
+                if found.as_ref().is_none_or(|f| posting.meets(f)) {
+                    each(label.value());
+                }
+            }
+        }
+    }
+
+    /// The same for the names of labels.
+    pub(crate) fn names(&self, matchers: &[Matcher], each: &mut dyn FnMut(&str)) {
+        for segment in &self.segments {
+            let found = segment.selected(matchers);
+            for same in segment.postings.chunk_by(|(a, _), (b, _)| a.name() == b.name()) {
+                if found.as_ref().is_none_or(|f| same.iter().any(|(_, p)| p.meets(f))) {
+                    each(same[0].0.name());
+                }
+            }
+        }
+    }
+
     fn merge_from(&mut self, from: usize, series: Vec<(SeriesRef, Labels)>) {
         let mut merged: Vec<_> = self.segments.drain(from..).flat_map(|s| s.series.clone()).collect();
         merged.extend(series);
@@ -141,6 +165,11 @@ impl Segment {
         found.unwrap_or_else(|| (0..self.series.len() as u32).collect())
     }
 
+    /// `None` stands for every series.
+    fn selected(&self, matchers: &[Matcher]) -> Option<RoaringBitmap> {
+        (!matchers.is_empty()).then(|| self.find(matchers))
+    }
+
     /// So many series are sooner looked at than the postings of all values put together.
     fn few(&self) -> u64 {
         (self.series.len() as u64 / 64).max(16)
@@ -179,6 +208,13 @@ impl Posting {
         match same {
             [(_, at)] if at.len() == 1 => Self::One(at[0]),
             all => Self::Many(Box::new(all.iter().flat_map(|(_, at)| at.iter().copied()).collect())),
+        }
+    }
+
+    fn meets(&self, found: &RoaringBitmap) -> bool {
+        match self {
+            Self::One(i) => found.contains(*i),
+            Self::Many(all) => !all.is_disjoint(found),
         }
     }
 

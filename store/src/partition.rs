@@ -116,6 +116,11 @@ impl Partition {
 
     /// Series of the partition that satisfy every matcher.
     pub(crate) fn find(&self, matchers: &[Matcher]) -> Vec<(SeriesRef, Labels)> {
+        self.index().find(matchers)
+    }
+
+    /// The index as far as it is on disk, read when it is first asked for.
+    pub(crate) fn index(&self) -> Index {
         let mut loaded = self.index.lock().expect("no holder of this lock panics");
         loaded.used = true;
         let blocks =
@@ -131,9 +136,7 @@ impl Partition {
             }
         }
         loaded.index.add(series);
-        let index = loaded.index.clone();
-        drop(loaded);
-        index.find(matchers)
+        loaded.index.clone()
     }
 
     /// Lets go of an index that nobody used since the last call.

@@ -8,6 +8,7 @@ use davy_model::{Exemplar, Labels, Matcher, Metadata, Sample, Timestamp};
 
 use crate::columns::{Columns, Pieces, SeriesColumns, join_series};
 use crate::head::View;
+use crate::index::Index;
 use crate::partition::Partition;
 use crate::row::bit;
 use crate::{Error, SeriesRef};
@@ -41,6 +42,12 @@ struct Place {
 
 /// Places, and series with the slot that each has there.
 type Located = (Vec<Place>, Vec<(Labels, Vec<u8>)>);
+
+/// What an index tells of a range.
+enum Indexed<'a> {
+    Whole(&'a Index),
+    Series(Vec<Labels>),
+}
 
 impl Snapshot {
     /// Series that satisfy every matcher and have a sample in `from..=to`, sorted by labels.
@@ -137,18 +144,9 @@ impl Snapshot {
     /// The same without reading samples; may name series whose samples lie just outside the range.
     pub fn series(&self, matchers: &[Matcher], from: Timestamp, to: Timestamp) -> Result<Vec<Labels>, Error> {
         let range = Range { from: from.as_millis(), to: to.as_millis() };
-        let mut out = Vec::new();
+        let mut out = self.series_of_head(matchers, range);
         for partition in self.partitions(range) {
-            let groups = partition.groups_between(range.from, range.to, self.view.seal);
-            let found = partition.find(matchers).into_iter();
-            out.extend(found.filter(|(s, _)| groups.contains(&s.group())).map(|(_, labels)| labels));
-        }
-        for (number, members) in by_group(self.view.index.find(matchers)) {
-            let Some(group) = self.view.groups.get(number) else { continue };
-            let mask = group.mask_between(range.from, range.to);
-            out.extend(
-                members.into_iter().filter(|(slot, _)| mask & bit(*slot) != 0).map(|(_, labels)| labels),
-            );
+            out.append(&mut self.series_of_partition(partition, matchers, range));
         }
         out.sort_unstable();
         out.dedup();
@@ -163,9 +161,17 @@ impl Snapshot {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<String>, Error> {
-        let series = self.series(matchers, from, to)?;
-        let values: BTreeSet<&str> = series.iter().filter_map(|l| l.get(name)).collect();
-        Ok(values.into_iter().map(str::to_owned).collect())
+        let mut values = BTreeSet::new();
+        let mut add = |v: &str| {
+            if !values.contains(v) {
+                values.insert(v.to_owned());
+            }
+        };
+        self.each_index(matchers, from, to, |found| match found {
+            Indexed::Whole(index) => index.values(name, matchers, &mut add),
+            Indexed::Series(all) => all.iter().filter_map(|l| l.get(name)).for_each(&mut add),
+        });
+        Ok(values.into_iter().collect())
     }
 
     /// Names of the labels of the series that satisfy every matcher, sorted.
@@ -175,9 +181,59 @@ impl Snapshot {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<String>, Error> {
-        let series = self.series(matchers, from, to)?;
-        let names: BTreeSet<&str> = series.iter().flat_map(|l| l.iter().map(|(n, _)| n)).collect();
-        Ok(names.into_iter().map(str::to_owned).collect())
+        let mut names = BTreeSet::new();
+        let mut add = |n: &str| {
+            if !names.contains(n) {
+                names.insert(n.to_owned());
+            }
+        };
+        self.each_index(matchers, from, to, |found| match found {
+            Indexed::Whole(index) => index.names(matchers, &mut add),
+            Indexed::Series(all) => all.iter().for_each(|l| l.iter().for_each(|(n, _)| add(n))),
+        });
+        Ok(names.into_iter().collect())
+    }
+
+    /// An index answers by itself where the range covers all that it knows of; elsewhere its series are looked at.
+    fn each_index(
+        &self,
+        matchers: &[Matcher],
+        from: Timestamp,
+        to: Timestamp,
+        mut each: impl FnMut(Indexed<'_>),
+    ) {
+        let range = Range { from: from.as_millis(), to: to.as_millis() };
+        for p in self.partitions(range) {
+            if range.from <= p.start && p.end <= range.to {
+                each(Indexed::Whole(&p.index()));
+            } else {
+                each(Indexed::Series(self.series_of_partition(p, matchers, range)));
+            }
+        }
+        let oldest = self.view.groups.iter().filter_map(|(_, g)| g.oldest_time()).min();
+        let newest = self.view.groups.iter().map(|(_, g)| g.newest_time()).max();
+        if oldest.is_some_and(|t| range.from <= t) && newest.is_some_and(|t| t <= range.to) {
+            each(Indexed::Whole(&self.view.index));
+        } else {
+            each(Indexed::Series(self.series_of_head(matchers, range)));
+        }
+    }
+
+    fn series_of_partition(&self, p: &Partition, matchers: &[Matcher], range: Range) -> Vec<Labels> {
+        let groups = p.groups_between(range.from, range.to, self.view.seal);
+        let found = p.find(matchers).into_iter();
+        found.filter(|(s, _)| groups.contains(&s.group())).map(|(_, labels)| labels).collect()
+    }
+
+    fn series_of_head(&self, matchers: &[Matcher], range: Range) -> Vec<Labels> {
+        let mut out = Vec::new();
+        for (number, members) in by_group(self.view.index.find(matchers)) {
+            let Some(group) = self.view.groups.get(number) else { continue };
+            let mask = group.mask_between(range.from, range.to);
+            let within = members.into_iter().filter(|(slot, _)| mask & bit(*slot) != 0);
+            out.extend(within.map(|(_, labels)| labels));
+        }
+        out
     }
 
     /// Bounds of the times that have samples: every sample lies within, and no range of them is much smaller.

@@ -8,6 +8,8 @@ use super::{Evaluation, Sink};
 use crate::ast::{Node, Selector};
 use crate::{EvalError, Source};
 
+/// A joined label may be joined with itself again and again: bytes that a made value may have.
+const VALUE_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a compiled expression in `label_replace`.
 const REGEX_BYTES_MAX: usize = 1 << 20;
 
@@ -25,11 +27,12 @@ impl<S: Source> Evaluation<'_, S> {
         check_label(to)?;
         self.relabelled(
             of,
+            to,
             |labels| {
                 let captures = compiled.captures(labels.get(from).unwrap_or(""))?;
                 let mut value = String::new();
                 captures.expand(replacement, &mut value);
-                Some(with(labels, to, &value))
+                Some(value)
             },
             sink,
         )
@@ -50,25 +53,30 @@ impl<S: Source> Evaluation<'_, S> {
         from.iter().try_for_each(|l| check_label(l))?;
         self.relabelled(
             of,
+            to,
             |labels| {
                 let values: Vec<&str> = from.iter().map(|l| labels.get(l).unwrap_or("")).collect();
-                Some(with(labels, to, &values.join(separator)))
+                Some(values.join(separator))
             },
             sink,
         )
     }
 
-    /// What `change` leaves as it is stays; two series may not become one.
+    /// Series get the value that `change` makes, or stay; two may not become one.
     fn relabelled(
         &self,
         of: &Node,
-        change: impl Fn(&Labels) -> Option<Labels>,
+        to: &str,
+        change: impl Fn(&Labels) -> Option<String>,
         sink: &mut Sink<'_>,
     ) -> Result<(), EvalError> {
         let mut seen: HashSet<Labels, foldhash::fast::RandomState> = HashSet::default();
         self.vector(of, &mut |mut series| {
-            if let Some(labels) = change(&series.labels) {
-                series.labels = labels;
+            if let Some(value) = change(&series.labels) {
+                if value.len() > VALUE_BYTES_MAX {
+                    return Err(EvalError::LabelValue { label: to.to_owned(), max: VALUE_BYTES_MAX });
+                }
+                series.labels = with(&series.labels, to, &value);
             }
             if !seen.insert(series.labels.clone()) {
                 return Err(EvalError::SameLabels { labels: series.labels });

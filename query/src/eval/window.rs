@@ -118,6 +118,9 @@ impl<S: Source> Evaluation<'_, S> {
         let after = first.saturating_sub(asked.range_ms);
         let start = after.div_euclid(step).saturating_add(1).saturating_mul(step);
         let inner = self.on(super::Grid::new(start, last, step))?;
+        // Its times, and the values of the series that is under way.
+        let mut held = self.meter.hold();
+        held.grow(inner.grid.count.saturating_mul(3))?;
         let times: Arc<[i64]> = inner.grid.times().collect();
         inner.vector_of_any(of, &mut |series| {
             let histograms = series.histograms.as_ref().map_or_else(Vec::new, |all| {
