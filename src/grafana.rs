@@ -83,7 +83,10 @@ fn files(args: &ExportArgs, dir: &Path) -> Vec<(PathBuf, String)> {
     let boards = args.boards_path.clone().unwrap_or_else(|| dir.join("dashboards"));
     let fill = |path: &str, text: &str| {
         let filled = text
-            .replace(&format!("url: {DEFAULT_URL}"), &format!("url: {}", quoted(args.url.trim_end_matches('/'))))
+            .replace(
+                &format!("url: {DEFAULT_URL}"),
+                &format!("url: {}", quoted(args.url.trim_end_matches('/'))),
+            )
             .replace(
                 &format!("timeInterval: {DEFAULT_INTERVAL}"),
                 &format!("timeInterval: {}", args.interval),
@@ -188,7 +191,9 @@ mod tests {
     fn it_can_be_repeated_and_never_takes_what_is_not_its_own() {
         let dir = tempfile::tempdir().unwrap();
         let args = args(dir.path(), &[]);
-        let said = write_all(&args).unwrap().replace(&dir.path().canonicalize().unwrap().display().to_string(), "DIR");
+        let said = write_all(&args)
+            .unwrap()
+            .replace(&dir.path().canonicalize().unwrap().display().to_string(), "DIR");
         expect![[r#"
             wrote 8 files below DIR
             next: start Grafana on it, then open the folder Davy under Dashboards:

@@ -137,10 +137,22 @@ fn every_manifest_shares_the_workspace_lints() {
 
 fn all_sources() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    ["src", "model", "store", "query", "detector", "alerting", "collector", "dashboards", "api", "fixtures", "torture"]
-        .iter()
-        .flat_map(|d| sources(&root.join(d)))
-        .collect()
+    [
+        "src",
+        "model",
+        "store",
+        "query",
+        "detector",
+        "alerting",
+        "collector",
+        "dashboards",
+        "api",
+        "fixtures",
+        "torture",
+    ]
+    .iter()
+    .flat_map(|d| sources(&root.join(d)))
+    .collect()
 }
 
 fn sources(dir: &Path) -> Vec<(PathBuf, String)> {

@@ -13,7 +13,10 @@ fn committed_boards_are_what_the_builders_write() {
             std::fs::write(&path, board.to_json()).expect("the board can be written");
         }
         let committed = std::fs::read_to_string(&path).expect("every board is committed");
-        assert!(committed == board.to_json(), "{name} is not what the builders write: run with UPDATE_EXPECT=1");
+        assert!(
+            committed == board.to_json(),
+            "{name} is not what the builders write: run with UPDATE_EXPECT=1"
+        );
         named.push(name.to_owned());
     }
     let mut there: Vec<String> = std::fs::read_dir(&folder)
@@ -22,6 +25,7 @@ fn committed_boards_are_what_the_builders_write() {
         .collect();
     there.sort();
     assert_eq!(there, named, "no board is left over, and boards are in order");
-    let embedded = davy_dashboards::FILES.iter().filter_map(|(path, _)| path.strip_prefix("dashboards/Davy/"));
+    let embedded =
+        davy_dashboards::FILES.iter().filter_map(|(path, _)| path.strip_prefix("dashboards/Davy/"));
     assert_eq!(embedded.collect::<Vec<_>>(), named, "every board is embedded");
 }

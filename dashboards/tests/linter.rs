@@ -98,7 +98,10 @@ fn selectors(expr: &str) -> Vec<(String, String)> {
 fn template_datasource() {
     for b in Board::all() {
         let v = b.variable("datasource").unwrap_or_else(|| panic!("{}", b.name));
-        assert_eq!((&v["type"], &v["query"], &v["label"]), (&"datasource".into(), &"prometheus".into(), &"Data source".into()));
+        assert_eq!(
+            (&v["type"], &v["query"], &v["label"]),
+            (&"datasource".into(), &"prometheus".into(), &"Data source".into())
+        );
     }
 }
 
@@ -123,7 +126,8 @@ fn template_label_promql_and_template_on_time_change_reload() {
             assert_eq!(v["query"]["query"], definition.as_str());
             assert_eq!(v["refresh"], 2, "{} ${}", b.name, v["name"]);
             let inner = definition.strip_prefix("label_values(").and_then(|d| d.strip_suffix(')'));
-            let (selector, label) = inner.and_then(|i| i.rsplit_once(", ")).expect("label_values(selector, label)");
+            let (selector, label) =
+                inner.and_then(|i| i.rsplit_once(", ")).expect("label_values(selector, label)");
             assert!(label.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'), "{definition}");
             let selector = filled(&b, selector);
             assert!(Expr::parse(&selector).is_ok(), "{}: {selector}: {:?}", b.name, Expr::parse(&selector));
@@ -135,11 +139,17 @@ fn template_label_promql_and_template_on_time_change_reload() {
 fn variables_only_use_those_before_them() {
     for b in Board::all() {
         let names: Vec<String> = b.variables().iter().map(|v| text(&v["name"])).collect();
-        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{}: a name is there twice", b.name);
+        assert_eq!(
+            names.iter().collect::<BTreeSet<_>>().len(),
+            names.len(),
+            "{}: a name is there twice",
+            b.name
+        );
         for (i, v) in b.variables().iter().enumerate() {
             let definition = v["definition"].as_str().unwrap_or_default();
             for later in &names[i..] {
-                let used = definition.contains(&format!("${later}\"")) || definition.contains(&format!("${{{later}"));
+                let used = definition.contains(&format!("${later}\""))
+                    || definition.contains(&format!("${{{later}"));
                 assert!(!used, "{}: ${} uses ${later}", b.name, v["name"]);
             }
         }
@@ -153,7 +163,9 @@ fn panel_datasource() {
             let targets = p["targets"].as_array().expect("a panel has queries");
             for source in targets.iter().map(|t| &t["datasource"]).chain([&p["datasource"]]) {
                 let known = source["uid"] == "${datasource}" && source["type"] == "prometheus"
-                    || source["uid"] == "${traces}" && source["type"] == "tempo" && b.variable("traces").is_some();
+                    || source["uid"] == "${traces}"
+                        && source["type"] == "tempo"
+                        && b.variable("traces").is_some();
                 assert!(known, "{} {}: {source}", b.name, p["title"]);
             }
         }
@@ -176,13 +188,24 @@ fn panel_title_description() {
 fn panel_units() {
     // Ids of Grafana's list of value formats; unknown ones are shown as text behind the number.
     const KNOWN: [&str; 10] = [
-        "short", "none", "percentunit", "s", "bytes", "reqps", "cps", "dateTimeFromNow", "bool_yes_no", "ms",
+        "short",
+        "none",
+        "percentunit",
+        "s",
+        "bytes",
+        "reqps",
+        "cps",
+        "dateTimeFromNow",
+        "bool_yes_no",
+        "ms",
     ];
     for b in Board::all() {
         for p in b.panels() {
             let config = &p["fieldConfig"];
             let overridden = config["overrides"].as_array().expect("overrides are a list").iter();
-            let set = overridden.flat_map(|o| o["properties"].as_array().expect("a list")).filter(|p| p["id"] == "unit");
+            let set = overridden
+                .flat_map(|o| o["properties"].as_array().expect("a list"))
+                .filter(|p| p["id"] == "unit");
             for unit in set.map(|p| &p["value"]).chain([&config["defaults"]["unit"]]) {
                 let unit = unit.as_str().unwrap_or_default();
                 assert!(KNOWN.contains(&unit), "{} {}: unit {unit:?}", b.name, p["title"]);
@@ -234,7 +257,11 @@ fn target_job_and_target_instance() {
                 let of_davy = own || b.name == "davy.json" && !metric.starts_with("scrape_");
                 if of_davy {
                     assert!(matchers.contains(r#"job=~"$job""#), "{}: {metric}{{{matchers}}}", t.place);
-                    assert!(matchers.contains(r#"instance=~"$instance""#), "{}: {metric}{{{matchers}}}", t.place);
+                    assert!(
+                        matchers.contains(r#"instance=~"$instance""#),
+                        "{}: {metric}{{{matchers}}}",
+                        t.place
+                    );
                 } else {
                     let narrowed = ["$service", "$server", "$client"].iter().any(|v| matchers.contains(v));
                     assert!(narrowed, "{}: {metric}{{{matchers}}} is of no service", t.place);
@@ -281,7 +308,11 @@ fn ids_are_unique_and_none_is_given_by_us() {
                 p["targets"].as_array().expect("queries").iter().map(|t| text(&t["refId"])).collect();
             assert_eq!(refs.iter().collect::<BTreeSet<_>>().len(), refs.len(), "{} {}", b.name, p["title"]);
         }
-        assert!(b.json["links"].as_array().is_some_and(|l| l.iter().any(|l| l["tags"][0] == "davy")), "{}", b.name);
+        assert!(
+            b.json["links"].as_array().is_some_and(|l| l.iter().any(|l| l["tags"][0] == "davy")),
+            "{}",
+            b.name
+        );
         assert_eq!(b.json["tags"][0], "davy", "{}", b.name);
     }
 }
@@ -317,7 +348,11 @@ fn overrides_speak_of_something() {
             }
             for o in overrides.iter().filter(|o| o["matcher"]["id"] == "byName") {
                 let name = text(&o["matcher"]["options"]);
-                assert!(shown.matches(&format!("\"{name}\"")).count() > 1, "{}: nothing is called {name:?}", t.place);
+                assert!(
+                    shown.matches(&format!("\"{name}\"")).count() > 1,
+                    "{}: nothing is called {name:?}",
+                    t.place
+                );
             }
         }
     }
@@ -350,7 +385,8 @@ fn traceql_of_panels_and_links_parses() {
         let mut urls = Vec::new();
         collect("url", &b.json, &mut urls);
         for url in urls.iter().filter_map(|u| u.strip_prefix("/explore?schemaVersion=1&orgId=1&panes=")) {
-            let panes: Value = serde_json::from_str(&unescaped(url)).unwrap_or_else(|e| panic!("{}: {url}: {e}", b.name));
+            let panes: Value =
+                serde_json::from_str(&unescaped(url)).unwrap_or_else(|e| panic!("{}: {url}: {e}", b.name));
             queries.push(text(&panes["a"]["queries"][0]["query"]));
         }
         for query in queries {
@@ -372,7 +408,10 @@ fn unescaped(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let Some((first, more)) = rest.split_first() {
-        let hex = more.get(..2).and_then(|h| std::str::from_utf8(h).ok()).and_then(|h| u8::from_str_radix(h, 16).ok());
+        let hex = more
+            .get(..2)
+            .and_then(|h| std::str::from_utf8(h).ok())
+            .and_then(|h| u8::from_str_radix(h, 16).ok());
         match (first, hex) {
             (b'%', Some(byte)) => {
                 bytes.push(byte);

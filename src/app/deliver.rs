@@ -97,7 +97,8 @@ impl Delivery {
 
     async fn until_next(&self) -> Duration {
         let control = self.control.clone();
-        let Ok((next, waiting)) = blocking(move || Ok((control.outbox_next()?, control.outbox_pending()?))).await
+        let Ok((next, waiting)) =
+            blocking(move || Ok((control.outbox_next()?, control.outbox_pending()?))).await
         else {
             return POLL_MAX;
         };

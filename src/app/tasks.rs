@@ -104,7 +104,8 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
     };
     spawn(&mut tasks, delivery.run(shutdown.clone()));
     let retention = config.storage.retention;
-    let upkeep = Upkeep { store: store.clone(), control: control.clone(), retention, metrics: metrics.clone() };
+    let upkeep =
+        Upkeep { store: store.clone(), control: control.clone(), retention, metrics: metrics.clone() };
     let upkeep = upkeep.run(clock.clone(), shutdown.clone());
     spawn(&mut tasks, upkeep);
     if options.terminal {

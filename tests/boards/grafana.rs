@@ -117,7 +117,8 @@ impl<'a> Reader<'a> {
     /// `label_values(selector, label)` over the range.
     fn label_values(&self, query: &str) -> Vec<String> {
         let inner = query.strip_prefix("label_values(").and_then(|q| q.strip_suffix(')'));
-        let (selector, label) = inner.and_then(|q| q.rsplit_once(", ")).expect("label_values(selector, label)");
+        let (selector, label) =
+            inner.and_then(|q| q.rsplit_once(", ")).expect("label_values(selector, label)");
         let expr = format!("group by ({label}) (last_over_time({selector}[$__range]))");
         let Data::Vector(found) = self.ask(&self.fill(&expr, None), true).data else { panic!("a vector") };
         let mut values: Vec<String> =
@@ -187,7 +188,12 @@ impl<'a> Reader<'a> {
         } else {
             let step = self.range.step();
             let start = self.range.from.align_down(step, Duration::ZERO);
-            engine.query_range(&parsed, self.snapshot, Steps { start, end: self.range.to, step }, &Cancel::default())
+            engine.query_range(
+                &parsed,
+                self.snapshot,
+                Steps { start, end: self.range.to, step },
+                &Cancel::default(),
+            )
         };
         answer.unwrap_or_else(|e| panic!("{expr}\n{e}"))
     }
@@ -197,7 +203,10 @@ impl<'a> Reader<'a> {
 fn several(values: &[String]) -> String {
     let escaped = |v: &String| {
         let special = |c: char| "\\^$.|?*+()[]{}'".contains(c);
-        v.chars().flat_map(|c| [Some("\\\\").filter(|_| special(c)).map(str::to_owned), Some(c.to_string())]).flatten().collect()
+        v.chars()
+            .flat_map(|c| [Some("\\\\").filter(|_| special(c)).map(str::to_owned), Some(c.to_string())])
+            .flatten()
+            .collect()
     };
     match values.iter().map(escaped).collect::<Vec<String>>().as_slice() {
         [one] => one.clone(),
@@ -217,7 +226,9 @@ pub(crate) fn is_empty(data: &Data) -> bool {
 pub(crate) fn to_json(data: &Data) -> Value {
     let metric = |l: &Labels| Value::Object(l.iter().map(|(n, v)| (n.to_owned(), json!(v))).collect());
     let point = |s: &davy_model::Sample| {
-        s.value.as_float().map(|v| json!([s.timestamp.as_millis(), if v.is_finite() { json!(v) } else { json!(v.to_string()) }]))
+        s.value.as_float().map(|v| {
+            json!([s.timestamp.as_millis(), if v.is_finite() { json!(v) } else { json!(v.to_string()) }])
+        })
     };
     match data {
         Data::Scalar(at, v) => json!([{"metric": {}, "values": [[at.as_millis(), v]]}]),

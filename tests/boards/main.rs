@@ -98,10 +98,14 @@ fn every_panel_has_something_to_draw() {
 #[test]
 fn every_metric_that_is_named_exists() {
     let snapshot = &STORY.snapshot;
-    let there: BTreeSet<String> =
-        snapshot.label_values("__name__", &[], Timestamp::MIN, Timestamp::MAX).expect("names can be read").into_iter().collect();
+    let there: BTreeSet<String> = snapshot
+        .label_values("__name__", &[], Timestamp::MIN, Timestamp::MAX)
+        .expect("names can be read")
+        .into_iter()
+        .collect();
     // Alternatives for services that are measured otherwise than the one of the story.
-    let elsewhere = ["http_server_request_duration_seconds_count", "http_server_request_duration_seconds_bucket"];
+    let elsewhere =
+        ["http_server_request_duration_seconds_count", "http_server_request_duration_seconds_bucket"];
     let mut missing = BTreeSet::new();
     for board in Board::all() {
         let asked = board.panels().flat_map(|p| p["targets"].as_array().cloned().unwrap_or_default());
@@ -148,14 +152,15 @@ fn a_release_that_is_over_leaves_no_lines_that_go_on() {
 #[test]
 fn events_on_boards_are_events_that_davy_tells() {
     let snapshot = &STORY.snapshot;
-    let told = snapshot
-        .label_values("event", &[], Timestamp::MIN, Timestamp::MAX)
-        .expect("labels can be read");
+    let told =
+        snapshot.label_values("event", &[], Timestamp::MIN, Timestamp::MAX).expect("labels can be read");
     for event in ["deploy", "fail", "rollback", "rolled_back"] {
         assert!(told.iter().any(|t| &**t == event), "{event} in {told:?}");
     }
-    let named: Vec<String> =
-        Board::all().iter().flat_map(|b| b.annotations().map(|a| a["expr"].to_string()).collect::<Vec<_>>()).collect();
+    let named: Vec<String> = Board::all()
+        .iter()
+        .flat_map(|b| b.annotations().map(|a| a["expr"].to_string()).collect::<Vec<_>>())
+        .collect();
     for event in states::EVENTS {
         assert!(named.iter().any(|expr| expr.contains(event.name)), "{} is marked on a board", event.name);
     }
@@ -187,7 +192,8 @@ fn picture(board: &Board, story: &Story) -> Value {
         .exemplars(&[Matcher::metric("traces_spanmetrics_latency_bucket")], from, story.over.to)
         .into_iter()
         .flat_map(|(labels, found)| {
-            let (service, version) = (labels.get("service").map(str::to_owned), labels.get("version").map(str::to_owned));
+            let (service, version) =
+                (labels.get("service").map(str::to_owned), labels.get("version").map(str::to_owned));
             found.into_iter().map(move |e| json!([e.timestamp.as_millis(), e.value, service, version]))
         })
         .collect();
@@ -202,7 +208,11 @@ fn picture(board: &Board, story: &Story) -> Value {
         .collect()
     };
     let failed = spans(SpanQuery { errors_only: true, limit: 200, ..SpanQuery::default() });
-    let slow = spans(SpanQuery { duration_min: Some(Duration::from_millis(150)), limit: 200, ..SpanQuery::default() });
+    let slow = spans(SpanQuery {
+        duration_min: Some(Duration::from_millis(150)),
+        limit: 200,
+        ..SpanQuery::default()
+    });
     json!({
         "from": from.as_millis(), "to": story.over.to.as_millis(), "variables": reader.values, "answers": answers,
         "marks": marks, "exemplars": exemplars, "failed": failed, "slow": slow,

@@ -16,8 +16,8 @@ use davy_collector::otlp::{OtlpLimits, Receiver};
 use davy_collector::remote_write::{self, RemoteWriteLimits};
 use davy_collector::scrape::{Health, TargetStatus};
 use davy_model::{
-    AttributeValue, Clock as _, Labels, ManualClock, Resource, Span, SpanId, SpanKind, SpanStatus, Timestamp, TraceId,
-    Value,
+    AttributeValue, Clock as _, Labels, ManualClock, Resource, Span, SpanId, SpanKind, SpanStatus, Timestamp,
+    TraceId, Value,
 };
 use davy_store::control::Control;
 use davy_store::{Durability, Options, Store};
@@ -103,7 +103,11 @@ impl World {
             runtime,
             own: OwnSeries::new(registry, "127.0.0.1:9600", INTERVAL),
             otlp: Receiver::new(store.clone(), clock.clone(), OtlpLimits::default()),
-            remote_write: remote_write::Receiver::new(store.clone(), clock.clone(), &RemoteWriteLimits::default()),
+            remote_write: remote_write::Receiver::new(
+                store.clone(),
+                clock.clone(),
+                &RemoteWriteLimits::default(),
+            ),
             store,
             watch,
             metrics,
@@ -187,6 +191,10 @@ impl World {
             let accepted = CallOutcome::Accepted { status: 200 };
             calls.extend(self.watch.called(self.now(), call.expect.generation, accepted));
         }
+        if self.steps.is_multiple_of(4) {
+            self.store.maintain(self.now()).expect("maintenance works");
+            self.metrics.maintained(Duration::from_millis(2 + self.steps % 5), true);
+        }
         self.metrics.ticked(Duration::from_micros(700 + self.steps % 7 * 150));
         for i in 0..40 {
             self.queries.observe("ok", Duration::from_micros(800 + 90 * (i + self.steps % 5)));
@@ -194,7 +202,10 @@ impl World {
         self.metrics.publish(&self.view(), &targets(now), &self.store.stats(), &self.about);
         self.metrics.publish_otlp(self.otlp.stats());
         self.metrics.publish_remote_write(&self.remote_write);
-        assert!(self.own.append(&self.store, self.now(), Duration::from_millis(2)), "its own series are stored");
+        assert!(
+            self.own.append(&self.store, self.now(), Duration::from_millis(2)),
+            "its own series are stored"
+        );
         self.clock.set(now);
     }
 
@@ -230,7 +241,8 @@ impl World {
             let share = if is_canary { weight } else { 1.0 - weight };
             let (error_rate, slowness) =
                 if is_canary { (self.canary_error_rate, self.canary_slowness) } else { (0.002, 1.0) };
-            let n = REQUESTS_PER_INTERVAL * wave * share / INSTANCES as f64 * self.rng.random_range(0.95..1.05);
+            let n =
+                REQUESTS_PER_INTERVAL * wave * share / INSTANCES as f64 * self.rng.random_range(0.95..1.05);
             for _ in 0..n as u64 {
                 let failed = self.rng.random::<f64>() < error_rate;
                 instance.failed += f64::from(u8::from(failed));
@@ -283,7 +295,10 @@ impl World {
         let stuck = if (140..152).contains(&self.steps) { 400.0 } else { 0.0 };
         for (topic, extra) in [("orders", stuck), ("mails", 0.0)] {
             let lag = wave + extra + self.rng.random_range(-6.0..6.0);
-            put(&[("__name__", "topic_lag"), ("job", "kafka"), ("instance", "kafka:9308"), ("topic", topic)], lag);
+            put(
+                &[("__name__", "topic_lag"), ("job", "kafka"), ("instance", "kafka:9308"), ("topic", topic)],
+                lag,
+            );
         }
         appender.commit(Durability::Group).expect("the store takes a scrape");
     }

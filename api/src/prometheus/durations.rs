@@ -23,7 +23,11 @@ impl Default for QueryDurations {
 
 impl QueryDurations {
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("query_duration_seconds", "Time that queries take, by how they end", self.0.clone());
+        registry.register(
+            "query_duration_seconds",
+            "Time that queries take, by how they end",
+            self.0.clone(),
+        );
     }
 
     /// `outcome` is a word of a small set.

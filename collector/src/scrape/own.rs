@@ -92,11 +92,14 @@ mod tests {
 
     /// Values at each scrape, `stale` for a marker.
     fn values(store: &Store, metric: &str) -> Vec<String> {
-        let found = store.snapshot().select(&[Matcher::metric(metric)], Timestamp::MIN, Timestamp::MAX).unwrap();
+        let found =
+            store.snapshot().select(&[Matcher::metric(metric)], Timestamp::MIN, Timestamp::MAX).unwrap();
         let show = |v: f64| if is_stale(v) { "stale".to_owned() } else { v.to_string() };
         found
             .iter()
-            .flat_map(|s| s.samples.iter().map(|x| format!("{} {}", s.labels, show(x.value.as_float().unwrap()))))
+            .flat_map(|s| {
+                s.samples.iter().map(|x| format!("{} {}", s.labels, show(x.value.as_float().unwrap())))
+            })
             .collect()
     }
 

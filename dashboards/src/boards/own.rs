@@ -21,7 +21,7 @@ fn line(expr: &str, legend: &str) -> crate::build::Target {
 fn lines(title: &str, unit: Unit, description: &str) -> Panel {
     Panel::lines(title, unit, description).min(0.0).soft_max(match unit {
         Unit::Seconds => 0.001,
-        _ => 1.0,
+        _ => 0.1,
     })
 }
 
@@ -91,13 +91,20 @@ fn refused_now() -> Panel {
     Panel::stat("Samples refused", Unit::PerSecond, "By the store, for any reason.")
         .decimals(1)
         .steps(&[(0.1, Color::Yellow)])
-        .query(instant(&own("sum(rate(davy_storage_samples_refused_total{OWN}[$__rate_interval]))"), "refused"))
+        .query(instant(
+            &own("sum(rate(davy_storage_samples_refused_total{OWN}[$__rate_interval]))"),
+            "refused",
+        ))
 }
 
 fn pending() -> Panel {
-    Panel::stat("Messages waiting", Unit::Short, "In the outbox: alerts and reports that no receiver has taken yet.")
-        .steps(&[(10.0, Color::Orange)])
-        .query(instant(&own("sum(davy_outbox_pending{OWN})"), "waiting"))
+    Panel::stat(
+        "Messages waiting",
+        Unit::Short,
+        "In the outbox: alerts and reports that no receiver has taken yet.",
+    )
+    .steps(&[(10.0, Color::Orange)])
+    .query(instant(&own("sum(davy_outbox_pending{OWN})"), "waiting"))
 }
 
 fn tick_quantiles() -> Panel {
@@ -106,9 +113,13 @@ fn tick_quantiles() -> Panel {
             "histogram_quantile({q}, sum by (le) (rate(davy_tick_duration_seconds_bucket{{OWN}}[$__rate_interval])))"
         )
     };
-    lines("Time to judge everything", Unit::Seconds, "One tick: versions, releases, thresholds, alerts, one transaction.")
-        .query(line(&of("0.5"), "50 %"))
-        .query(line(&of("0.99"), "99 %"))
+    lines(
+        "Time to judge everything",
+        Unit::Seconds,
+        "One tick: versions, releases, thresholds, alerts, one transaction.",
+    )
+    .query(line(&of("0.5"), "50 %"))
+    .query(line(&of("0.99"), "99 %"))
 }
 
 fn ticks() -> Panel {
@@ -131,21 +142,36 @@ fn samples() -> Panel {
 }
 
 fn refused() -> Panel {
-    lines("Samples refused", Unit::PerSecond, "By the reason that the store gave.")
-        .query(line("sum by (reason) (rate(davy_storage_samples_refused_total{OWN}[$__rate_interval]))", "{{reason}}"))
+    lines("Samples refused", Unit::PerSecond, "By the reason that the store gave.").query(line(
+        "sum by (reason) (rate(davy_storage_samples_refused_total{OWN}[$__rate_interval]))",
+        "{{reason}}",
+    ))
 }
 
 fn spans() -> Panel {
-    lines("Spans and metric points over OTLP", Unit::PerSecond, "Received a second, by outcome; and what the service graph leaves out.")
-        .query(line("sum by (outcome) (rate(davy_otlp_spans_total{OWN}[$__rate_interval]))", "spans {{outcome}}"))
-        .query(line("sum by (outcome) (rate(davy_otlp_points_total{OWN}[$__rate_interval]))", "points {{outcome}}"))
-        .query(line("sum(rate(davy_service_graph_dropped_total{OWN}[$__rate_interval]))", "left out of the graph"))
-        .over(Override::regex("/refused/").color(Color::Red))
+    lines(
+        "Spans and metric points over OTLP",
+        Unit::PerSecond,
+        "Received a second, by outcome; and what the service graph leaves out.",
+    )
+    .query(line("sum by (outcome) (rate(davy_otlp_spans_total{OWN}[$__rate_interval]))", "spans {{outcome}}"))
+    .query(line(
+        "sum by (outcome) (rate(davy_otlp_points_total{OWN}[$__rate_interval]))",
+        "points {{outcome}}",
+    ))
+    .query(line(
+        "sum(rate(davy_service_graph_dropped_total{OWN}[$__rate_interval]))",
+        "left out of the graph",
+    ))
+    .over(Override::regex("/refused/").color(Color::Red))
 }
 
 fn otlp_requests() -> Panel {
     lines("OTLP requests", Unit::RequestsPerSecond, "By how they ended.")
-        .query(line("sum by (outcome) (rate(davy_otlp_requests_total{OWN}[$__rate_interval]))", "{{outcome}}"))
+        .query(line(
+            "sum by (outcome) (rate(davy_otlp_requests_total{OWN}[$__rate_interval]))",
+            "{{outcome}}",
+        ))
         .over(Override::name("ok").color(Color::Green))
 }
 
@@ -198,13 +224,18 @@ fn slowest() -> Panel {
             json!({"excludeByName": {"Time": true}, "renameByName": {"Value #A": "Took", "Value #B": "Samples"}}),
         )
         .option("sortBy", json!([{"displayName": "Took", "desc": true}]))
+        .over(Override::name("instance").width(190))
         .over(Override::name("Took").unit(Unit::Seconds))
 }
 
 fn bytes() -> Panel {
-    lines("Bytes on disk", Unit::Bytes, "Telemetry is the log, the catalogue and the spans; partitions are sealed samples.")
-        .stacked()
-        .query(line("sum by (part) (davy_storage_bytes{OWN})", "{{part}}"))
+    lines(
+        "Bytes on disk",
+        Unit::Bytes,
+        "Telemetry is the log, the catalogue and the spans; partitions are sealed samples.",
+    )
+    .stacked()
+    .query(line("sum by (part) (davy_storage_bytes{OWN})", "{{part}}"))
 }
 
 fn series() -> Panel {
@@ -238,16 +269,28 @@ fn partitions() -> Panel {
     lines("Partitions", Unit::Short, "One a day. A day that is over is compacted, a slice a minute.")
         .decimals(0)
         .query(line("sum(davy_storage_partitions{OWN})", "partitions"))
-        .query(line("sum(increase(davy_storage_partitions_compacted_total{OWN}[$__range]))", "compacted in this range"))
+        .query(line(
+            "sum(increase(davy_storage_partitions_compacted_total{OWN}[$__range]))",
+            "compacted in this range",
+        ))
 }
 
 fn damage() -> Panel {
     lines("Damage", Unit::Short, "Anything but zero wants a look: a disk that fails or is full.")
         .query(line("sum(davy_storage_quarantined_chunks{OWN})", "chunks set aside"))
-        .query(line("sum(increase(davy_storage_write_errors_total{OWN}[$__rate_interval]))", "transactions failed"))
-        .query(line("sum(increase(davy_storage_maintenance_failed_total{OWN}[$__rate_interval]))", "maintenance failed"))
+        .query(line(
+            "sum(increase(davy_storage_write_errors_total{OWN}[$__rate_interval]))",
+            "transactions failed",
+        ))
+        .query(line(
+            "sum(increase(davy_storage_maintenance_failed_total{OWN}[$__rate_interval]))",
+            "maintenance failed",
+        ))
         .query(line("max(davy_storage_disk_low{OWN})", "disk is low"))
-        .query(line("sum(increase(davy_own_metrics_failed_total{OWN}[$__rate_interval]))", "own metrics not stored"))
+        .query(line(
+            "sum(increase(davy_own_metrics_failed_total{OWN}[$__rate_interval]))",
+            "own metrics not stored",
+        ))
 }
 
 fn query_durations() -> Panel {
@@ -283,11 +326,11 @@ fn rule_groups() -> Panel {
         .transform(
             "organize",
             json!({"excludeByName": {"Time": true}, "renameByName": {
-                "rule_group": "Group", "Value #A": "Took", "Value #B": "Of its interval", "Value #C": "Rules", "Value #D": "Failing",
+                "rule_group": "Group", "Value #A": "Took", "Value #B": "Busy", "Value #C": "Rules", "Value #D": "Failing",
             }}),
         )
         .over(Override::name("Took").unit(Unit::Seconds))
-        .over(Override::name("Of its interval").unit(Unit::Share).decimals(1))
+        .over(Override::name("Busy").unit(Unit::Share).decimals(1))
 }
 
 fn messages() -> Panel {

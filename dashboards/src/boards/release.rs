@@ -62,10 +62,16 @@ fn variables() -> Vec<Variable> {
             r#"label_values(davy_release_info{job=~"$job", instance=~"$instance", service="$service"}, id)"#,
         )
         .newest_first(),
-        label("baseline_version", "Baseline", "", "label_values(davy_release_info{RELEASE}, baseline)").hidden(),
+        label("baseline_version", "Baseline", "", "label_values(davy_release_info{RELEASE}, baseline)")
+            .hidden(),
         label("canary_version", "Canary", "", "label_values(davy_release_info{RELEASE}, canary)").hidden(),
-        label("metric", "Metric", "Metrics drawn one by one", "label_values(davy_canary_margin{RELEASE}, metric)")
-            .each(),
+        label(
+            "metric",
+            "Metric",
+            "Metrics drawn one by one",
+            "label_values(davy_canary_margin{RELEASE}, metric)",
+        )
+        .each(),
         davy_url(),
     ]);
     variables
@@ -107,9 +113,8 @@ fn verdict() -> Panel {
 }
 
 fn difference_now() -> Panel {
-    let value = |metric: &str| {
-        format!("max by (metric) ({}) {}", last(&format!("{metric}{{RELEASE}}")), loudest())
-    };
+    let value =
+        |metric: &str| format!("max by (metric) ({}) {}", last(&format!("{metric}{{RELEASE}}")), loudest());
     Panel::stat(
         "By how much?",
         Unit::Share,
@@ -267,7 +272,7 @@ fn metrics() -> Panel {
             json!({"excludeByName": {"Time": true}, "indexByName": order, "renameByName": rename}),
         )
         .option("sortBy", json!([{"displayName": "Evidence", "desc": true}]))
-        .over(Override::name("Verdict").states(VERDICTS))
+        .over(Override::name("Verdict").states(VERDICTS).width(130))
         .over(Override::name("Reason").states(REASONS).width(230))
         .over(Override::name("Baseline").color(Color::BASELINE).set("custom.cellOptions", json!({"type": "color-text"})))
         .over(Override::name("Canary").color(Color::CANARY).set("custom.cellOptions", json!({"type": "color-text"})))

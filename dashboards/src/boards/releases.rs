@@ -33,16 +33,7 @@ pub(super) fn board() -> Dashboard {
     )
     .variables(&variables)
     .row("Now")
-    .band(
-        4,
-        [
-            (5, running()),
-            (5, worse()),
-            (5, waiting()),
-            (5, blocked()),
-            (4, alerts()),
-        ],
-    )
+    .band(4, [(5, running()), (5, worse()), (5, waiting()), (5, blocked()), (4, alerts())])
     .band(9, [(24, list())])
     .row("Over time")
     .band(8, [(12, phases()), (12, verdicts())])
@@ -56,7 +47,10 @@ fn running() -> Panel {
     Panel::stat("Releases now", Unit::Short, "Services with a canary beside a baseline.")
         .plain(Color::Blue)
         .no_value("0")
-        .query(instant(&own("count(max by (id) (davy_release_phase{OWN, state!~\"closed|rolled_back\"})) or vector(0)"), "running"))
+        .query(instant(
+            &own("count(max by (id) (davy_release_phase{OWN, state!~\"closed|rolled_back\"})) or vector(0)"),
+            "running",
+        ))
 }
 
 fn worse() -> Panel {
@@ -110,7 +104,8 @@ fn list() -> Panel {
         "Value #A": "Phase", "Value #B": "Verdict", "Value #C": "Evidence", "Value #D": "Canary's traffic",
         "Value #E": "Data", "Value #F": "Started",
     });
-    let report = DataLink::new("Davy's report", "${davy_url}/api/davy/v1/releases/${__data.fields.id}/report");
+    let report =
+        DataLink::new("Davy's report", "${davy_url}/api/davy/v1/releases/${__data.fields.id}/report");
     Panel::table(
         "Releases",
         "Releases of this time range. Evidence is the share of what a rollback needs: at 100 % the canary counts as worse.",
@@ -148,21 +143,17 @@ fn list() -> Panel {
 }
 
 fn phases() -> Panel {
-    Panel::timeline("Phases", "In which phase each release was.")
-        .mapped(PHASES)
-        .query(range(
-            &own("max by (service, baseline, canary, id) (davy_release_phase_code{OWN})"),
-            "{{service}} {{baseline}} → {{canary}}",
-        ))
+    Panel::timeline("Phases", "In which phase each release was.").mapped(PHASES).query(range(
+        &own("max by (service, baseline, canary, id) (davy_release_phase_code{OWN})"),
+        "{{service}} {{baseline}} → {{canary}}",
+    ))
 }
 
 fn verdicts() -> Panel {
-    Panel::timeline("Verdicts", "What the judge said of each release.")
-        .mapped(VERDICTS)
-        .query(range(
-            &own("max by (service, baseline, canary, id) (davy_release_verdict_code{OWN})"),
-            "{{service}} {{baseline}} → {{canary}}",
-        ))
+    Panel::timeline("Verdicts", "What the judge said of each release.").mapped(VERDICTS).query(range(
+        &own("max by (service, baseline, canary, id) (davy_release_verdict_code{OWN})"),
+        "{{service}} {{baseline}} → {{canary}}",
+    ))
 }
 
 fn evidence() -> Panel {

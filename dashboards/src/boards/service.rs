@@ -3,7 +3,9 @@
 use serde_json::json;
 
 use super::common::{OWN, buckets, errors, events, of_service, requests, traces, traces_link};
-use crate::build::{Color, Dashboard, DataLink, Override, Panel, Target, Unit, Variable, instant, range, table};
+use crate::build::{
+    Color, Dashboard, DataLink, Override, Panel, Target, Unit, Variable, instant, range, table,
+};
 
 fn failed() -> DataLink {
     traces_link("Failed traces", r#"{resource.service.name="${service}" && status=error}"#)
@@ -96,10 +98,17 @@ fn error_share() -> Panel {
 }
 
 fn duration() -> Panel {
-    Panel::lines("Duration", Unit::Seconds, "95 % of requests are answered within this, by version. Dots are traces.")
-        .min(0.0)
-        .query(range(&format!("histogram_quantile(0.95, {})", buckets("", "le, version")), "{{version}}").exemplars())
-        .data_links(&[slow()])
+    Panel::lines(
+        "Duration",
+        Unit::Seconds,
+        "95 % of requests are answered within this, by version. Dots are traces.",
+    )
+    .min(0.0)
+    .query(
+        range(&format!("histogram_quantile(0.95, {})", buckets("", "le, version")), "{{version}}")
+            .exemplars(),
+    )
+    .data_links(&[slow()])
 }
 
 fn quantiles() -> Panel {
@@ -172,12 +181,16 @@ fn cpu() -> Panel {
 }
 
 fn memory() -> Panel {
-    Panel::lines("Memory of an instance", Unit::Bytes, "Resident memory, by version: the mean of its instances.")
-        .min(0.0)
-        .query(range(
-            &format!("avg by (version) ({})", of_service("process_resident_memory_bytes", str::to_owned)),
-            "{{version}}",
-        ))
+    Panel::lines(
+        "Memory of an instance",
+        Unit::Bytes,
+        "Resident memory, by version: the mean of its instances.",
+    )
+    .min(0.0)
+    .query(range(
+        &format!("avg by (version) ({})", of_service("process_resident_memory_bytes", str::to_owned)),
+        "{{version}}",
+    ))
 }
 
 fn alive() -> Panel {

@@ -38,7 +38,7 @@ pub(super) fn board() -> Dashboard {
     )
     .variables(&variables)
     .row("Who calls whom")
-    .band(14, [(14, map()), (10, calls())])
+    .band(10, [(14, map()), (10, calls())])
     .row("Between services")
     .band(8, [(8, rate()), (8, errors()), (8, duration())])
     .row("Operations")
@@ -56,7 +56,8 @@ fn map() -> Panel {
 }
 
 fn calls() -> Panel {
-    let sum = |metric: &str| edges(&format!("sum by (client, server) (rate({metric}{{EDGES}}[$__rate_interval]))"));
+    let sum =
+        |metric: &str| edges(&format!("sum by (client, server) (rate({metric}{{EDGES}}[$__rate_interval]))"));
     let total = sum("traces_service_graph_request_total");
     let names = json!({
         "client": "Client", "server": "Server", "Value #A": "Rate", "Value #B": "Errors", "Value #C": "90 %",
@@ -92,16 +93,19 @@ fn errors_cell(name: &'static str) -> Override {
 }
 
 fn rate() -> Panel {
-    Panel::lines("Rate", Unit::RequestsPerSecond, "Calls a second, from client to server.")
-        .min(0.0)
-        .query(range(
-            &edges("sum by (client, server) (rate(traces_service_graph_request_total{EDGES}[$__rate_interval]))"),
+    Panel::lines("Rate", Unit::RequestsPerSecond, "Calls a second, from client to server.").min(0.0).query(
+        range(
+            &edges(
+                "sum by (client, server) (rate(traces_service_graph_request_total{EDGES}[$__rate_interval]))",
+            ),
             "{{client}} → {{server}}",
-        ))
+        ),
+    )
 }
 
 fn errors() -> Panel {
-    let sum = |metric: &str| edges(&format!("sum by (client, server) (rate({metric}{{EDGES}}[$__rate_interval]))"));
+    let sum =
+        |metric: &str| edges(&format!("sum by (client, server) (rate({metric}{{EDGES}}[$__rate_interval]))"));
     let total = sum("traces_service_graph_request_total");
     Panel::lines("Errors", Unit::Share, "Share of calls that fail.").min(0.0).query(range(
         &format!("({} or {total} * 0) / {total}", sum("traces_service_graph_request_failed_total")),

@@ -103,7 +103,10 @@ fn list() -> Panel {
         .query(last("davy_threshold_score"))
         .query(last("davy_threshold_anomaly"))
         .transform("merge", json!({}))
-        .transform("organize", json!({"excludeByName": {"Time": true}, "indexByName": order, "renameByName": names}))
+        .transform(
+            "organize",
+            json!({"excludeByName": {"Time": true}, "indexByName": order, "renameByName": names}),
+        )
         .option("sortBy", json!([{"displayName": "Score", "desc": true}]))
         .over(Override::name("State").states(STATE).width(90))
         .over(Override::name("Score").decimals(2))
@@ -118,7 +121,10 @@ const STATE: crate::states::Table = &[
 fn timeline() -> Panel {
     Panel::timeline("Anomalies", "When each series was outside its band for longer than it may.")
         .mapped(STATE)
-        .query(range(&own("max by (threshold, series) (davy_threshold_anomaly{OWN})"), "{{threshold}} {{series}}"))
+        .query(range(
+            &own("max by (threshold, series) (davy_threshold_anomaly{OWN})"),
+            "{{threshold}} {{series}}",
+        ))
 }
 
 fn scores() -> Panel {
@@ -145,9 +151,19 @@ fn band() -> Panel {
             "outside",
         ))
         .over(Override::name("upper").color(Color::Green).fill_to("lower"))
-        .over(Override::name("lower").color(Color::Green).set("custom.lineWidth", json!(0)).set("custom.fillOpacity", json!(0)))
+        .over(
+            Override::name("lower")
+                .color(Color::Green)
+                .set("custom.lineWidth", json!(0))
+                .set("custom.fillOpacity", json!(0)),
+        )
         .over(Override::name("expected").color(Color::Green).dashed())
-        .over(Override::name("value").color(Color::Blue).set("custom.lineWidth", json!(2)).set("custom.fillOpacity", json!(0)))
+        .over(
+            Override::name("value")
+                .color(Color::Blue)
+                .set("custom.lineWidth", json!(2))
+                .set("custom.fillOpacity", json!(0)),
+        )
         .over(
             Override::name("outside")
                 .color(Color::Red)

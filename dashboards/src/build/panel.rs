@@ -54,7 +54,14 @@ pub struct Row {
 impl Row {
     pub(crate) fn new(title: &str) -> Self {
         let title = title.to_owned();
-        Self { id: 0, r#type: "row", title, collapsed: false, grid_pos: GridPos::default(), panels: Vec::new() }
+        Self {
+            id: 0,
+            r#type: "row",
+            title,
+            collapsed: false,
+            grid_pos: GridPos::default(),
+            panels: Vec::new(),
+        }
     }
 }
 
@@ -240,7 +247,8 @@ impl Panel {
 
     /// Values beside the names in the legend.
     pub fn legend(self, calcs: &[&str]) -> Self {
-        let legend = json!({"displayMode": "table", "placement": "bottom", "showLegend": true, "calcs": calcs});
+        let legend =
+            json!({"displayMode": "table", "placement": "bottom", "showLegend": true, "calcs": calcs});
         self.option("legend", legend)
     }
 
@@ -251,12 +259,7 @@ impl Panel {
 
     /// One such panel for each value of a variable.
     pub fn repeat(self, variable: &'static str, per_row: u32) -> Self {
-        Self {
-            repeat: Some(variable),
-            repeat_direction: Some("h"),
-            max_per_row: Some(per_row),
-            ..self
-        }
+        Self { repeat: Some(variable), repeat_direction: Some("h"), max_per_row: Some(per_row), ..self }
     }
 
     pub fn link(mut self, link: DataLink) -> Self {

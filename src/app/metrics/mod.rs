@@ -182,7 +182,11 @@ impl Metrics {
             "1 if the file was right when it was last read",
             self.config_good.clone(),
         );
-        r.register("own_metrics_failed", "Times that these metrics could not be stored", self.own_failed.clone());
+        r.register(
+            "own_metrics_failed",
+            "Times that these metrics could not be stored",
+            self.own_failed.clone(),
+        );
     }
 
     fn register_storage(&self, r: &mut Registry) {
@@ -347,7 +351,7 @@ impl Metrics {
         self.tick_duration.observe(took.as_secs_f64());
     }
 
-    pub(super) fn maintained(&self, took: Duration, worked: bool) {
+    pub fn maintained(&self, took: Duration, worked: bool) {
         self.maintenance_seconds.observe(took.as_secs_f64());
         if !worked {
             self.maintenance_failed.inc();

@@ -77,7 +77,8 @@ impl Thresholds {
         // The plan's selectors speak of every service; these must speak of this one.
         let labelled = Matcher::equal(name::SERVICE, service);
         // Davy's own series about the service carry its name too, and say nothing of how it labels itself.
-        let foreign = Matcher::new(name::METRIC, MatchOp::NotRegex, "davy_.*").expect("the pattern is a regex");
+        let foreign =
+            Matcher::new(name::METRIC, MatchOp::NotRegex, "davy_.*").expect("the pattern is a regex");
         let is_there = snapshot
             .series(&[labelled.clone(), foreign], now - SERIES_WINDOW, now)
             .is_ok_and(|found| !found.is_empty());
