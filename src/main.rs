@@ -32,6 +32,8 @@ enum Command {
     Judge(JudgeCommand),
     /// Wait until a running davy has decided on a release.
     Gate(davy::gate::GateArgs),
+    /// Ask PromQL of a running davy, or of any server that answers as Prometheus does.
+    Query(davy::query::QueryArgs),
     /// What davy would have judged and alerted over recorded samples.
     Replay(davy::replay::ReplayArgs),
     /// A backup of the running davy, in a folder that `davy run --storage.path` starts on.
@@ -88,9 +90,9 @@ struct QueryArgs {
     /// How long a query may take, waiting included.
     #[arg(long = "query.timeout", default_value = "2m", value_parser = davy::config::parse_duration)]
     timeout: Duration,
-    /// Samples that a query may touch.
-    #[arg(long = "query.max-samples", default_value_t = Engine::default().samples_max)]
-    samples_max: usize,
+    /// Points that a query may hold in memory at the same time.
+    #[arg(long = "query.max-samples", default_value_t = Engine::default().points_max)]
+    points_max: usize,
     /// How old the newest sample of a series may be.
     #[arg(long = "query.lookback-delta", default_value = "5m", value_parser = davy::config::parse_duration)]
     lookback: Duration,
@@ -139,6 +141,7 @@ fn main() -> ExitCode {
             None => davy::history::run(&args.recorded),
         },
         Command::Gate(args) => davy::gate::run(&args),
+        Command::Query(args) => davy::query::run(&args),
         Command::Replay(args) => davy::replay::run(&args),
         Command::Snapshot(args) => davy::snapshot::run(&args),
         Command::Import { from: Import::Openmetrics(args) } => davy::openmetrics::import(&args),
@@ -163,7 +166,7 @@ fn run(args: RunArgs) -> ExitCode {
         timeout: args.queries.timeout,
         engine: Engine {
             lookback: args.queries.lookback,
-            samples_max: args.queries.samples_max,
+            points_max: args.queries.points_max,
             ..Engine::default()
         },
     };

@@ -20,20 +20,36 @@ pub(crate) enum ApiError {
     Internal(String),
 }
 
+impl ApiError {
+    /// `errorType`.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::BadData(_) | Self::TooLarge(_) => "bad_data",
+            Self::NotFound(_) => "not_found",
+            Self::Conflict(_) => "conflict",
+            Self::Execution(_) => "execution",
+            Self::Canceled(_) => "canceled",
+            Self::Timeout(_) => "timeout",
+            Self::Unavailable(_) => "unavailable",
+            Self::Internal(_) => "internal",
+        }
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let closed =
             StatusCode::from_u16(CLIENT_CLOSED_REQUEST).expect("a status is a number from 100 to 999");
-        let (status, kind, error) = match self {
-            Self::BadData(e) => (StatusCode::BAD_REQUEST, "bad_data", e),
-            Self::NotFound(e) => (StatusCode::NOT_FOUND, "not_found", e),
-            Self::Conflict(e) => (StatusCode::CONFLICT, "conflict", e),
-            Self::TooLarge(e) => (StatusCode::PAYLOAD_TOO_LARGE, "bad_data", e),
-            Self::Execution(e) => (StatusCode::UNPROCESSABLE_ENTITY, "execution", e),
-            Self::Canceled(e) => (closed, "canceled", e),
-            Self::Timeout(e) => (StatusCode::SERVICE_UNAVAILABLE, "timeout", e),
-            Self::Unavailable(e) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", e),
-            Self::Internal(e) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", e),
+        let kind = self.kind();
+        let (status, error) = match self {
+            Self::BadData(e) => (StatusCode::BAD_REQUEST, e),
+            Self::NotFound(e) => (StatusCode::NOT_FOUND, e),
+            Self::Conflict(e) => (StatusCode::CONFLICT, e),
+            Self::TooLarge(e) => (StatusCode::PAYLOAD_TOO_LARGE, e),
+            Self::Execution(e) => (StatusCode::UNPROCESSABLE_ENTITY, e),
+            Self::Canceled(e) => (closed, e),
+            Self::Timeout(e) | Self::Unavailable(e) => (StatusCode::SERVICE_UNAVAILABLE, e),
+            Self::Internal(e) => (StatusCode::INTERNAL_SERVER_ERROR, e),
         };
         (status, Json(serde_json::json!({"status": "error", "errorType": kind, "error": error})))
             .into_response()

@@ -14,7 +14,7 @@ mod tempo;
 mod view;
 pub mod wire;
 
-pub use prometheus::{QueryDurations, QueryGate, QueryLimits};
+pub use prometheus::{QueryGate, QueryLimits};
 pub use release::{Operation, OperationError, OperationKind};
 pub use router::{ApiState, Reload, RenderReport, ReportFormat, router};
 pub use storage::Storage;

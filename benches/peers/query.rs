@@ -185,7 +185,7 @@ impl Instance {
             self.random ^= self.random << 17;
             let gained = (self.random % 40) as f64;
             if histograms.contains(&i) {
-                below = if (i - PATHS) % BUCKETS.len() == 0 { gained } else { below + gained };
+                below = if (i - PATHS).is_multiple_of(BUCKETS.len()) { gained } else { below + gained };
                 self.values[i] += below;
             } else {
                 self.values[i] += gained;

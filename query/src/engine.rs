@@ -418,7 +418,7 @@ mod tests {
         let few = Engine { series_max: 2, ..Engine::default() };
         assert_eq!(run(&few, "http").to_string(), "query touches 3 series, more than the 2 allowed");
         let few = Engine { samples_max: 2, ..Engine::default() };
-        assert_eq!(run(&few, "http").to_string(), "query touches 11 samples, more than the 2 allowed");
+        assert_eq!(run(&few, "http").to_string(), "query touches 5 samples, more than the 2 allowed");
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
     let url = options.external_url.clone().unwrap_or_else(|| format!("http://{}", options.listen_address));
     let about = About { version: env!("CARGO_PKG_VERSION"), external_url: url.clone() };
     let queries = QueryGate::new(options.queries.clone());
-    let registry = metrics.register(&about, queries.durations());
+    let registry = metrics.register(&about, &queries);
     let view = ViewHandle::default();
     let (operations_tx, operations) = mpsc::channel(WAITING_MAX);
     let (reloads_tx, reloads) = mpsc::channel(WAITING_MAX);

@@ -52,6 +52,26 @@ fn bytes(v: f64) -> String {
     format!("{} {}", significant(v / (step * 10.0).exp2()), units[step as usize])
 }
 
+/// Any number in a few characters: `0.0512`, `1.23 k`, `-4.5 G`.
+pub fn number(v: f64) -> String {
+    let units = ["", " k", " M", " G", " T", " P"];
+    let abs = v.abs();
+    if v.is_nan() {
+        return "NaN".to_owned();
+    } else if v.is_infinite() {
+        return if v > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
+    } else if abs >= 1e18 || (abs > 0.0 && abs < 1e-3) {
+        return format!("{v:.2e}");
+    }
+    // What would round up to a thousand is one of the next unit.
+    let step = (0..units.len()).find(|i| abs < 999.5 * 1e3f64.powi(*i as i32)).unwrap_or(units.len() - 1);
+    let scaled = v / 1e3f64.powi(step as i32);
+    let digits = significant(scaled);
+    let short =
+        if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { &digits };
+    format!("{short}{}", units[step])
+}
+
 /// Three significant digits without trailing noise.
 fn significant(v: f64) -> String {
     let magnitude = if v == 0.0 { 0.0 } else { v.abs().log10().floor() };
@@ -93,6 +113,25 @@ mod tests {
         assert_eq!(level("memory", Some(1_610_612_736.0)), "1.50 GiB");
         assert_eq!(level("cpu", Some(0.0021)), "2.10 mcpu");
         assert_eq!(level("gauge", None), "–");
+    }
+
+    #[test]
+    fn any_number_is_short() {
+        for (v, want) in [
+            (0.0, "0"),
+            (1.0, "1"),
+            (0.05123, "0.0512"),
+            (999.4, "999"),
+            (999.9, "1 k"),
+            (-1234.0, "-1.23 k"),
+            (4_500_000_000.0, "4.5 G"),
+            (1e-5, "1.00e-5"),
+            (1e20, "1.00e20"),
+            (f64::NAN, "NaN"),
+            (f64::NEG_INFINITY, "-Inf"),
+        ] {
+            assert_eq!(number(v), want);
+        }
     }
 
     #[test]

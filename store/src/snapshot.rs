@@ -43,6 +43,8 @@ struct Place {
 /// Places, and series with the slot that each has there.
 type Located = (Vec<Place>, Vec<(Labels, Vec<u8>)>);
 
+type Together = HashMap<Vec<Place>, Vec<(Labels, Vec<u8>)>, foldhash::fast::RandomState>;
+
 /// What an index tells of a range.
 enum Indexed<'a> {
     Whole(&'a Index),
@@ -132,8 +134,7 @@ impl Snapshot {
             note(Some(i), p.find(matchers));
         }
         note(None, self.view.index.find(matchers));
-        let mut together: HashMap<Vec<Place>, Vec<(Labels, Vec<u8>)>, foldhash::fast::RandomState> =
-            HashMap::default();
+        let mut together: Together = HashMap::default();
         for (labels, at) in series {
             let (places, slots) = at.into_iter().unzip();
             together.entry(places).or_default().push((labels, slots));

@@ -7,14 +7,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
 use davy::app::{About, Metrics, OwnSeries, Watch};
 use davy::config::Config;
 use davy_alerting::release::CallOutcome;
 use davy_api::wire::rules::{RecordingRule, Rule, RuleGroup};
-use davy_api::{QueryDurations, View, wire};
+use davy_api::{ApiState, QueryGate, QueryLimits, Storage, View, ViewHandle, wire};
 use davy_collector::otlp::{OtlpLimits, Receiver};
 use davy_collector::remote_write::{self, RemoteWriteLimits};
-use davy_collector::scrape::{Health, TargetStatus};
+use davy_collector::scrape::{Health, ScrapeManager, TargetStatus};
 use davy_model::{
     AttributeValue, Clock as _, Labels, ManualClock, Resource, Span, SpanId, SpanKind, SpanStatus, Timestamp,
     TraceId, Value,
@@ -23,6 +26,8 @@ use davy_store::control::Control;
 use davy_store::{Durability, Options, Store};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use tokio::sync::mpsc;
+use tower::ServiceExt as _;
 
 pub(crate) const INTERVAL: Duration = Duration::from_secs(15);
 const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -70,7 +75,7 @@ pub(crate) struct World {
     metrics: Metrics,
     own: OwnSeries,
     about: About,
-    queries: QueryDurations,
+    api: Router,
     clock: Arc<ManualClock>,
     otlp: Receiver,
     remote_write: remote_write::Receiver,
@@ -91,28 +96,43 @@ impl World {
         let (store, _) = Store::open(&data, START, Options::default()).expect("the store opens");
         let control = Control::open(&data.join("control.db")).expect("the control database opens");
         let config = Config::parse(CONFIG, "davy.yaml".as_ref(), dir.path()).expect("the file is right");
-        let watch = Watch::new(config, store.clone(), control, START);
+        let watch = Watch::new(config, store.clone(), control.clone(), START);
         let metrics = Metrics::default();
         let about = About { version: "0.1.0", external_url: "http://127.0.0.1:9600".to_owned() };
-        let queries = QueryDurations::default();
+        let queries = QueryGate::new(QueryLimits::default());
         let registry = metrics.register(&about, &queries);
         let clock = Arc::new(ManualClock::new(START));
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be built");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime can be built");
+        let remote_write =
+            remote_write::Receiver::new(store.clone(), clock.clone(), &RemoteWriteLimits::default());
+        let api = davy_api::router(ApiState {
+            view: ViewHandle::default(),
+            scrapes: ScrapeManager::new(store.clone(), clock.clone()),
+            remote_write: remote_write.clone(),
+            storage: Storage::new(data),
+            store: store.clone(),
+            control,
+            clock: clock.clone(),
+            queries,
+            operations: mpsc::channel(1).0,
+            reloads: mpsc::channel(1).0,
+            registry: registry.clone(),
+            version: about.version,
+            started: START,
+            report: |_, _, _, _| None,
+        });
         let mut world = Self {
             dir,
             runtime,
             own: OwnSeries::new(registry, "127.0.0.1:9600", INTERVAL),
             otlp: Receiver::new(store.clone(), clock.clone(), OtlpLimits::default()),
-            remote_write: remote_write::Receiver::new(
-                store.clone(),
-                clock.clone(),
-                &RemoteWriteLimits::default(),
-            ),
+            remote_write,
             store,
             watch,
             metrics,
             about,
-            queries,
+            api,
             clock,
             rng: ChaCha8Rng::seed_from_u64(7),
             instances: Vec::new(),
@@ -196,9 +216,7 @@ impl World {
             self.metrics.maintained(Duration::from_millis(2 + self.steps % 5), true);
         }
         self.metrics.ticked(Duration::from_micros(700 + self.steps % 7 * 150));
-        for i in 0..40 {
-            self.queries.observe("ok", Duration::from_micros(800 + 90 * (i + self.steps % 5)));
-        }
+        self.ask();
         self.metrics.publish(&self.view(), &targets(now), &self.store.stats(), &self.about);
         self.metrics.publish_otlp(self.otlp.stats());
         self.metrics.publish_remote_write(&self.remote_write);
@@ -207,6 +225,13 @@ impl World {
             "its own series are stored"
         );
         self.clock.set(now);
+    }
+
+    /// Somebody looks at it.
+    fn ask(&mut self) {
+        let request = Request::get("/api/v1/query?query=up").body(Body::empty()).expect("a request");
+        let answer = self.runtime.block_on(self.api.clone().oneshot(request)).expect("the API answers");
+        assert_eq!(answer.status(), 200);
     }
 
     /// What is decided, and a group of rules, which the story does not need.

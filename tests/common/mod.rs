@@ -201,7 +201,7 @@ fn spawn(dir: &Path, port: u16) -> Process {
     Process::start("davy", dir, &mut command)
 }
 
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     text.bytes()
         .map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") })
         .collect()
@@ -235,6 +235,18 @@ impl Http {
             .request(method.parse().expect("a method of HTTP"), url)
             .header("content-type", "application/json")
             .body(body.to_owned());
+        self.runtime.block_on(async {
+            let response = request.send().await.ok()?;
+            Some((response.status().as_u16(), response.text().await.ok()?))
+        })
+    }
+
+    /// A body that is not text.
+    pub fn bytes(&self, url: &str, body: &[u8]) -> Option<(u16, String)> {
+        let request = self.client.post(url).body(body.to_owned());
+        let request =
+            request.header("content-type", "application/x-protobuf").header("content-encoding", "snappy");
+        let request = request.header("x-prometheus-remote-write-version", "0.1.0");
         self.runtime.block_on(async {
             let response = request.send().await.ok()?;
             Some((response.status().as_u16(), response.text().await.ok()?))

@@ -3,11 +3,12 @@
 use axum::body::{Body, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use davy_model::{Labels, Sample};
+use davy_model::{Labels, Sample, Value};
 use davy_query::{Answer, Data};
 use davy_store::SeriesSamples;
 use serde::Serialize;
 
+use super::gate::Sending;
 use super::number;
 use super::samples::{self, SeriesWriter};
 
@@ -70,14 +71,35 @@ pub(super) fn truncate(answer: &mut Answer, limit: usize) {
     }
 }
 
+/// Points that an answer holds; a histogram weighs as many as its buckets take.
+pub(super) fn points(answer: &Answer) -> usize {
+    let weigh = |s: &Sample| match &s.value {
+        Value::Float(_) => 1,
+        Value::Histogram(h) => {
+            8 + h.positive_counts.len()
+                + h.negative_counts.len()
+                + h.custom_bounds.len()
+                + h.positive_spans.len()
+        }
+    };
+    match &answer.data {
+        Data::Scalar(..) | Data::String(..) => 1,
+        Data::Vector(rows) => rows.iter().map(|(_, s)| weigh(s)).sum(),
+        Data::Matrix(series) => series.iter().flat_map(|s| &s.samples).map(weigh).sum(),
+    }
+}
+
 /// `{"status":"success","data":{"resultType":..,"result":..,"stats":..},"warnings":..,"infos":..}`.
-pub(super) fn respond(answer: Answer, stats: Option<&Stats>) -> Response {
+pub(super) fn respond(answer: Answer, stats: Option<&Stats>, sending: Sending) -> Response {
     let mut parts = Parts::new(answer, stats);
     let first = parts.next().unwrap_or_default();
     let body = match parts.next() {
         None => Body::from(first),
         Some(second) => {
-            let all = [first, second].into_iter().chain(parts).map(Ok::<_, std::convert::Infallible>);
+            let all = [first, second].into_iter().chain(parts).map(move |part| {
+                let _held = &sending;
+                Ok::<_, std::convert::Infallible>(part)
+            });
             Body::from_stream(futures_util::stream::iter(all))
         }
     };
@@ -208,7 +230,7 @@ impl Iterator for Parts {
 
 #[cfg(test)]
 mod tests {
-    use davy_model::{Timestamp, Value};
+    use davy_model::Timestamp;
     use davy_query::QueryStats;
     use expect_test::{Expect, expect};
 

@@ -3,18 +3,22 @@
 //! An evaluation runs on a blocking thread and is told to end when its time is over or whoever asked has gone.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use davy_query::{Cancel, Engine};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::durations::QueryDurations;
+use super::metrics::QueryMetrics;
 use crate::error::ApiError;
 
 /// Queries that may wait for their turn; more are refused at once.
-const WAITING_MAX: usize = 256;
+const WAITING_MAX: i64 = 256;
+/// Points of all answers that are being sent: clients may be slow, and an answer is held until it is gone.
+const SENDING_POINTS_MAX: usize = 32 << 20;
+const POINTS_PER_PERMIT: usize = 1 << 10;
 
 /// Bounds of queries that come over HTTP; as Prometheus' flags `--query.*`.
 #[derive(Debug, Clone)]
@@ -41,8 +45,8 @@ pub struct QueryGate(Arc<Inner>);
 struct Inner {
     limits: QueryLimits,
     places: Arc<Semaphore>,
-    waiting: AtomicUsize,
-    durations: QueryDurations,
+    sending: Arc<Semaphore>,
+    metrics: Arc<QueryMetrics>,
 }
 
 /// What was done, and how long it had to wait for its turn.
@@ -55,13 +59,13 @@ pub(crate) struct Done<T> {
 impl QueryGate {
     pub fn new(limits: QueryLimits) -> Self {
         let places = Arc::new(Semaphore::new(limits.concurrency_max.max(1)));
-        let durations = QueryDurations::default();
-        Self(Arc::new(Inner { limits, places, waiting: AtomicUsize::new(0), durations }))
+        let sending = Arc::new(Semaphore::new(SENDING_POINTS_MAX / POINTS_PER_PERMIT));
+        Self(Arc::new(Inner { limits, places, sending, metrics: Arc::default() }))
     }
 
-    /// How long queries take, to be registered.
-    pub fn durations(&self) -> &QueryDurations {
-        &self.0.durations
+    /// Adds the metrics of queries to Davy's own.
+    pub fn register(&self, registry: &mut Registry) {
+        self.0.metrics.register(registry);
     }
 
     /// The engine with another look-back, if one is asked for.
@@ -71,6 +75,17 @@ impl QueryGate {
         engine
     }
 
+    /// Leave to hold an answer of so many points until it is sent.
+    pub(crate) fn sending(&self, points: usize) -> Result<Sending, ApiError> {
+        let permits = u32::try_from(points / POINTS_PER_PERMIT + 1).unwrap_or(u32::MAX);
+        self.0.sending.clone().try_acquire_many_owned(permits).map(Sending).map_err(|_| {
+            let max = SENDING_POINTS_MAX;
+            ApiError::Unavailable(format!(
+                "answers that are being sent would hold more than {max} points together"
+            ))
+        })
+    }
+
     /// Runs `work` once there is a place. The place is free again when `work` has returned, which may be later than
     /// the answer "timed out".
     pub(crate) async fn run<T: Send + 'static>(
@@ -78,24 +93,29 @@ impl QueryGate {
         timeout: Option<Duration>,
         work: impl FnOnce(&Cancel) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<Done<T>, ApiError> {
-        let began = Instant::now();
-        let done = self.run_from(began, timeout, work).await;
-        self.0.durations.ended(&done, began.elapsed());
+        let timed = self.0.metrics.began();
+        let done = self.evaluate(timeout, work).await;
+        timed.ended(&done);
         done
     }
 
-    async fn run_from<T: Send + 'static>(
+    async fn evaluate<T: Send + 'static>(
         &self,
-        began: Instant,
         timeout: Option<Duration>,
         work: impl FnOnce(&Cancel) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<Done<T>, ApiError> {
+        let began = Instant::now();
         let until = began + timeout.map_or(self.0.limits.timeout, |t| t.min(self.0.limits.timeout));
         let place = self.place(until).await?;
+        if until <= Instant::now() {
+            return Err(ApiError::Timeout("query timed out in query queue".into()));
+        }
         let queued = began.elapsed();
         let raised = RaiseOnDrop(Cancel::default());
         let cancel = raised.0.clone();
+        let running = Counted::new(&self.0.metrics.running);
         let evaluation = tokio::task::spawn_blocking(move || {
+            let _running = running;
             let done = work(&cancel);
             drop(place);
             done
@@ -112,8 +132,8 @@ impl QueryGate {
         if let Ok(place) = inner.places.clone().try_acquire_owned() {
             return Ok(place);
         }
-        let waiting = Waiting(inner);
-        if inner.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
+        let waiting = Counted::new(&inner.metrics.waiting);
+        if inner.metrics.waiting.get() > WAITING_MAX {
             return Err(ApiError::Unavailable(format!("{WAITING_MAX} queries are waiting already")));
         }
         let place = timeout_at(until, inner.places.clone().acquire_owned()).await;
@@ -123,12 +143,23 @@ impl QueryGate {
     }
 }
 
-/// Counts itself out, also when the request is dropped while it waits.
-struct Waiting<'a>(&'a Inner);
+/// Given back when the answer has been sent.
+#[derive(Debug)]
+pub(crate) struct Sending(#[expect(dead_code, reason = "held, never read")] OwnedSemaphorePermit);
 
-impl Drop for Waiting<'_> {
+/// Counts itself in and out again, also when the request is dropped or the evaluation panics.
+struct Counted(Gauge);
+
+impl Counted {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.0.dec();
     }
 }
 
@@ -214,15 +245,21 @@ mod tests {
         let (busy, gate) = busy(&gate(1, LONG), ended);
         let queued = gate.run(Some(Duration::from_millis(5)), |_| Ok(())).await;
         assert!(matches!(queued, Err(ApiError::Timeout(why)) if why.contains("queue")));
-        gate.0.waiting.store(WAITING_MAX, Ordering::Relaxed);
+        gate.0.metrics.waiting.set(WAITING_MAX);
         let refused = gate.run(None, |_| Ok(())).await;
         assert!(matches!(refused, Err(ApiError::Unavailable(why)) if why.contains("waiting already")));
-        assert_eq!(
-            gate.0.waiting.load(Ordering::Relaxed),
-            WAITING_MAX,
-            "the refused one is counted out again"
-        );
+        assert_eq!(gate.0.metrics.waiting.get(), WAITING_MAX, "the refused one is counted out again");
         busy.abort();
+    }
+
+    #[test]
+    fn answers_on_their_way_are_bounded_together() {
+        let gate = gate(1, LONG);
+        let most = gate.sending(SENDING_POINTS_MAX - POINTS_PER_PERMIT).unwrap();
+        assert!(matches!(gate.sending(1), Err(ApiError::Unavailable(why)) if why.contains("being sent")));
+        drop(most);
+        assert!(gate.sending(1).is_ok());
+        assert!(gate.sending(usize::MAX).is_err());
     }
 
     #[tokio::test]

@@ -63,13 +63,13 @@ pub(super) async fn exemplars(State(state): State<ApiState>, params: Params) -> 
     if to < from {
         return Err(ApiError::BadData("end timestamp must not be before start timestamp".into()));
     }
-    let expr = params.expr()?;
     let store = state.store.clone();
     let work = move |_: &_| {
+        let expr = params.expr()?;
         let snapshot = store.snapshot();
         let mut found = Vec::new();
         for matchers in expr.selectors() {
-            found.extend(snapshot.exemplars(&matchers, from, to));
+            found.extend(snapshot.exemplars(matchers, from, to));
         }
         found.sort_by(|a, b| a.0.cmp(&b.0));
         found.dedup_by(|a, b| a.0 == b.0);

@@ -4,12 +4,12 @@
 //! [`answer`] (how it is written). A form in the body is the same as parameters in the URL.
 
 mod answer;
-mod durations;
 mod envelope;
 mod federate;
 mod gate;
 mod label_name;
 mod metadata;
+mod metrics;
 mod number;
 mod params;
 mod query;
@@ -19,11 +19,11 @@ mod series;
 mod status;
 mod targets;
 mod text;
+mod tree;
 
 use axum::Router;
 use axum::routing::get;
 
-pub use durations::QueryDurations;
 pub use gate::{QueryGate, QueryLimits};
 pub(crate) use number::exponent_text;
 
@@ -36,7 +36,7 @@ pub(crate) fn routes() -> Router<ApiState> {
         .route("/api/v1/query_range", get(query::range).post(query::range))
         .route("/api/v1/query_exemplars", get(metadata::exemplars).post(metadata::exemplars))
         .route("/api/v1/format_query", get(text::format).post(text::format))
-        .route("/api/v1/parse_query", get(text::tree).post(text::tree))
+        .route("/api/v1/parse_query", get(text::parsed).post(text::parsed))
         .route("/api/v1/series", get(series::series).post(series::series))
         .route("/api/v1/labels", get(series::names).post(series::names))
         .route("/api/v1/label/{name}/values", get(series::values))

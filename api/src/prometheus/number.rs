@@ -17,7 +17,7 @@ pub(super) fn float(out: &mut Vec<u8>, v: f64) {
         out.extend_from_slice(if v > 0.0 { b"+Inf" } else { b"-Inf" });
     } else if v == 0.0 {
         out.extend_from_slice(if v.is_sign_negative() { b"-0" } else { b"0" });
-    } else if abs < SMALL || abs >= LARGE {
+    } else if !(SMALL..LARGE).contains(&abs) {
         exponent(out, v);
     } else if abs < WHOLE_MAX && v.fract() == 0.0 {
         out.extend_from_slice(itoa::Buffer::new().format(v as i64).as_bytes());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::Response;
 use davy_model::Timestamp;
-use davy_query::{Answer, Cancel, Engine, EvalError, Expr, Steps};
+use davy_query::{Answer, Cancel, Engine, EvalError, Expr, Steps, ValueType};
 use tokio::time::Instant;
 
 use super::answer::{self, Samples, Stats, Timings, respond};
@@ -21,9 +21,9 @@ pub(super) async fn instant(State(state): State<ApiState>, params: Params) -> Re
     let limit = params.limit()?;
     let at = params.time("time")?.unwrap_or_else(|| state.clock.now());
     let evaluate = move |expr: &Expr, engine: &Engine, source: &_, cancel: &Cancel| {
-        engine.query(expr, source, at, cancel)
+        engine.query(expr, source, at, cancel).map_err(|e| error(&e))
     };
-    run(&state, &params, limit, evaluate).await
+    run(&state, params, limit, evaluate).await
 }
 
 /// `GET /api/v1/query_range?query=&start=&end=&step=[&timeout=&limit=&lookback_delta=&stats=]`.
@@ -31,9 +31,21 @@ pub(super) async fn range(State(state): State<ApiState>, params: Params) -> Resu
     let limit = params.limit()?;
     let steps = steps(&params)?;
     let evaluate = move |expr: &Expr, engine: &Engine, source: &_, cancel: &Cancel| {
-        engine.query_range(expr, source, steps, cancel)
+        has_values(expr)?;
+        engine.query_range(expr, source, steps, cancel).map_err(|e| error(&e))
     };
-    run(&state, &params, limit, evaluate).await
+    run(&state, params, limit, evaluate).await
+}
+
+/// A range of times asks for a value at each of them.
+fn has_values(expr: &Expr) -> Result<(), ApiError> {
+    let kind = match expr.value_type() {
+        ValueType::Scalar | ValueType::Vector => return Ok(()),
+        ValueType::Matrix => "range vector",
+        ValueType::String => "string",
+    };
+    let expected = "must be Scalar or instant Vector";
+    Err(invalid("query", &format!("invalid expression type {kind:?} for range query, {expected}")))
 }
 
 fn steps(params: &Params) -> Result<Steps, ApiError> {
@@ -67,29 +79,31 @@ fn points(start: Timestamp, end: Timestamp, step_nanos: i64) -> i128 {
 
 async fn run(
     state: &ApiState,
-    params: &Params,
+    params: Params,
     limit: usize,
-    evaluate: impl FnOnce(&Expr, &Engine, &davy_store::Snapshot, &Cancel) -> Result<Answer, EvalError>
+    evaluate: impl FnOnce(&Expr, &Engine, &davy_store::Snapshot, &Cancel) -> Result<Answer, ApiError>
     + Send
     + 'static,
 ) -> Result<Response, ApiError> {
     let timeout = params.positive_duration("timeout")?;
     let engine = state.queries.engine(params.positive_duration("lookback_delta")?);
     let with_stats = params.get("stats").is_some();
-    let began = Instant::now();
-    let expr = params.expr()?;
-    let preparation = began.elapsed();
-    let store = state.store.clone();
+    let (store, gate) = (state.store.clone(), state.queries.clone());
+    // Long texts take the parser a while as well.
     let work = move |cancel: &Cancel| {
         let began = Instant::now();
-        let answer = evaluate(&expr, &engine, &store.snapshot(), cancel).map_err(|e| error(&e))?;
-        Ok((answer, began.elapsed()))
+        let expr = params.expr()?;
+        let preparation = began.elapsed();
+        let mut answer = evaluate(&expr, &engine, &store.snapshot(), cancel)?;
+        answer::truncate(&mut answer, limit);
+        // Before its place is free for the next evaluation.
+        let sending = gate.sending(answer::points(&answer))?;
+        Ok((answer, sending, preparation, began.elapsed() - preparation))
     };
     let done = state.queries.run(timeout, work).await?;
-    let (mut answer, evaluation) = done.value;
+    let (answer, sending, preparation, evaluation) = done.value;
     let stats = with_stats.then(|| stats(&answer, preparation, done.queued, evaluation));
-    answer::truncate(&mut answer, limit);
-    Ok(respond(answer, stats.as_ref()))
+    Ok(respond(answer, stats.as_ref(), sending))
 }
 
 fn stats(answer: &Answer, preparation: Duration, queued: Duration, evaluation: Duration) -> Stats {
@@ -112,11 +126,12 @@ fn stats(answer: &Answer, preparation: Duration, queued: Duration, evaluation: D
 }
 
 /// What Prometheus calls the ways in which an evaluation fails.
-pub(super) fn error(error: &EvalError) -> ApiError {
+fn error(error: &EvalError) -> ApiError {
     match error {
         EvalError::Store(_) => ApiError::Internal(error.to_string()),
         // Whoever asked has gone, or has been told that the time is over.
         EvalError::Canceled => ApiError::Canceled("query was canceled in query execution".into()),
+        EvalError::Busy { .. } => ApiError::Unavailable(error.to_string()),
         other => ApiError::Execution(other.to_string()),
     }
 }

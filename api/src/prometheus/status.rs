@@ -98,7 +98,7 @@ impl<'a> Cardinality<'a> {
 
     fn metrics(&self, limit: usize) -> Vec<Stat> {
         let metrics = self.pairs.iter().filter(|((n, _), _)| *n == name::METRIC);
-        top(metrics.map(|((_, v), count)| (*v, *count)), limit, |v| v.to_owned())
+        top(metrics.map(|((_, v), count)| (*v, *count)), limit, str::to_owned)
     }
 
     fn values(&self, limit: usize) -> Vec<Stat> {

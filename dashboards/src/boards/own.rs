@@ -305,12 +305,19 @@ fn query_durations() -> Panel {
 }
 
 fn queries() -> Panel {
-    lines("Queries", Unit::RequestsPerSecond, "By how they ended; refused ones found too many waiting.")
-        .query(line(
-            "sum by (outcome) (rate(davy_query_duration_seconds_count{OWN}[$__rate_interval]))",
-            "{{outcome}}",
-        ))
-        .over(Override::name("ok").color(Color::Green))
+    lines(
+        "Queries",
+        Unit::RequestsPerSecond,
+        "Answered a second, by how they ended; and how many run and wait.",
+    )
+    .query(line(
+        "sum by (outcome) (rate(davy_query_duration_seconds_count{OWN}[$__rate_interval]))",
+        "{{outcome}}",
+    ))
+    .query(line("sum(davy_queries_running{OWN})", "running"))
+    .query(line("sum(davy_queries_waiting{OWN})", "waiting"))
+    .over(Override::name("success").color(Color::Green))
+    .over(Override::regex("/running|waiting/").unit(Unit::Short).dashed())
 }
 
 fn rule_groups() -> Panel {

@@ -253,7 +253,8 @@ impl Panel {
     }
 
     pub fn transform(mut self, id: &str, options: Value) -> Self {
-        self.transformations.push(json!({"id": id, "options": options}));
+        let step = [("id".to_owned(), json!(id)), ("options".to_owned(), options)];
+        self.transformations.push(Value::Object(step.into_iter().collect()));
         self
     }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use davy_api::wire::rules::{Rule, RuleGroup};
-use davy_api::{QueryDurations, View};
+use davy_api::{QueryGate, View};
 use davy_collector::otlp::OtlpStats;
 use davy_collector::remote_write;
 use davy_collector::scrape::TargetStatus;
@@ -142,7 +142,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    pub fn register(&self, about: &About, queries: &QueryDurations) -> Arc<Registry> {
+    pub fn register(&self, about: &About, queries: &QueryGate) -> Arc<Registry> {
         let mut root = Registry::default();
         root.register_collector(Box::new(ProcessCollector));
         let r = root.sub_registry_with_prefix("davy");
