@@ -221,10 +221,12 @@ fn slowest() -> Panel {
         .transform("merge", json!({}))
         .transform(
             "organize",
-            json!({"excludeByName": {"Time": true}, "renameByName": {"Value #A": "Took", "Value #B": "Samples"}}),
+            json!({"excludeByName": {"Time": true}, "renameByName": {
+                "instance": "Instance", "job": "Job", "Value #A": "Took", "Value #B": "Samples",
+            }}),
         )
         .option("sortBy", json!([{"displayName": "Took", "desc": true}]))
-        .over(Override::name("instance").width(190))
+        .over(Override::name("Instance").width(190))
         .over(Override::name("Took").unit(Unit::Seconds))
 }
 
