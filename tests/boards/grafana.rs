@@ -148,7 +148,7 @@ impl<'a> Reader<'a> {
                 legend: text(&t["legendFormat"]),
                 format: text(&t["format"]),
                 instant: t["instant"] == true,
-                expr: self.fill(&text(&t["expr"]), scope.as_ref()),
+                expr: self.fill_at(&text(&t["expr"]), scope.as_ref(), minutes(&text(&t["interval"]))),
                 scope: scope.clone(),
             })
         };
@@ -157,7 +157,12 @@ impl<'a> Reader<'a> {
 
     /// Replaces variables, and durations as Go writes them.
     pub(crate) fn fill(&self, text: &str, scope: Option<&(String, String)>) -> String {
-        let rate = INTERVAL.as_secs() * 4;
+        self.fill_at(text, scope, Duration::ZERO)
+    }
+
+    /// With a step of at least this: rates reach over it, and one scrape more.
+    fn fill_at(&self, text: &str, scope: Option<&(String, String)>, step: Duration) -> String {
+        let rate = (INTERVAL * 4).max(step + INTERVAL).as_secs();
         let range = self.range.seconds();
         let mut out = text
             .replace("$__rate_interval", &format!("{}m{}s", rate / 60, rate % 60))
@@ -197,6 +202,12 @@ impl<'a> Reader<'a> {
         };
         answer.unwrap_or_else(|e| panic!("{expr}\n{e}"))
     }
+}
+
+/// `5m`; nothing for nothing.
+fn minutes(text: &str) -> Duration {
+    let number = text.strip_suffix('m').and_then(|n| n.parse().ok());
+    Duration::from_secs(number.unwrap_or(0) * 60)
 }
 
 /// Values of a variable of several, as a regular expression in a string; quotes stay as they are.

@@ -255,11 +255,11 @@ fn maintenance() -> Panel {
     .query(line(
         "histogram_quantile(0.5, sum by (le) (rate(davy_storage_maintenance_duration_seconds_bucket{OWN}[$__rate_interval])))",
         "50 %",
-    ))
+    ).min_step("5m"))
     .query(line(
         "histogram_quantile(0.99, sum by (le) (rate(davy_storage_maintenance_duration_seconds_bucket{OWN}[$__rate_interval])))",
         "99 %",
-    ))
+    ).min_step("5m"))
 }
 
 fn backlog() -> Panel {

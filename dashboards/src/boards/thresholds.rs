@@ -108,7 +108,9 @@ fn list() -> Panel {
             json!({"excludeByName": {"Time": true}, "indexByName": order, "renameByName": names}),
         )
         .option("sortBy", json!([{"displayName": "Score", "desc": true}]))
-        .over(Override::name("State").states(STATE).width(90))
+        .over(Override::name("State").states(STATE).width(75))
+        .over(Override::name("Threshold").width(155))
+        .over(Override::name("Series").width(140))
         .over(Override::name("Score").decimals(2))
 }
 
