@@ -120,7 +120,12 @@ fn may_write(path: &Path) -> io::Result<bool> {
 fn next_steps(args: &ExportArgs, dir: &Path, files: usize) -> String {
     let mut text = format!("wrote {files} files below {}\n", dir.display());
     let mut say = |line: &str| writeln!(text, "{line}").expect("a string takes all");
-    if dir == Path::new("/etc/grafana") {
+    if let Some(boards) = &args.boards_path {
+        let (provisioning, dashboards) = (dir.join("provisioning"), dir.join("dashboards"));
+        say("next: let Grafana see the two folders, then open the folder Davy under Dashboards:");
+        say(&format!("  {} at /etc/grafana/provisioning", provisioning.display()));
+        say(&format!("  {} at {}", dashboards.display(), boards.display()));
+    } else if dir == Path::new("/etc/grafana") {
         say("next: restart Grafana, then open the folder Davy under Dashboards");
     } else {
         say("next: start Grafana on it, then open the folder Davy under Dashboards:");
