@@ -3,7 +3,7 @@
 //!
 //! Start at [`app::run`]; [`analysis`] judges a release with its service's history; [`config`] is the file, [`demo`] the story of `davy demo`, [`terminal`] what both show;
 //! [`snapshot`] and [`openmetrics`] take data out and in; [`history`] looks back on it, [`judge`] judges what was
-//! recorded, [`report`] says what was found; [`query`] asks a server.
+//! recorded, [`report`] says what was found; [`query`] asks a server; [`grafana`] writes the boards that show it.
 
 pub mod analysis;
 pub mod app;
@@ -12,9 +12,11 @@ pub mod config;
 pub mod demo;
 pub mod exit;
 pub mod gate;
+pub mod grafana;
 pub mod history;
 pub mod judge;
 pub mod openmetrics;
+mod process;
 pub mod query;
 pub mod replay;
 pub mod report;

@@ -48,6 +48,11 @@ enum Command {
         #[command(subcommand)]
         to: Export,
     },
+    /// Boards and provisioning for Grafana.
+    Grafana {
+        #[command(subcommand)]
+        what: Grafana,
+    },
     /// Validate files without starting anything.
     Check {
         #[command(subcommand)]
@@ -115,6 +120,12 @@ enum Export {
 }
 
 #[derive(Subcommand)]
+enum Grafana {
+    /// Write the boards and the provisioning of data sources to a folder.
+    Export(davy::grafana::ExportArgs),
+}
+
+#[derive(Subcommand)]
 enum Check {
     /// The configuration file.
     Config { file: PathBuf },
@@ -138,6 +149,7 @@ fn main() -> ExitCode {
         Command::Import { from: Import::Openmetrics(args) } => davy::openmetrics::import(&args),
         Command::Export { to: Export::Openmetrics(args) } => davy::openmetrics::export(&args),
         Command::Check { what: Check::Rules(args) } => davy::rules::run(&args),
+        Command::Grafana { what: Grafana::Export(args) } => davy::grafana::export(&args),
         Command::Check { what: Check::Config { file } } => {
             let (report, ok) = davy::config::check(&file);
             print!("{report}");

@@ -91,7 +91,7 @@ impl Kind {
     /// The counter of samples taken, on its page of metrics; several lines are added up.
     fn samples_metric(self) -> &'static str {
         match self {
-            Self::Davy => "davy_storage_samples_appended",
+            Self::Davy => "davy_storage_samples_appended_total",
             Self::Prometheus => "prometheus_tsdb_head_samples_appended_total",
             Self::VictoriaMetrics => "vm_rows_inserted_total",
         }

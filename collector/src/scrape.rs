@@ -20,6 +20,7 @@ mod error;
 mod family;
 mod fetch;
 mod manager;
+mod own;
 mod pool;
 mod probe;
 mod sample_labels;
@@ -31,6 +32,7 @@ mod threads;
 
 pub use error::{LimitError, Reason, ScrapeError};
 pub use manager::{ApplyError, DroppedTarget, ScrapeManager};
+pub use own::{OwnError, OwnTarget};
 pub use probe::BodyReader;
 pub use status::{Health, TargetStatus};
 

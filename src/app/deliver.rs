@@ -97,10 +97,13 @@ impl Delivery {
 
     async fn until_next(&self) -> Duration {
         let control = self.control.clone();
-        match blocking(move || control.outbox_next()).await {
-            Ok(Some(at)) => at.since(self.clock.now()).clamp(Duration::from_millis(50), POLL_MAX),
-            Ok(None) | Err(_) => POLL_MAX,
-        }
+        let Ok((next, waiting)) =
+            blocking(move || Ok((control.outbox_next()?, control.outbox_pending()?))).await
+        else {
+            return POLL_MAX;
+        };
+        self.metrics.outbox_pending.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        next.map_or(POLL_MAX, |at| at.since(self.clock.now()).clamp(Duration::from_millis(50), POLL_MAX))
     }
 
     async fn record(&self, record: OutboxRecord) {

@@ -6,6 +6,7 @@
 mod deliver;
 mod error;
 mod metrics;
+mod own;
 mod rules;
 mod tasks;
 mod watch;
@@ -14,6 +15,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use error::AppError;
+pub use metrics::{About, Metrics};
+pub use own::OwnSeries;
 pub use watch::Watch;
 
 use crate::config::Config;

@@ -24,7 +24,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::deliver::{Delivery, Messaging};
-use super::metrics::Metrics;
+use super::metrics::{About, Metrics};
+use super::own::OwnSeries;
 use super::rules::Rules;
 use super::watch::{Watch, dispatcher};
 use super::{AppError, Options};
@@ -49,8 +50,10 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
     let shutdown = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let metrics = Arc::new(Metrics::default());
+    let url = options.external_url.clone().unwrap_or_else(|| format!("http://{}", options.listen_address));
+    let about = About { version: env!("CARGO_PKG_VERSION"), external_url: url.clone() };
     let queries = QueryGate::new(options.queries.clone());
-    let registry = metrics.register(&queries);
+    let registry = metrics.register(&about, &queries);
     let view = ViewHandle::default();
     let (operations_tx, operations) = mpsc::channel(WAITING_MAX);
     let (reloads_tx, reloads) = mpsc::channel(WAITING_MAX);
@@ -85,12 +88,11 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         queries,
         operations: operations_tx,
         reloads: reloads_tx,
-        registry,
-        version: env!("CARGO_PKG_VERSION"),
+        registry: registry.clone(),
+        version: about.version,
         started: clock.now(),
         report: crate::report::served,
     };
-    let url = options.external_url.clone().unwrap_or_else(|| format!("http://{}", options.listen_address));
     let messaging = Arc::new(Messaging::new(&config, &url, &clock)?);
     let (messaging_tx, messaging_rx) = watch::channel(messaging);
     let bell = Arc::new(Notify::new());
@@ -103,7 +105,9 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
     };
     spawn(&mut tasks, delivery.run(shutdown.clone()));
     let retention = config.storage.retention;
-    let upkeep = maintain(store.clone(), control.clone(), retention, clock.clone(), shutdown.clone());
+    let upkeep =
+        Upkeep { store: store.clone(), control: control.clone(), retention, metrics: metrics.clone() };
+    let upkeep = upkeep.run(clock.clone(), shutdown.clone());
     spawn(&mut tasks, upkeep);
     if options.terminal {
         let screen =
@@ -111,12 +115,21 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         spawn(&mut tasks, screen);
     }
 
-    let (rules, evaluating) =
-        Rules::start(&config, &url, store.clone(), clock.clone(), metrics.rules.clone(), shutdown.clone());
+    let (rules, evaluating) = Rules::start(
+        &config,
+        &url,
+        store.clone(),
+        clock.clone(),
+        metrics.rule_metrics.clone(),
+        shutdown.clone(),
+    );
     spawn(&mut tasks, evaluating);
     let watch = Watch::new(config, store.clone(), control, clock.now());
+    let own = OwnSeries::new(registry, &options.listen_address.to_string(), watch.tick_interval());
     let brain = Brain {
         watch: Some(watch),
+        own: Some(own),
+        about,
         clock,
         scrapes: scrapes.clone(),
         view,
@@ -180,29 +193,36 @@ fn spawn(tasks: &mut JoinSet<()>, part: impl Future<Output = ()> + Send + 'stati
 }
 
 /// Seals, drops what retention says, and prunes old verdicts and messages.
-async fn maintain(
+struct Upkeep {
     store: Store,
     control: Control,
     retention: Duration,
-    clock: Arc<dyn Clock>,
-    shutdown: CancellationToken,
-) {
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(MAINTENANCE_INTERVAL) => {}
-        }
-        let (store, control, now) = (store.clone(), control.clone(), clock.now());
-        let work = move || {
-            store.maintain(now)?;
-            store.compact_slice(now)?;
-            // A thousand rows a call: what is left waits for the next minute.
-            control.prune(now - retention).map(drop)
-        };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => error!(%error, "maintenance of the store failed; it will be tried again"),
-            Err(error) => error!(%error, "maintenance of the store ended early"),
+    metrics: Arc<Metrics>,
+}
+
+impl Upkeep {
+    async fn run(self, clock: Arc<dyn Clock>, shutdown: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(MAINTENANCE_INTERVAL) => {}
+            }
+            let (store, control, now) = (self.store.clone(), self.control.clone(), clock.now());
+            let until = now - self.retention;
+            let began = tokio::time::Instant::now();
+            let work = move || {
+                store.maintain(now)?;
+                store.compact_slice(now)?;
+                // A thousand rows a call: what is left waits for the next minute.
+                control.prune(until).map(drop)
+            };
+            let done = tokio::task::spawn_blocking(work).await;
+            self.metrics.maintained(began.elapsed(), matches!(done, Ok(Ok(()))));
+            match done {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => error!(%error, "maintenance of the store failed; it will be tried again"),
+                Err(error) => error!(%error, "maintenance of the store ended early"),
+            }
         }
     }
 }
@@ -239,6 +259,9 @@ async fn draw(
 struct Brain {
     /// `None` only while a blocking thread has it.
     watch: Option<Watch>,
+    /// `None` only while a blocking thread has it.
+    own: Option<OwnSeries>,
+    about: About,
     clock: Arc<dyn Clock>,
     scrapes: ScrapeManager,
     view: ViewHandle,
@@ -308,10 +331,10 @@ impl Brain {
                     let targets = self.scrapes.targets();
                     let began = tokio::time::Instant::now();
                     let calls = self.with_watch(move |watch, now| watch.tick(now, &targets)).await;
-                    self.metrics.ticks.inc();
-                    self.metrics.tick_seconds.set(began.elapsed().as_secs_f64());
+                    self.metrics.ticked(began.elapsed());
                     self.publish();
                     self.perform(calls.unwrap_or_default(), &done_tx);
+                    self.store_own_series().await;
                     let interval = self.watch.as_ref().map_or(Duration::from_secs(1), Watch::tick_interval);
                     // A tick that took longer than the interval is not made up for.
                     next = (next + interval).max(began);
@@ -346,12 +369,32 @@ impl Brain {
     fn publish(&self) {
         let Some(watch) = &self.watch else { return };
         let view = View { rules: self.rules.shown(), ..watch.view() };
-        self.metrics.publish(&view, &self.scrapes.targets(), &self.store.stats());
+        self.metrics.publish(&view, &self.scrapes.targets(), &self.store.stats(), &self.about);
         self.metrics.publish_otlp(self.receiver.stats());
         self.metrics.publish_remote_write(&self.remote_write);
         self.metrics.unwritten.set(i64::try_from(watch.unwritten()).unwrap_or(i64::MAX));
         self.view.store(view);
         self.bell.notify_one();
+    }
+
+    /// Once everything that was decided is under way: a slow disk holds up no call.
+    async fn store_own_series(&mut self) {
+        let Some(mut own) = self.own.take() else { return };
+        let (store, now) = (self.store.clone(), self.clock.now());
+        let began = tokio::time::Instant::now();
+        let append = move || {
+            let stored = own.append(&store, now, began.elapsed());
+            (own, stored)
+        };
+        match tokio::task::spawn_blocking(append).await {
+            Ok((own, stored)) => {
+                self.own = Some(own);
+                if !stored {
+                    self.metrics.own_series_failed();
+                }
+            }
+            Err(error) => error!(%error, "davy's own metrics are no longer stored, until a restart"),
+        }
     }
 
     /// Calls actuators, each in a task of its own; the outcome comes back to the loop.
@@ -383,18 +426,19 @@ impl Brain {
         let (config, messaging) = match read {
             Ok(read) => read,
             Err(errors) => {
-                self.metrics.config_reloads_failed.inc();
+                self.metrics.reloaded(false);
                 error!("the new configuration is refused, the old one stays:\n{errors}");
                 return Err(errors);
             }
         };
         if let Err(error) = self.scrapes.apply(config.scrape_configs.clone()).await {
-            self.metrics.config_reloads_failed.inc();
+            self.metrics.reloaded(false);
             return Err(error.to_string());
         }
         self.messaging.send_replace(messaging);
         self.rules.apply(&config);
         self.with_watch(move |watch, now| watch.reload(now, config)).await;
+        self.metrics.reloaded(true);
         info!("configuration reloaded");
         Ok(())
     }

@@ -4,6 +4,8 @@
 //! in slices, so that a large store is compacted while it goes on; a cursor in the partition remembers how far.
 //! Chunks of seals that a living snapshot does not see yet are left alone: it must not change under its reader.
 
+use std::sync::atomic::Ordering;
+
 use davy_model::Timestamp;
 use rusqlite::{Connection, TransactionBehavior, params};
 
@@ -78,6 +80,7 @@ impl Inner {
             meta::put(&tx, CURSOR, -1).at(path)?;
             meta::put(&tx, COMPACTED, newest).at(path)?;
             tx.commit().at(path)?;
+            self.counters.partitions_compacted.fetch_add(1, Ordering::Relaxed);
         }
         checkpoint(&conn, path);
         Ok(true)

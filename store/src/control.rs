@@ -256,6 +256,13 @@ impl Control {
         Ok(self.list::<OutboxRecord>(next, 1, &[])?.pop().map(|r| r.next_attempt_at))
     }
 
+    /// How many messages wait.
+    pub fn outbox_pending(&self) -> Result<u64, Error> {
+        let sql = "SELECT count(*) FROM outbox WHERE state = 'pending'";
+        let count: i64 = self.lock().query_row(sql, (), |r| r.get(0)).at(&self.path)?;
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+
     /// The newest of a service that was known at `at`.
     pub fn calibration(&self, service: &str, at: Timestamp) -> Result<Option<CalibrationRecord>, Error> {
         let newest = "WHERE service = ?1 AND at <= ?2 ORDER BY at DESC";
@@ -435,6 +442,7 @@ mod tests {
         assert_eq!(c.outbox_due(at(15), 10).unwrap(), batch.outbox[1..2]);
         assert_eq!(c.outbox_due(at(99), 1).unwrap(), batch.outbox[1..2]);
         assert_eq!(c.outbox_next().unwrap(), Some(at(10)));
+        assert_eq!(c.outbox_pending().unwrap(), 2);
         assert_eq!(c.audit(1).unwrap(), batch.audit[1..]);
     }
 

@@ -30,4 +30,11 @@ pub struct Stats {
     /// Free disk space is below the floor.
     pub disk_low: bool,
     pub bytes_on_disk: u64,
+    /// Of these, the log, the catalogue and the spans.
+    pub telemetry_bytes: u64,
+    /// Of these, sealed samples, and how many partitions they are in.
+    pub partition_bytes: u64,
+    pub partitions: usize,
+    /// Partitions compacted since the start.
+    pub partitions_compacted: u64,
 }

@@ -138,6 +138,10 @@ impl Store {
             backlog: counters.backlog.load(Ordering::Relaxed),
             disk_low: counters.disk_low.load(Ordering::Relaxed),
             bytes_on_disk: folder_bytes(&inner.dir),
+            telemetry_bytes: file_bytes(&inner.dir, TELEMETRY),
+            partition_bytes: folder_bytes(&inner.dir.join(PARTITIONS)),
+            partitions: inner.head().view.partitions.len(),
+            partitions_compacted: counters.partitions_compacted.load(Ordering::Relaxed),
         }
     }
 
@@ -283,6 +287,12 @@ pub(crate) fn lock(dir: &Path) -> Result<FolderLock, Error> {
 }
 
 /// Size of all files in the folder and those below it.
+/// Of the file and of what SQLite keeps beside it.
+fn file_bytes(dir: &Path, name: &str) -> u64 {
+    let size = |suffix| fs::metadata(dir.join(format!("{name}{suffix}"))).map_or(0, |m| m.len());
+    ["", "-wal", "-shm"].map(size).iter().sum()
+}
+
 fn folder_bytes(dir: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(dir) else { return 0 };
     let size = |e: fs::DirEntry| match e.metadata() {

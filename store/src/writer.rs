@@ -141,6 +141,7 @@ pub(crate) struct Counters {
     pub(crate) spans_appended: AtomicU64,
     pub(crate) conflicts: AtomicU64,
     pub(crate) write_errors: AtomicU64,
+    pub(crate) partitions_compacted: AtomicU64,
     /// Number of the newest record of samples in the log.
     pub(crate) last_record: AtomicU64,
     /// Log records and sealed blocks that failed their checksum, in this run and before.

@@ -39,7 +39,7 @@ impl Default for QueryMetrics {
 impl QueryMetrics {
     pub(super) fn register(&self, r: &mut Registry) {
         r.register(
-            "query_seconds",
+            "query_duration_seconds",
             "From a query's request to its answer, waiting included, by outcome",
             self.seconds.clone(),
         );

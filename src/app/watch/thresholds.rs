@@ -9,7 +9,7 @@ use davy_api::wire;
 use davy_detector::config::{Direction, ThresholdSpec};
 use davy_detector::threshold::{Change, ThresholdSet};
 use davy_detector::{Metric, Plan, Reading, selector};
-use davy_model::{Labels, Matcher, Timestamp, name};
+use davy_model::{Labels, MatchOp, Matcher, Timestamp, name};
 use davy_query::Expr;
 use davy_store::Snapshot;
 use tracing::error;
@@ -76,8 +76,11 @@ impl Thresholds {
         self.looked.extend(metrics.map(|m| (service.to_owned(), m.to_owned())));
         // The plan's selectors speak of every service; these must speak of this one.
         let labelled = Matcher::equal(name::SERVICE, service);
+        // Davy's own series about the service carry its name too, and say nothing of how it labels itself.
+        let foreign =
+            Matcher::new(name::METRIC, MatchOp::NotRegex, "davy_.*").expect("the pattern is a regex");
         let is_there = snapshot
-            .series(std::slice::from_ref(&labelled), now - SERIES_WINDOW, now)
+            .series(&[labelled.clone(), foreign], now - SERIES_WINDOW, now)
             .is_ok_and(|found| !found.is_empty());
         let matcher = if is_there { labelled } else { Matcher::equal(name::JOB, service) };
         for mut spec in key_series(service, plan, self.interval) {

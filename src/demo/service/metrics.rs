@@ -4,16 +4,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use procfs::process::Process;
-use prometheus_client::collector::Collector;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use crate::process::ProcessCollector;
 
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -77,33 +75,6 @@ impl Metrics {
 }
 
 /// `process_*` as every client library has them, read from procfs at each scrape.
-#[derive(Debug)]
-struct ProcessCollector;
-
-impl Collector for ProcessCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        // A process that cannot read itself shows no process metrics; the others are still worth a scrape.
-        let Ok(stat) = Process::myself().and_then(|process| process.stat()) else { return Ok(()) };
-        let ticks = procfs::ticks_per_second() as f64;
-        let cpu = ConstCounter::new((stat.utime + stat.stime) as f64 / ticks);
-        cpu.encode(encoder.encode_descriptor(
-            "process_cpu_seconds",
-            "User and system CPU time",
-            None,
-            MetricType::Counter,
-        )?)?;
-        let mut gauge = |name, help, value: f64| {
-            ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
-        };
-        gauge("process_resident_memory_bytes", "Resident memory", (stat.rss * procfs::page_size()) as f64)?;
-        if let Ok(boot) = procfs::boot_time_secs() {
-            let start = boot as f64 + stat.starttime as f64 / ticks;
-            gauge("process_start_time_seconds", "Start of the process since the epoch", start)?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
