@@ -44,6 +44,7 @@ mod sqlite;
 mod stats;
 mod store;
 mod table;
+mod tail;
 mod writer;
 
 pub use appender::Appender;
@@ -57,6 +58,7 @@ pub use snapshot::{SeriesSamples, Snapshot};
 pub use spans::{BatchValue, NotUtf8, ResourceId, SpanBatch, SpanBlock, SpanQuery, SpanRow, TextId};
 pub use stats::{Recovery, Stats};
 pub use store::Store;
+pub use tail::{LogRecord, LogTail};
 
 /// Names a series for as long as it has samples in the head; found by [`Appender::series`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
