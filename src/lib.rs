@@ -18,4 +18,5 @@ pub mod openmetrics;
 pub mod replay;
 pub mod report;
 pub mod snapshot;
+pub mod sources;
 pub mod terminal;

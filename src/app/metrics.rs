@@ -6,13 +6,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use davy_api::View;
 use davy_collector::otlp::OtlpStats;
 use davy_collector::remote_write;
+use davy_collector::remote_write_out::Forwarder;
 use davy_collector::scrape::TargetStatus;
+use davy_model::Timestamp;
 use davy_store::Stats;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+use super::forward_metrics::ForwardMetrics;
+use crate::sources::SourceStates;
 
 type Float = Gauge<f64, AtomicU64>;
 
@@ -55,6 +60,12 @@ struct HealthLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SourceLabels {
+    source: String,
+    service: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: String,
 }
@@ -91,6 +102,9 @@ pub(super) struct Metrics {
     remote_write_exemplars: Family<OutcomeLabels, Gauge>,
     remote_write_requests: Family<OutcomeLabels, Gauge>,
     remote_write_series: Gauge,
+    forward: ForwardMetrics,
+    source_behind: Family<SourceLabels, Float>,
+    source_up: Family<SourceLabels, Gauge>,
     pub(super) ticks: Counter,
     /// Rows that wait to be written because the control database cannot be.
     pub(super) unwritten: Gauge,
@@ -202,6 +216,17 @@ impl Metrics {
             "Reloads refused; the old rules stayed",
             self.config_reloads_failed.clone(),
         );
+        self.forward.register(&mut r);
+        r.register(
+            "source_behind_seconds",
+            "How far the samples of a service that come from a source lie back",
+            self.source_behind.clone(),
+        );
+        r.register(
+            "source_up",
+            "1 if the source answered in full when it was last asked",
+            self.source_up.clone(),
+        );
         Arc::new(r)
     }
 
@@ -250,6 +275,20 @@ impl Metrics {
         set(&self.otlp_requests, "too_slow", &stats.requests_too_slow);
         set(&self.otlp_requests, "overloaded", &stats.requests_overloaded);
         set(&self.otlp_requests, "unavailable", &stats.requests_unavailable);
+    }
+
+    pub(super) fn publish_sources(&self, states: &SourceStates, now: Timestamp) {
+        self.source_behind.clear();
+        self.source_up.clear();
+        for (service, fed) in states.all() {
+            let labels = SourceLabels { source: fed.source, service };
+            self.source_behind.get_or_create(&labels).set(now.since(fed.complete_until).as_secs_f64());
+            self.source_up.get_or_create(&labels).set(i64::from(fed.error.is_none()));
+        }
+    }
+
+    pub(super) fn publish_forwards(&self, forwarder: &Forwarder) {
+        self.forward.publish(forwarder);
     }
 
     pub(super) fn publish_remote_write(&self, receiver: &remote_write::Receiver) {

@@ -11,6 +11,7 @@ use davy_alerting::release::{CallOutcome, RollbackRequest};
 use davy_api::{ApiState, Operation, OperationError, QueryGate, Reload, Storage, ViewHandle};
 use davy_collector::otlp;
 use davy_collector::remote_write;
+use davy_collector::remote_write_out::Forwarder;
 use davy_collector::scrape::ScrapeManager;
 use davy_collector::serve::{ServeLimits, serve};
 use davy_model::{Clock, Timestamp};
@@ -29,6 +30,7 @@ use super::watch::{Watch, dispatcher};
 use super::{AppError, Options};
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::sources::Feeds;
 use crate::terminal::{Screen, Status, status_lines};
 
 /// Operations and reloads that may wait; more are refused.
@@ -55,6 +57,8 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
 
     let scrapes = ScrapeManager::new(store.clone(), clock.clone());
     scrapes.apply(config.scrape_configs.clone()).await.map_err(|e| AppError::Scrapes(e.to_string()))?;
+    let forwarder = Forwarder::new(store.clone(), control.clone(), clock.clone());
+    forwarder.apply(config.remote_write.clone()).await.map_err(|e| AppError::Forward(e.to_string()))?;
     let receiver = otlp::Receiver::new(store.clone(), clock.clone(), otlp::OtlpLimits::default());
     let (grpc_receiver, grpc_shutdown) = (receiver.clone(), shutdown.clone());
     spawn(&mut tasks, async move {
@@ -109,7 +113,9 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         spawn(&mut tasks, screen);
     }
 
-    let watch = Watch::new(config, store.clone(), control, clock.now());
+    let feeds = Arc::new(Feeds::new(store.clone(), clock.clone()));
+    feeds.apply(&config.sources, &config.release_sources).await.map_err(AppError::Sources)?;
+    let watch = Watch::new(config, store.clone(), control, clock.now()).with_sources(feeds.states());
     let brain = Brain {
         watch: Some(watch),
         clock,
@@ -123,6 +129,8 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         store: store.clone(),
         receiver,
         remote_write,
+        forwarder: forwarder.clone(),
+        feeds: feeds.clone(),
     };
     // Whoever is told "ready" is answered from what was read back.
     brain.publish();
@@ -133,6 +141,8 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
     info!("stopping");
     shutdown.cancel();
     scrapes.shutdown().await;
+    feeds.shutdown().await;
+    forwarder.shutdown().await;
     let drained = tokio::time::timeout(DRAIN_MAX, async { while tasks.join_next().await.is_some() {} }).await;
     if drained.is_err() {
         warn!("some requests did not end in time and were cut off");
@@ -244,6 +254,8 @@ struct Brain {
     store: Store,
     receiver: otlp::Receiver,
     remote_write: remote_write::Receiver,
+    forwarder: Forwarder,
+    feeds: Arc<Feeds>,
 }
 
 type CallDone = (i64, CallOutcome);
@@ -335,6 +347,8 @@ impl Brain {
         self.metrics.publish(&view, &self.scrapes.targets(), &self.store.stats());
         self.metrics.publish_otlp(self.receiver.stats());
         self.metrics.publish_remote_write(&self.remote_write);
+        self.metrics.publish_forwards(&self.forwarder);
+        self.metrics.publish_sources(&self.feeds.states(), self.clock.now());
         self.metrics.unwritten.set(i64::try_from(watch.unwritten()).unwrap_or(i64::MAX));
         self.view.store(view);
         self.bell.notify_one();
@@ -375,6 +389,14 @@ impl Brain {
             }
         };
         if let Err(error) = self.scrapes.apply(config.scrape_configs.clone()).await {
+            self.metrics.config_reloads_failed.inc();
+            return Err(error.to_string());
+        }
+        if let Err(error) = self.feeds.apply(&config.sources, &config.release_sources).await {
+            self.metrics.config_reloads_failed.inc();
+            return Err(error);
+        }
+        if let Err(error) = self.forwarder.apply(config.remote_write.clone()).await {
             self.metrics.config_reloads_failed.inc();
             return Err(error.to_string());
         }
