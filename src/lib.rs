@@ -22,4 +22,5 @@ pub mod replay;
 pub mod report;
 pub mod rules;
 pub mod snapshot;
+pub mod sources;
 pub mod terminal;

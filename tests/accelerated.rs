@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use davy::app::Watch;
 use davy::config::Config;
+use davy::sources::{Fed, SourceStates};
 use davy_alerting::release::{CallOutcome, RollbackRequest};
 use davy_model::{Labels, Timestamp, Value};
 use davy_store::control::Control;
@@ -110,6 +111,9 @@ struct World {
     /// Canary's share of the traffic; an instance of the canary is not removed when it is rolled back.
     canary_weight: f64,
     calls: Vec<(Timestamp, RollbackRequest)>,
+    /// Where the samples come from another server: whether it is known to have answered with all of them.
+    sources: SourceStates,
+    complete: Option<bool>,
 }
 
 impl World {
@@ -124,6 +128,8 @@ impl World {
             canary_error_rate: 0.001,
             canary_weight: 0.5,
             calls: Vec::new(),
+            sources: SourceStates::default(),
+            complete: None,
         };
         world.open();
         for i in 0..INSTANCES {
@@ -137,7 +143,8 @@ impl World {
         let (store, _) = Store::open(&data, self.now, Options::default()).expect("the store opens");
         let control = Control::open(&data.join("control.db")).expect("the control database opens");
         let config = Config::parse(CONFIG, "davy.yaml".as_ref(), self.dir.path()).expect("the file is right");
-        self.watch = Some(Watch::new(config, store.clone(), control, self.now));
+        let watch = Watch::new(config, store.clone(), control, self.now);
+        self.watch = Some(watch.with_sources(self.sources.clone()));
         self.store = Some(store);
     }
 
@@ -167,6 +174,11 @@ impl World {
         let store = self.store.as_ref().expect("the store is open");
         for (_, instance) in &self.instances {
             instance.scrape(store, self.now);
+        }
+        if self.complete == Some(true) {
+            let (source, complete_until) = ("fleet".to_owned(), self.now + Duration::from_secs(3));
+            let delay = Duration::from_secs(1);
+            self.sources.set("checkout", Fed { source, complete_until, error: None, delay });
         }
         // Ticks come when scrapes have settled.
         let watch = self.watch.as_mut().expect("davy runs");
@@ -231,6 +243,32 @@ fn a_failing_canary_is_rolled_back_once_and_verified() {
         eprintln!("seed {seed}: called {intervals} intervals after the injection");
         assert!(intervals <= 12, "seed {seed}: seen after {intervals} intervals");
     }
+}
+
+#[test]
+fn what_a_source_is_not_known_to_have_told_in_full_is_no_evidence() {
+    let mut world = World::new(3);
+    world.complete = Some(true);
+    world.steps(4);
+    world.deploy_canary();
+    world.steps(20);
+    assert_eq!(world.release().contract, "ok", "{}", world.release().reason);
+    // It fails from here on; and a canary that is much worse shows in what there is.
+    world.complete = Some(false);
+    world.canary_error_rate = 0.2;
+    world.steps(40);
+    let release = world.release();
+    assert!(world.calls.is_empty(), "{}", release.reason);
+    assert_eq!(
+        (release.verdict.as_str(), release.contract.as_str()),
+        ("insufficient", "blind"),
+        "{}",
+        release.reason
+    );
+    assert!(release.reason.contains("the source fleet is"), "{}", release.reason);
+    world.complete = Some(true);
+    world.steps(15);
+    assert_eq!(world.calls.len(), 1, "{}", world.release().reason);
 }
 
 #[test]

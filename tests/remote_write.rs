@@ -3,9 +3,10 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Davy, Http, Process, free_port, peer, wait_for, wait_for_port, write};
+use common::{Davy, Http, Process, free_port, optional_peer, peer, wait_for, wait_for_port, write};
 use davy_model::{Clock as _, Labels, MetricType, Timestamp};
 use davy_store::{Options, Store};
 use serde_json::Value;
@@ -29,9 +30,31 @@ fn matrix(answer: &Value) -> Samples {
 
 #[test]
 fn davy_holds_every_sample_that_prometheus_wrote() {
-    let (Some(prometheus), Some(exporter)) = (peer("prometheus"), peer("prometheus-node-exporter")) else {
-        return;
-    };
+    if let (Some(prometheus), Some(exporter)) = (peer("prometheus"), peer("prometheus-node-exporter")) {
+        holds_everything(&prometheus, &exporter, "");
+    }
+}
+
+#[test]
+fn davy_holds_every_sample_that_prometheus_3_wrote_by_1_0() {
+    if let (Some(prometheus), Some(exporter)) = (prometheus3(), peer("prometheus-node-exporter")) {
+        holds_everything(&prometheus, &exporter, "  protobuf_message: prometheus.WriteRequest\n");
+    }
+}
+
+#[test]
+fn davy_holds_every_sample_that_prometheus_3_wrote_by_2_0() {
+    if let (Some(prometheus), Some(exporter)) = (prometheus3(), peer("prometheus-node-exporter")) {
+        holds_everything(&prometheus, &exporter, "  protobuf_message: io.prometheus.write.v2.Request\n");
+    }
+}
+
+fn prometheus3() -> Option<PathBuf> {
+    optional_peer("prometheus3", "DAVY_PROMETHEUS3")
+}
+
+/// `protocol` are lines of the destination.
+fn holds_everything(prometheus: &Path, exporter: &Path, protocol: &str) {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let http = Http::new();
     let (exporter_port, prometheus_port) = (free_port(), free_port());
@@ -44,7 +67,7 @@ fn davy_holds_every_sample_that_prometheus_wrote() {
          - job_name: node\n  static_configs: [{{targets: [\"127.0.0.1:{exporter_port}\"]}}]\n\
          - job_name: prometheus\n  static_configs: [{{targets: [\"127.0.0.1:{prometheus_port}\"]}}]\n\
          remote_write:\n- url: {}\n  queue_config: {{batch_send_deadline: 500ms, max_shards: 1}}\n\
-         \x20 metadata_config: {{send_interval: 1s}}\n",
+         \x20 metadata_config: {{send_interval: 1s}}\n{protocol}",
         davy.url("/api/v1/write")
     );
     write(&dir.path().join("prometheus.yml"), &config);
@@ -52,6 +75,8 @@ fn davy_holds_every_sample_that_prometheus_wrote() {
     command
         .arg(format!("--config.file={}", dir.path().join("prometheus.yml").display()))
         .arg(format!("--storage.tsdb.path={}", dir.path().join("tsdb").display()))
+        // 2.0 takes what a metric is from the log.
+        .args(protocol.contains("v2.Request").then_some("--enable-feature=metadata-wal-records"))
         .arg(listen(prometheus_port));
     let prometheus = Process::start("prometheus", dir.path(), &mut command);
     wait_for_port(prometheus_port);

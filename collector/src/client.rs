@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use http::HeaderValue;
 use http::header::{AUTHORIZATION, HOST};
+use http::{HeaderValue, Method};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Identity, RequestBuilder, Url};
 use secrecy::{ExposeSecret, SecretString};
@@ -116,15 +116,24 @@ impl HttpClient {
 
     /// A request with its credentials, ready to be sent.
     pub async fn get(&self, url: &Url) -> Result<RequestBuilder, ClientError> {
+        self.request(Method::GET, url).await
+    }
+
+    /// The same for a body that is added to it.
+    pub async fn post(&self, url: &Url) -> Result<RequestBuilder, ClientError> {
+        self.request(Method::POST, url).await
+    }
+
+    async fn request(&self, method: Method, url: &Url) -> Result<RequestBuilder, ClientError> {
         egress::check_url(url).map_err(|e| EgressRefusal(e.to_string()))?;
         let mut request = match &self.server_name {
-            None => self.client.get(url.clone()),
+            None => self.client.request(method, url.clone()),
             Some(name) => {
                 let host = url.host_str().unwrap_or("");
                 let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
                 let mut named = url.clone();
                 named.set_host(Some(name)).map_err(|_| ClientError::ServerName { got: name.clone() })?;
-                self.client.get(named).header(HOST, host)
+                self.client.request(method, named).header(HOST, host)
             }
         };
         if let Some(auth) = &self.auth {
@@ -135,7 +144,7 @@ impl HttpClient {
 }
 
 /// The whole chain of causes, without the URL, which may hold secrets.
-pub(crate) fn describe(error: &reqwest::Error) -> String {
+pub fn describe(error: &reqwest::Error) -> String {
     let mut causes = vec![];
     let mut next = std::error::Error::source(error);
     while let Some(cause) = next {
@@ -203,6 +212,15 @@ async fn authorization(auth: &Auth) -> Result<HeaderValue, ClientError> {
     };
     let mut value =
         HeaderValue::from_str(&line).map_err(|_| ClientError::Credentials { what: what.to_owned() })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// A header's value that may be a secret.
+pub(crate) async fn secret_header(value: &Secret) -> Result<HeaderValue, ClientError> {
+    let text = secret(value).await?;
+    let mut value = HeaderValue::from_str(text.expose_secret())
+        .map_err(|_| ClientError::Credentials { what: "header".to_owned() })?;
     value.set_sensitive(true);
     Ok(value)
 }

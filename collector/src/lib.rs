@@ -9,6 +9,7 @@ pub mod expfmt;
 pub mod otlp;
 pub mod relabel;
 pub mod remote_write;
+pub mod remote_write_out;
 pub mod scrape;
 pub mod serve;
 

@@ -112,9 +112,12 @@ impl Watch {
             Contract::BaselineMissing => {
                 format!("no instance of the baseline is seen{}: nothing to compare with", down(Arm::Baseline))
             }
-            Contract::Blind => {
-                "neither arm is seen: Davy is blind here, which says nothing of the release".to_owned()
-            }
+            Contract::Blind => match self.broken.as_ref().filter(|b| b.contract == Contract::Blind) {
+                Some(broken) => format!("Davy is blind here: {}", broken.why),
+                None => {
+                    "neither arm is seen: Davy is blind here, which says nothing of the release".to_owned()
+                }
+            },
             Contract::NothingToJudge => "no metric of the release is recognised".to_owned(),
             Contract::NoTraffic => {
                 let idle = if self.arms[1].requests == 0.0 || self.arms[1].idle >= IDLE_MAX {

@@ -17,6 +17,10 @@ pub enum AppError {
     Store { path: PathBuf, source: davy_store::Error },
     #[error("cannot prepare the scrapes: {0}")]
     Scrapes(String),
+    #[error("cannot prepare remote write: {0}")]
+    Forward(String),
+    #[error("cannot prepare the sources: {0}")]
+    Sources(String),
     #[error("cannot prepare the receivers: {0}")]
     Receivers(String),
     #[error("cannot start: {0}")]

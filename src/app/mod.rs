@@ -5,6 +5,7 @@
 
 mod deliver;
 mod error;
+mod forward_metrics;
 mod metrics;
 mod own;
 mod rules;

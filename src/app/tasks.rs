@@ -11,6 +11,7 @@ use davy_alerting::release::{CallOutcome, RollbackRequest};
 use davy_api::{ApiState, Operation, OperationError, QueryGate, Reload, Storage, View, ViewHandle};
 use davy_collector::otlp;
 use davy_collector::remote_write;
+use davy_collector::remote_write_out::Forwarder;
 use davy_collector::scrape::ScrapeManager;
 use davy_collector::serve::{ServeLimits, serve};
 use davy_model::{Clock, Timestamp};
@@ -31,6 +32,7 @@ use super::watch::{Watch, dispatcher};
 use super::{AppError, Options};
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::sources::Feeds;
 use crate::terminal::{Screen, Status, status_lines};
 
 /// Operations and reloads that may wait; more are refused.
@@ -60,6 +62,8 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
 
     let scrapes = ScrapeManager::new(store.clone(), clock.clone());
     scrapes.apply(config.scrape_configs.clone()).await.map_err(|e| AppError::Scrapes(e.to_string()))?;
+    let forwarder = Forwarder::new(store.clone(), control.clone(), clock.clone());
+    forwarder.apply(config.remote_write.clone()).await.map_err(|e| AppError::Forward(e.to_string()))?;
     let receiver = otlp::Receiver::new(store.clone(), clock.clone(), otlp::OtlpLimits::default());
     let (grpc_receiver, grpc_shutdown) = (receiver.clone(), shutdown.clone());
     spawn(&mut tasks, async move {
@@ -124,7 +128,9 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         shutdown.clone(),
     );
     spawn(&mut tasks, evaluating);
-    let watch = Watch::new(config, store.clone(), control, clock.now());
+    let feeds = Arc::new(Feeds::new(store.clone(), clock.clone()));
+    feeds.apply(&config.sources, &config.release_sources).await.map_err(AppError::Sources)?;
+    let watch = Watch::new(config, store.clone(), control, clock.now()).with_sources(feeds.states());
     let own = OwnSeries::new(registry, &options.listen_address.to_string(), watch.tick_interval());
     let brain = Brain {
         watch: Some(watch),
@@ -142,6 +148,8 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         receiver,
         remote_write,
         rules,
+        forwarder: forwarder.clone(),
+        feeds: feeds.clone(),
     };
     // Whoever is told "ready" is answered from what was read back.
     brain.publish();
@@ -152,6 +160,8 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
     info!("stopping");
     shutdown.cancel();
     scrapes.shutdown().await;
+    feeds.shutdown().await;
+    forwarder.shutdown().await;
     let drained = tokio::time::timeout(DRAIN_MAX, async { while tasks.join_next().await.is_some() {} }).await;
     if drained.is_err() {
         warn!("some requests did not end in time and were cut off");
@@ -274,6 +284,8 @@ struct Brain {
     receiver: otlp::Receiver,
     remote_write: remote_write::Receiver,
     rules: Rules,
+    forwarder: Forwarder,
+    feeds: Arc<Feeds>,
 }
 
 type CallDone = (i64, CallOutcome);
@@ -372,6 +384,8 @@ impl Brain {
         self.metrics.publish(&view, &self.scrapes.targets(), &self.store.stats(), &self.about);
         self.metrics.publish_otlp(self.receiver.stats());
         self.metrics.publish_remote_write(&self.remote_write);
+        self.metrics.publish_forwards(&self.forwarder);
+        self.metrics.publish_sources(&self.feeds.states(), self.clock.now());
         self.metrics.unwritten.set(i64::try_from(watch.unwritten()).unwrap_or(i64::MAX));
         self.view.store(view);
         self.bell.notify_one();
@@ -432,6 +446,14 @@ impl Brain {
             }
         };
         if let Err(error) = self.scrapes.apply(config.scrape_configs.clone()).await {
+            self.metrics.reloaded(false);
+            return Err(error.to_string());
+        }
+        if let Err(error) = self.feeds.apply(&config.sources, &config.release_sources).await {
+            self.metrics.reloaded(false);
+            return Err(error);
+        }
+        if let Err(error) = self.forwarder.apply(config.remote_write.clone()).await {
             self.metrics.reloaded(false);
             return Err(error.to_string());
         }

@@ -28,6 +28,12 @@ fn summary(config: &Config) -> String {
     line("jobs", jobs(config));
     line("otlp", format!("gRPC on {}, HTTP on {}", config.otlp.grpc, config.otlp.http));
     line("storage", format!("{} kept", show_duration(config.storage.retention)));
+    if !config.remote_write.is_empty() {
+        line("written to", names(config.remote_write.iter().map(|r| r.name.as_str())));
+    }
+    if !config.sources.is_empty() {
+        line("sources", names(config.sources.iter().map(|s| s.name.as_str())));
+    }
     line("releases", releases(config));
     line("thresholds", names(config.thresholds.iter().map(|t| t.name.as_str())));
     if !config.rule_groups.is_empty() {

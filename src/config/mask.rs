@@ -73,6 +73,11 @@ fn collect(node: &Node, text: &str, out: &mut Vec<Range<usize>>) {
                     if is_sensitive_section(&key.name) {
                         direct(value, out);
                     }
+                    if key.name == "headers"
+                        && let Value::Mapping(headers) = &value.value
+                    {
+                        headers.iter().for_each(|(_, value)| direct(value, out));
+                    }
                     collect(value, text, out);
                 }
             }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use davy_alerting::config::{ActionSpec, Policy, Receiver, Route};
 use davy_alerting::rule::GroupSpec;
 use davy_collector::config::ScrapeConfig;
+use davy_collector::remote_write_out::RemoteWriteConfig;
 use davy_detector::config::{ReleaseSpec, ThresholdSpec};
 
 mod action;
@@ -31,12 +32,14 @@ mod reader;
 mod receiver;
 mod relabel;
 mod release;
+mod remote_write;
 mod route;
 mod rule;
 mod rule_file;
 mod rule_test;
 mod scrape;
 mod secrets;
+mod source;
 mod storage;
 mod suggest;
 mod threshold;
@@ -51,6 +54,7 @@ pub use rule_file::{RuleDefaults, RuleFile};
 pub use rule_test::{AlertCase, ExpectedAlert, ExpectedSample, ExprCase, InputSeries, RuleTest, RuleTests};
 pub use value::{ListenError, check_listen, duration as parse_duration, show_duration};
 
+use crate::sources::{ReleaseSource, SourceSpec};
 use reader::{Context, Field, Section};
 
 /// Largest configuration file.
@@ -63,8 +67,14 @@ pub struct Config {
     /// Added to whatever leaves Davy.
     pub external_labels: BTreeMap<String, String>,
     pub scrape_configs: Vec<ScrapeConfig>,
+    /// Where samples are sent on to.
+    pub remote_write: Vec<RemoteWriteConfig>,
     pub otlp: Otlp,
     pub storage: davy_store::Options,
+    /// Servers that hold samples already, those that a release describes itself among them.
+    pub sources: Vec<SourceSpec>,
+    /// By service, where its samples come from, if from there.
+    pub release_sources: BTreeMap<String, ReleaseSource>,
     /// Services that the file names; [`Config::default_release`] is for all others.
     pub releases: Vec<(ReleaseSpec, Policy)>,
     pub thresholds: Vec<ThresholdSpec>,
@@ -130,10 +140,12 @@ impl Config {
 fn top(s: &mut Section<'_>) -> Config {
     let global = global::read(s);
     let scrape_configs = scrape::read(s, &global);
+    let remote_write = remote_write::read(s, &global);
     let otlp = otlp::read(s);
     let storage = storage::read(s);
     let actions = action::read(s);
-    let releases = release::read(s, global.evaluation_interval, &actions);
+    let mut sources = source::read(s, global.evaluation_interval);
+    let (releases, release_sources) = release::read(s, global.evaluation_interval, &actions, &mut sources);
     let thresholds = threshold::read(s);
     let rule_groups = rule_file::read(s, &global);
     let receivers = receiver::read(s, &global);
@@ -143,8 +155,11 @@ fn top(s: &mut Section<'_>) -> Config {
         evaluation_interval: global.evaluation_interval,
         external_labels: global.external_labels,
         scrape_configs,
+        remote_write,
         otlp,
         storage,
+        sources,
+        release_sources,
         releases,
         thresholds,
         rule_groups,
@@ -162,7 +177,7 @@ fn other_keys(s: &mut Section<'_>) {
         "Davy sends alerts itself; write `route` and `receivers` as Alertmanager has them",
     );
     s.not_yet(&["scrape_config_files"], "write the jobs under `scrape_configs`");
-    s.not_yet(&["remote_write", "remote_read"], "samples stay in Davy's own store");
+    s.not_yet(&["remote_read"], "write `sources`, and name one in a release");
     s.not_yet(&["inhibit_rules", "time_intervals", "mute_time_intervals", "templates"], "");
     s.not_yet(&["tracing", "runtime", "tracing_config"], "");
     s.not_yet(&["health_checks"], "scrapes tell whether a target is up");

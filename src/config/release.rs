@@ -1,6 +1,6 @@
 //! `releases`: how a service's versions are told apart and judged, and what a verdict may lead to.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use davy_alerting::config::{ActionSpec, OnFail, Policy};
@@ -8,10 +8,11 @@ use davy_detector::config::{ArmSpec, JudgeSpec, Preset, ReleaseSpec};
 use davy_model::{Matcher, name};
 
 use super::matchers::parse_selector;
-use super::metric;
 use super::reader::{Field, Section};
 use super::suggest::did_you_mean;
 use super::value::{duration, label_name, positive_duration, show_duration};
+use super::{metric, source};
+use crate::sources::{ReleaseSource, SourceSpec};
 
 /// A judge that is wrong more often than every other time is no judge.
 const ALPHA_MAX: f64 = 0.5;
@@ -33,33 +34,43 @@ pub(super) fn default_spec(evaluation_interval: Duration) -> ReleaseSpec {
     }
 }
 
+/// The releases, and by service the source of those that have one. A source that a release describes itself is added
+/// to `sources`.
 pub(super) fn read(
     top: &mut Section<'_>,
     evaluation_interval: Duration,
     actions: &[ActionSpec],
-) -> Vec<(ReleaseSpec, Policy)> {
+    sources: &mut Vec<SourceSpec>,
+) -> (Vec<(ReleaseSpec, Policy)>, BTreeMap<String, ReleaseSource>) {
     let mut services = HashSet::new();
-    top.list("releases", |field| {
-        let (spec, policy) = release(&field, evaluation_interval, actions)?;
+    let mut fed = BTreeMap::new();
+    let releases = top.list("releases", |field| {
+        let (spec, policy, source) = release(&field, evaluation_interval, actions, sources)?;
+        fed.extend(spec.service.clone().zip(source));
         if let Some(service) = &spec.service
             && !services.insert(service.clone())
         {
             field.error(format!("service {service:?} is given twice; put both into one entry"));
         }
         Some((spec, policy))
-    })
+    });
+    (releases, fed)
 }
 
 fn release(
     field: &Field<'_>,
     evaluation_interval: Duration,
     actions: &[ActionSpec],
-) -> Option<(ReleaseSpec, Policy)> {
+    sources: &mut Vec<SourceSpec>,
+) -> Option<(ReleaseSpec, Policy, Option<ReleaseSource>)> {
     let default = default_spec(evaluation_interval);
     field.section(|s| {
         let service = s
             .required("service", "the `service` label (or service.name, or job) to judge")
             .and_then(|f| f.name());
+        let source = s
+            .get("source")
+            .and_then(|f| source::of_release(&f, service.unwrap_or_default(), sources, evaluation_interval));
         let version_label = s.or("version_label", default.version_label, |f| {
             f.parse(|t| label_name(t).map(|()| t.to_owned()))
         });
@@ -89,7 +100,7 @@ fn release(
             traffic_share,
             judge,
         };
-        Some((spec, policy))
+        Some((spec, policy, source))
     })
 }
 

@@ -110,8 +110,8 @@ impl HistoryArgs {
                 let range = (from.unwrap_or(to - BACK), to);
                 let (store, dir) = scratch(now)?;
                 let service = self.service.as_deref().expect("clap requires it");
-                let server = prometheus::Server::new(url.clone(), self.token_file.as_deref())?;
-                server.copy(&prometheus::selectors(service, &self.selectors), range, &store, now)?;
+                let server = prometheus::Server::new(url, self.token_file.as_deref())?;
+                server.copy(&crate::sources::selectors(service, &self.selectors), range, &store, now)?;
                 let host = url.host_str().unwrap_or("?");
                 (store, format!("from {host}"), Some(dir))
             }

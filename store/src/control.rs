@@ -96,6 +96,18 @@ pub struct CalibrationRecord {
     pub detail: String,
 }
 
+/// How far a destination of remote write has acknowledged what the log holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwardRecord {
+    pub destination: String,
+    /// Number of the newest record of the log of which nothing is left to be sent.
+    pub record: i64,
+    /// Newest sample that was acknowledged.
+    pub newest: Timestamp,
+    /// What was acknowledged beyond that record, in the shell's own words.
+    pub detail: String,
+}
+
 /// Who did what, on what, why, with what outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRecord {
@@ -182,6 +194,16 @@ impl Control {
             put(tx, &batch.calibrations)?;
             put(tx, &batch.audit)
         })
+    }
+
+    /// How far a destination has come; `None` for one that is new.
+    pub fn forwarded(&self, destination: &str) -> Result<Option<ForwardRecord>, Error> {
+        Ok(self.list("WHERE destination = ?1", 1, &[&destination])?.pop())
+    }
+
+    /// On disk on return; replaces what was known of the destination.
+    pub fn put_forwarded(&self, record: &ForwardRecord) -> Result<(), Error> {
+        self.transaction(|tx| put(tx, std::slice::from_ref(record)))
     }
 
     /// Deletes verdicts from before `until` but for the last of each release, and messages created before `until`

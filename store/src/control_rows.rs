@@ -7,7 +7,8 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, ToSql, Transaction, params_from_iter};
 
 use crate::control::{
-    ActionRecord, AlertRecord, AuditRecord, CalibrationRecord, OutboxRecord, ReleaseRecord, VersionRecord,
+    ActionRecord, AlertRecord, AuditRecord, CalibrationRecord, ForwardRecord, OutboxRecord, ReleaseRecord,
+    VersionRecord,
 };
 use crate::error::{At, Error};
 use crate::frame::verifies;
@@ -45,6 +46,8 @@ CREATE TRIGGER audit_is_not_deleted BEFORE DELETE ON audit
 pub(crate) const SCHEMA_ADDED: &str = "
 CREATE TABLE IF NOT EXISTS calibration(service TEXT, at INTEGER, detail TEXT NOT NULL, crc INTEGER NOT NULL,
   PRIMARY KEY(service, at)) STRICT;
+CREATE TABLE IF NOT EXISTS forward(destination TEXT PRIMARY KEY, record INTEGER NOT NULL, newest INTEGER NOT NULL,
+  detail TEXT NOT NULL, crc INTEGER NOT NULL) STRICT;
 ";
 
 /// A record as a row: `COLUMNS` in the order of `values`, the first `KEY_COLUMNS` of them naming it.
@@ -219,4 +222,5 @@ record!(
     [id, receiver, created_at, next_attempt_at, attempts, state, last_error, detail]
 );
 record!(CalibrationRecord, "calibration", 2, [service, at, detail]);
+record!(ForwardRecord, "forward", 1, [destination, record, newest, detail]);
 record!(AuditRecord, "audit", 1, [at, actor, action, target, reason, outcome]);

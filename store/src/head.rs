@@ -163,6 +163,11 @@ impl Head {
         self.by_labels.find(self.hasher.hash_one(labels), has).copied()
     }
 
+    /// Labels of a series that lives or was forgotten not too long ago.
+    pub(crate) fn labels_of(&self, series: SeriesRef) -> Option<&Labels> {
+        self.view.labels_of(series).or_else(|| self.retired_labels.get(&series))
+    }
+
     pub(crate) fn series_active(&self) -> usize {
         self.by_labels.len()
     }

@@ -44,6 +44,7 @@ mod sqlite;
 mod stats;
 mod store;
 mod table;
+mod tail;
 mod writer;
 
 pub use appender::Appender;
@@ -60,6 +61,7 @@ pub use spans::{
 };
 pub use stats::{Recovery, Stats};
 pub use store::Store;
+pub use tail::{LogRecord, LogTail};
 
 /// Names a series for as long as it has samples in the head; found by [`Appender::series`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -16,7 +16,7 @@ use crate::record::{self, GroupRow};
 use crate::spans::SpanBlock;
 use crate::sqlite::{self, Synchronous};
 
-const FORMAT: i32 = 1;
+pub(crate) const FORMAT: i32 = 1;
 const SCHEMA: &str = "
 CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL, crc INTEGER NOT NULL) STRICT;
 CREATE TABLE series(number INTEGER PRIMARY KEY, frame BLOB NOT NULL) STRICT;

@@ -150,6 +150,10 @@ impl Store {
         self.0.queue.run(Job::Flush)
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        &self.0.dir
+    }
+
     pub(crate) fn inner(&self) -> &Inner {
         &self.0
     }

@@ -27,6 +27,18 @@ pub fn peer(program: &str) -> Option<PathBuf> {
     missing(found, program, "apt-get install it, or run .ci/peers")
 }
 
+/// A program that no package brings everywhere: by the path in the variable, or by its name. Skipped without it.
+pub fn optional_peer(program: &str, variable: &str) -> Option<PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let named = std::env::var_os(variable).map(PathBuf::from);
+    let found =
+        named.into_iter().chain(path.split(':').map(|d| Path::new(d).join(program))).find(|p| p.is_file());
+    if found.is_none() {
+        eprintln!("skipped in part: no {program}; name one in {variable}");
+    }
+    found
+}
+
 /// A Python with the packages of fixtures/python/requirements.txt.
 pub fn python() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

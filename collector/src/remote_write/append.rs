@@ -26,10 +26,10 @@ const LABEL_TAG: u8 = (LABELS as u8) << 3 | 2;
 const SAMPLE_TAG: u8 = (SAMPLES as u8) << 3 | 2;
 
 /// A name or help that is longer is a mistake; longer help is cut, as from a scrape.
-const METADATA_NAME_BYTES_MAX: usize = 256;
-const HELP_BYTES_MAX: usize = 1_024;
+pub(super) const METADATA_NAME_BYTES_MAX: usize = 256;
+pub(super) const HELP_BYTES_MAX: usize = 1_024;
 /// OpenMetrics' limit on an exemplar's labels.
-const EXEMPLAR_CHARS_MAX: usize = 128;
+pub(super) const EXEMPLAR_CHARS_MAX: usize = 128;
 /// A batch that was overtaken by sealing is made anew.
 const ATTEMPTS: usize = 3;
 
@@ -41,6 +41,17 @@ pub(super) fn write(
     message: &[u8],
     stats: &RemoteWriteStats,
 ) -> Result<Written, Failed> {
+    commit(store, known, now, stats, |batch| batch.request(message))
+}
+
+/// Makes a batch by `fill`, again if sealing overtook it, and commits it.
+pub(super) fn commit(
+    store: &Store,
+    known: &RwLock<Known>,
+    now: Timestamp,
+    stats: &RemoteWriteStats,
+    mut fill: impl FnMut(&mut Batch<'_>) -> Result<(), Failed>,
+) -> Result<Written, Failed> {
     if read(known).is_due(now) {
         known.write().unwrap_or_else(PoisonError::into_inner).begin_round(now);
     }
@@ -48,7 +59,7 @@ pub(super) fn write(
     loop {
         let mut batch =
             Batch { known, appender: store.appender(now), written: Written::default(), exemplars_refused: 0 };
-        batch.request(message)?;
+        fill(&mut batch)?;
         let Batch { appender, written, exemplars_refused, .. } = batch;
         match appender.commit(Durability::Sync) {
             Ok(()) => {
@@ -91,19 +102,19 @@ pub(super) fn rehearse(known: &RwLock<Known>, message: &[u8]) -> Result<u64, Fai
     Ok(found)
 }
 
-struct Batch<'a> {
-    known: &'a RwLock<Known>,
-    appender: Appender,
-    written: Written,
-    exemplars_refused: u64,
+pub(super) struct Batch<'a> {
+    pub(super) known: &'a RwLock<Known>,
+    pub(super) appender: Appender,
+    pub(super) written: Written,
+    pub(super) exemplars_refused: u64,
 }
 
 /// A series of the request.
-struct Series<'m> {
+pub(super) struct Series<'m> {
     /// Its label fields.
-    key: &'m [u8],
-    index: u32,
-    reference: SeriesRef,
+    pub(super) key: &'m [u8],
+    pub(super) index: u32,
+    pub(super) reference: SeriesRef,
 }
 
 impl Batch<'_> {
@@ -144,7 +155,7 @@ impl Batch<'_> {
     }
 
     /// Asks the store, and remembers the answer. `Ok(Err)` is a reason, in a word and in a sentence.
-    fn look_up(&mut self, key: &[u8]) -> Result<Result<(u32, SeriesRef), Reason>, Failed> {
+    pub(super) fn look_up(&mut self, key: &[u8]) -> Result<Result<(u32, SeriesRef), Reason>, Failed> {
         let labels = match series_labels(key).map_err(malformed)? {
             Ok(labels) => labels,
             Err(why) => return Ok(Err(("invalid_labels", why))),
@@ -193,16 +204,17 @@ impl Batch<'_> {
     }
 
     #[inline]
-    fn append(
+    pub(super) fn append(
         &mut self,
         known: &Known,
         series: &mut Series<'_>,
         at: i64,
         value: Value,
     ) -> Result<(), Failed> {
+        let is_histogram = matches!(value, Value::Histogram(_));
         let appended = self.appender.append(series.reference, Timestamp::from_millis(at), value.clone());
         match appended {
-            Ok(()) => self.written.samples += 1,
+            Ok(()) => self.written.one(is_histogram),
             Err(Refusal::UnknownSeries) => return self.append_anew(known, series, at, value),
             Err(refusal) => return self.refuse(series, at, refusal),
         }
@@ -218,13 +230,14 @@ impl Batch<'_> {
         at: i64,
         value: Value,
     ) -> Result<(), Failed> {
+        let is_histogram = matches!(value, Value::Histogram(_));
         let appended = self.appender.series(&shown(series.key)).and_then(|reference| {
             series.reference = reference;
             known.correct(series.index, reference);
             self.appender.append(reference, Timestamp::from_millis(at), value)
         });
         match appended {
-            Ok(()) => self.written.samples += 1,
+            Ok(()) => self.written.one(is_histogram),
             Err(refusal) => return self.refuse(series, at, refusal),
         }
         Ok(())
@@ -260,7 +273,7 @@ impl Batch<'_> {
 }
 
 /// Why a series is not taken, in a word and in a sentence.
-type Reason = (&'static str, String);
+pub(super) type Reason = (&'static str, String);
 
 /// The label fields of a series, the rest of it, and its number if it is known.
 type Identified<'m> = (&'m [u8], &'m [u8], Option<u32>);
@@ -284,7 +297,7 @@ fn identify<'m>(known: &Known, before: u32, series: &'m [u8]) -> Result<Identifi
 
 /// Value and milliseconds; what is zero may be left out.
 #[inline]
-fn sample(body: &[u8]) -> Result<(f64, i64), Malformed> {
+pub(super) fn sample(body: &[u8]) -> Result<(f64, i64), Malformed> {
     // As every client writes it: value, then timestamp.
     let (bits, mut rest) = match body {
         [0x09, rest @ ..] => match rest.split_first_chunk() {
@@ -360,7 +373,7 @@ fn metadata(body: &[u8]) -> Result<Option<(&str, Metadata)>, Malformed> {
     Ok(usable.then_some((metric, metadata)))
 }
 
-fn metric_type(number: u64) -> MetricType {
+pub(super) fn metric_type(number: u64) -> MetricType {
     match number {
         1 => MetricType::Counter,
         2 => MetricType::Gauge,
@@ -383,16 +396,16 @@ fn samples_in(rest: &[u8]) -> Result<u64, Failed> {
 }
 
 /// Labels of a series whose bytes were found good before.
-fn shown(key: &[u8]) -> Labels {
+pub(super) fn shown(key: &[u8]) -> Labels {
     series_labels(key).ok().and_then(Result::ok).unwrap_or_default()
 }
 
-fn read(known: &RwLock<Known>) -> RwLockReadGuard<'_, Known> {
+pub(super) fn read(known: &RwLock<Known>) -> RwLockReadGuard<'_, Known> {
     known.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn malformed(why: Malformed) -> Failed {
-    Failed::Malformed(format!("not a WriteRequest: {why}"))
+pub(super) fn malformed(why: Malformed) -> Failed {
+    Failed::Malformed(format!("not a remote write message: {why}"))
 }
 
 /// What a sender may know; paths and details are for the log.

@@ -1,11 +1,11 @@
 //! Remote write over HTTP: `POST /api/v1/write`, a snappy block of protobuf.
 //!
-//! Version 1.0 of the protocol; 2.0 has its own content type, and is refused by name until it is understood.
+//! The content type says which version of the protocol it is. Answers to 2.0 say in headers what was written.
 
 use std::time::Duration;
 
 use ::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
-use ::http::{HeaderMap, HeaderValue, Response, StatusCode};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -24,11 +24,17 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 const PROTOBUF: &str = "application/x-protobuf";
 const MESSAGE_V1: &str = "prometheus.WriteRequest";
+const MESSAGE_V2: &str = "io.prometheus.write.v2.Request";
+const WRITTEN_SAMPLES: HeaderName = HeaderName::from_static("x-prometheus-remote-write-samples-written");
+const WRITTEN_HISTOGRAMS: HeaderName =
+    HeaderName::from_static("x-prometheus-remote-write-histograms-written");
+const WRITTEN_EXEMPLARS: HeaderName = HeaderName::from_static("x-prometheus-remote-write-exemplars-written");
 
 /// What a body holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Protocol {
     V1,
+    V2,
 }
 
 /// The route. The server around it sets the limits on connections and headers.
@@ -37,13 +43,28 @@ pub fn http_router(receiver: Receiver) -> Router {
 }
 
 async fn handle(State(receiver): State<Receiver>, request: Request) -> Response<Body> {
-    let ended = receive(&receiver, request).await;
+    let protocol = protocol(request.headers());
+    let ended = match &protocol {
+        Ok(protocol) => receive(&receiver, *protocol, request).await,
+        Err(failed) => Err(failed.clone()),
+    };
     receiver.stats().request(&ended);
-    answer(&ended)
+    let mut response = answer(&ended);
+    if protocol == Ok(Protocol::V2) {
+        say_written(response.headers_mut(), ended.as_ref().ok());
+    }
+    response
 }
 
-async fn receive(receiver: &Receiver, request: Request) -> Result<Written, Failed> {
-    let protocol = protocol(request.headers())?;
+/// What 2.0 wants to be told in every case.
+fn say_written(headers: &mut HeaderMap, written: Option<&Written>) {
+    let count = |of: fn(&Written) -> u64| written.map_or(0, of).into();
+    headers.insert(WRITTEN_SAMPLES, count(|w| w.samples - w.histograms));
+    headers.insert(WRITTEN_HISTOGRAMS, count(|w| w.histograms));
+    headers.insert(WRITTEN_EXEMPLARS, count(|w| w.exemplars));
+}
+
+async fn receive(receiver: &Receiver, protocol: Protocol, request: Request) -> Result<Written, Failed> {
     check_encoding(request.headers())?;
     let declared = declared_length(request.headers())?;
     let _place = admit(&receiver.0.bodies, declared).await?;
@@ -53,6 +74,7 @@ async fn receive(receiver: &Receiver, request: Request) -> Result<Written, Faile
     // Unpacking is work, and the commit waits for the disk: nothing for a thread that serves sockets.
     let write = move || match protocol {
         Protocol::V1 => receiver.write(&body),
+        Protocol::V2 => receiver.write_v2(&body),
     };
     tokio::task::spawn_blocking(write).await.map_err(|e| Failed::Unavailable(e.to_string()))?
 }
@@ -69,7 +91,10 @@ fn protocol(headers: &HeaderMap) -> Result<Protocol, Failed> {
     let message = parts.find_map(|p| p.strip_prefix("proto="));
     match message.map(|m| m.trim_matches('"')) {
         None | Some("" | MESSAGE_V1) => Ok(Protocol::V1),
-        Some(_) => Err(unsupported("application/x-protobuf;proto=prometheus.WriteRequest")),
+        Some(MESSAGE_V2) => Ok(Protocol::V2),
+        Some(_) => Err(unsupported(
+            "application/x-protobuf with proto=prometheus.WriteRequest or proto=io.prometheus.write.v2.Request",
+        )),
     }
 }
 

@@ -5,9 +5,9 @@ use davy_model::{Labels, name};
 use super::wire::{Malformed, Message};
 
 /// Limits of a series, the same as a scrape's (`ScrapeLimits`).
-const LABELS_MAX: usize = 64;
-const NAME_BYTES_MAX: usize = 256;
-const VALUE_BYTES_MAX: usize = 2048;
+pub(super) const LABELS_MAX: usize = 64;
+pub(super) const NAME_BYTES_MAX: usize = 256;
+pub(super) const VALUE_BYTES_MAX: usize = 2048;
 
 /// Field `labels` of TimeSeries and of Exemplar.
 pub(super) const LABELS: u64 = 1;

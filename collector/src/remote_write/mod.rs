@@ -1,4 +1,4 @@
-//! The remote write receiver: what other Prometheus servers and agents push, version 1.0 of the protocol.
+//! The remote write receiver: what other Prometheus servers and agents push, versions 1.0 and 2.0 of the protocol.
 //!
 //! Hops 1 and 2 for them: [`http_router`] reads a body, [`Receiver::write`] unpacks it, finds its series and commits
 //! it as one batch. An answer of success means that the request is on disk and can be read; requests that wait at
@@ -10,6 +10,7 @@ use davy_model::Clock;
 use davy_store::Store;
 
 mod append;
+mod append_v2;
 mod histogram;
 mod http;
 mod known;
@@ -19,6 +20,8 @@ mod snappy;
 mod stats;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_v2;
 mod wire;
 
 pub use http::http_router;
@@ -52,6 +55,8 @@ struct Inner {
     bodies: Admission,
     unpacked: Admission,
     known: RwLock<Known>,
+    /// When series began, as senders of 2.0 say.
+    starts: append_v2::Starts,
     stats: RemoteWriteStats,
 }
 
@@ -63,6 +68,7 @@ impl Receiver {
             bodies: Admission::new(limits.bytes_in_progress_max),
             unpacked: Admission::new(limits.bytes_in_progress_max),
             known: RwLock::default(),
+            starts: append_v2::Starts::default(),
             stats: RemoteWriteStats::default(),
         }))
     }
@@ -71,6 +77,13 @@ impl Receiver {
     pub fn write(&self, body: &[u8]) -> Result<Written, Failed> {
         let message = snappy::unpack(body)?;
         append::write(&self.0.store, &self.0.known, self.0.clock.now(), &message, &self.0.stats)
+    }
+
+    /// The same for a snappy block around a `Request` of version 2.0.
+    pub fn write_v2(&self, body: &[u8]) -> Result<Written, Failed> {
+        let message = snappy::unpack(body)?;
+        let Inner { store, clock, known, starts, stats, .. } = &*self.0;
+        append_v2::write(store, known, starts, clock.now(), &message, stats)
     }
 
     /// What the receiver itself costs: unpacks, walks the message and finds the series, and stores nothing. For

@@ -10,9 +10,18 @@ use davy_store::Refusal;
 pub struct Written {
     /// Samples, histograms among them, that are on disk now.
     pub samples: u64,
+    /// How many of them are native histograms.
+    pub histograms: u64,
     pub exemplars: u64,
     pub metadata: u64,
     pub refused: Refused,
+}
+
+impl Written {
+    pub(super) fn one(&mut self, is_histogram: bool) {
+        self.samples += 1;
+        self.histograms += u64::from(is_histogram);
+    }
 }
 
 /// Samples that will never be taken, by reason, with the first of each.

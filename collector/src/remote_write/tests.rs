@@ -309,13 +309,15 @@ async fn answers_are_those_of_prometheus() {
     check(&v1, &ok, 204, "").await;
     check(&[], &ok, 204, "").await;
     check(&[("content-type", "application/x-protobuf;proto=prometheus.WriteRequest")], &ok, 204, "").await;
+    let v3 = [("content-type", "application/x-protobuf;proto=io.prometheus.write.v3.Request")];
+    check(&v3, &ok, 415, "or proto=io.prometheus.write.v2.Request").await;
     let v2 = [("content-type", "application/x-protobuf;proto=io.prometheus.write.v2.Request")];
-    check(&v2, &ok, 415, "expected application/x-protobuf;proto=prometheus.WriteRequest").await;
+    check(&v2, &ok, 400, "a WriteRequest of 1.0 in the content type of 2.0").await;
     check(&[("content-type", "application/json")], b"{}", 415, "got \"application/json\"").await;
     check(&[("content-encoding", "gzip")], &ok, 415, "content encoding").await;
     check(&v1, &bad, 400, "1 of 1 samples refused").await;
     check(&v1, b"no snappy", 400, "not a snappy block").await;
-    check(&v1, &pack(&[0x0a, 0x7f]), 400, "not a WriteRequest: truncated field").await;
+    check(&v1, &pack(&[0x0a, 0x7f]), 400, "not a remote write message: truncated field").await;
     check(&[("content-length", "17000000")], b"", 413, "16777216 bytes as sent").await;
     check(&v1, &[0xff, 0xff, 0xff, 0xff, 0x0f, 0], 413, "after decompression").await;
     assert_eq!(floats(&f.select("up")[0].samples), [(0, 1f64.to_bits())]);

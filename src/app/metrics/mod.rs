@@ -15,7 +15,9 @@ use davy_api::wire::rules::{Rule, RuleGroup};
 use davy_api::{QueryGate, View};
 use davy_collector::otlp::OtlpStats;
 use davy_collector::remote_write;
+use davy_collector::remote_write_out::Forwarder;
 use davy_collector::scrape::TargetStatus;
+use davy_model::Timestamp;
 use davy_store::Stats;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -24,8 +26,10 @@ use prometheus_client::registry::Registry;
 
 use self::families::{Copied, Families, Float, Point, copy};
 use self::story::Story;
+use crate::app::forward_metrics::ForwardMetrics;
 use crate::app::rules::RuleMetrics;
 use crate::process::ProcessCollector;
+use crate::sources::SourceStates;
 
 const CALIBRATIONS: &[(&str, &str)] = &[
     ("judge_calibration_releases", "Earlier releases that taught the service's noise"),
@@ -40,6 +44,10 @@ const ABOUT: &[(&str, &str)] = &[
 
 /// The rest of what groups tell is counted where they are evaluated: `RuleMetrics`.
 const RULES: &[(&str, &str)] = &[("rule_group_health", "Rules of the group, by health")];
+const SOURCES: &[(&str, &str)] = &[
+    ("source_behind_seconds", "How far the samples of a service that come from a source lie back"),
+    ("source_up", "1 if the source answered in full when it was last asked"),
+];
 /// Groups that are told of; a file may have more.
 const RULE_GROUPS_MAX: usize = 500;
 
@@ -58,6 +66,8 @@ pub struct Metrics {
     calibrations: Families,
     about: Families,
     rules: Families,
+    sources: Families,
+    forward: ForwardMetrics,
     pub(super) rule_metrics: RuleMetrics,
     story: Mutex<Story>,
     alerts_firing: Gauge,
@@ -102,6 +112,8 @@ impl Default for Metrics {
             calibrations: Families::new(CALIBRATIONS),
             about: Families::new(ABOUT),
             rules: Families::new(RULES),
+            sources: Families::new(SOURCES),
+            forward: ForwardMetrics::default(),
             rule_metrics: RuleMetrics::default(),
             story: Mutex::default(),
             alerts_firing: Gauge::default(),
@@ -152,6 +164,8 @@ impl Metrics {
         self.about.register(ABOUT, r);
         self.rules.register(RULES, r);
         self.rule_metrics.register(r);
+        self.sources.register(SOURCES, r);
+        self.forward.register(r);
         queries.register(r);
         self.register_judging(r);
         self.register_storage(r);
@@ -364,6 +378,20 @@ impl Metrics {
         if !worked {
             self.config_reloads_failed.inc();
         }
+    }
+
+    pub(super) fn publish_sources(&self, states: &SourceStates, now: Timestamp) {
+        let of = states.all().into_iter().flat_map(|(service, fed)| {
+            let labels = vec![("source", fed.source), ("service", service)];
+            let behind = now.since(fed.complete_until).as_secs_f64();
+            let up = f64::from(u8::from(fed.error.is_none()));
+            [("source_behind_seconds", labels.clone(), behind), ("source_up", labels, up)]
+        });
+        self.sources.replace(of.collect());
+    }
+
+    pub(super) fn publish_forwards(&self, forwarder: &Forwarder) {
+        self.forward.publish(forwarder);
     }
 
     pub(super) fn own_series_failed(&self) {

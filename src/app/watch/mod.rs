@@ -30,6 +30,7 @@ use self::thresholds::Thresholds;
 use self::versions::Versions;
 use crate::analysis;
 use crate::config::Config;
+use crate::sources::SourceStates;
 
 /// Events kept for the terminal view.
 const EVENTS_MAX: usize = 200;
@@ -62,6 +63,8 @@ pub struct Watch {
     /// What is known of each service's noise.
     calibrations: BTreeMap<String, Calibration>,
     at: Timestamp,
+    /// Services whose samples come from another server, and how far those reach.
+    sources: SourceStates,
 }
 
 impl Watch {
@@ -85,11 +88,17 @@ impl Watch {
             unjudged: Vec::new(),
             calibrations: BTreeMap::new(),
             at: now,
+            sources: SourceStates::default(),
         };
         if let Err(error) = watch.read_back(now) {
             error!(%error, "what was decided before cannot be read back; running releases are seen as new");
         }
         watch
+    }
+
+    /// Releases of these services are judged no further than their samples reach.
+    pub fn with_sources(self, sources: SourceStates) -> Self {
+        Self { sources, ..self }
     }
 
     fn read_back(&mut self, now: Timestamp) -> Result<(), davy_store::Error> {
@@ -207,7 +216,9 @@ impl Watch {
         blind: bool,
     ) -> Vec<RollbackRequest> {
         let Some(running) = self.running.get_mut(&generation) else { return Vec::new() };
-        let stepped = running.step(now, snapshot, blind);
+        let fed = self.sources.get(running.service());
+        let reach = fed.map(|fed| fed.reach(now, running.interval()));
+        let stepped = running.step(now, snapshot, blind, reach.as_ref());
         self.thresholds.watch_service(running.service(), running.plan(), snapshot, now);
         self.unwritten.verdicts.extend(stepped.verdicts);
         let calls = self.carry_out(now, generation, &stepped.commands);

@@ -9,7 +9,7 @@ use davy_alerting::release::{Command, Event, Liveness, Phase, ReleaseMachine};
 use davy_api::wire;
 use davy_collector::scrape::{Health, TargetStatus};
 use davy_detector::config::ReleaseSpec;
-use davy_detector::{Arm, Arms, Calibration, Interval, Observer, Plan, Verdict, survey};
+use davy_detector::{Arm, Arms, Broken, Calibration, Contract, Interval, Observer, Plan, Verdict, survey};
 use davy_model::Timestamp;
 use davy_store::control::{ActionRecord, AuditRecord, Control, ControlBatch, ReleaseRecord};
 use davy_store::{Snapshot, SpanQuery, Store};
@@ -19,6 +19,7 @@ use super::versions::Found;
 use super::view::TRACES_MAX;
 use crate::analysis::{self, Analysis};
 use crate::config::Config;
+use crate::sources::Reach;
 
 /// Samples of an interval that arrive this much after its end are still counted in it. A scrape is stamped when
 /// it begins and stored when it has been read.
@@ -205,17 +206,27 @@ impl Running {
         }
     }
 
-    /// Judges the intervals that have ended and tells the machine what was judged and seen.
-    pub(super) fn step(&mut self, now: Timestamp, snapshot: &Snapshot, blind: bool) -> Stepped {
+    /// Judges the intervals that have ended and tells the machine what was judged and seen. Of a release whose samples come from another server, no further than they reach.
+    pub(super) fn step(
+        &mut self,
+        now: Timestamp,
+        snapshot: &Snapshot,
+        blind: bool,
+        reach: Option<&Reach>,
+    ) -> Stepped {
         let mut out = Stepped::default();
-        if now >= self.next_end
+        let until = reach.map_or(now, |r| r.until);
+        if until >= self.next_end
             && (self.stepped < PLAN_EVERY_INTERVAL || self.stepped.is_multiple_of(PLAN_EVERY))
         {
-            self.replan(snapshot, now);
+            self.replan(snapshot, until);
         }
-        while let Some(interval) = self.next_interval(snapshot, now) {
+        while let Some(interval) = self.next_interval(snapshot, until) {
             self.stepped += 1;
-            let verdict = self.run.step(&interval, self.observer.broken());
+            let missing = reach.filter(|r| interval.end > r.complete_until);
+            let missing = missing.map(|r| Broken { contract: Contract::Blind, why: r.why.clone() });
+            let blind = blind || missing.is_some();
+            let verdict = self.run.step(&interval, missing.as_ref().or(self.observer.broken()));
             out.commands.extend(self.machine.step(now, Event::Live(liveness(&interval, blind))));
             out.commands.extend(self.machine.step(now, Event::Judged(&verdict)));
             match serde_json::to_string(&wire::Evidence::new(&verdict)) {
@@ -258,6 +269,10 @@ impl Running {
 
     pub(super) fn is_over(&self) -> bool {
         self.machine.phase() == Phase::Closed
+    }
+
+    pub(super) fn interval(&self) -> Duration {
+        self.spec.judge.interval
     }
 
     pub(super) fn service(&self) -> &str {

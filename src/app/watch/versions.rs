@@ -137,5 +137,6 @@ impl Versions {
 /// What is scraped or evaluated least often decides how long silence is normal.
 fn longest_interval(config: &Config) -> Duration {
     let scrapes = config.scrape_configs.iter().map(|s| s.scrape_interval);
-    scrapes.chain([config.evaluation_interval]).max().unwrap_or_default()
+    let sources = config.sources.iter().map(|s| s.interval + s.delay);
+    scrapes.chain(sources).chain([config.evaluation_interval]).max().unwrap_or_default()
 }
