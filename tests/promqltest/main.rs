@@ -16,7 +16,7 @@ const NOT_UTF8: [&str; 2] = [r#"label_replace(testmetric, "\xff""#, r#"count_val
 #[track_caller]
 fn conforms(name: &str, queries: usize, refused: usize) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/promqltest/{name}.test"));
-    let text = std::fs::read_to_string(&path).unwrap();
+    let text = std::fs::read_to_string(&path).expect("the scripts are there");
     let (mut ran, mut experimental, mut failures) = (0, 0, String::new());
     for case in script::cases(&text) {
         if NOT_UTF8.iter().any(|n| case.expr.starts_with(n)) {

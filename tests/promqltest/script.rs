@@ -49,7 +49,9 @@ impl Matches {
         match self {
             Self::Any => true,
             Self::Exactly(t) => text == t,
-            Self::Regex(r) => regex::Regex::new(r).unwrap().is_match(text),
+            Self::Regex(r) => {
+                regex::Regex::new(r).expect("the scripts' expressions are right").is_match(text)
+            }
         }
     }
 }
@@ -209,9 +211,12 @@ fn load(data: &mut BTreeMap<Labels, Vec<Sample>>, step: i64, body: &[&str], with
     }
 }
 
+/// Bound and count of each bucket, count, sum.
+type Classic = (Vec<(f64, f64)>, Option<f64>, f64);
+
 /// The native histograms with custom buckets that a classic histogram's series are the same as.
 fn custom_buckets(classic: &BTreeMap<Labels, Vec<Sample>>) -> Vec<(Labels, Vec<Sample>)> {
-    let mut found: BTreeMap<Labels, BTreeMap<i64, (Vec<(f64, f64)>, Option<f64>, f64)>> = BTreeMap::new();
+    let mut found: BTreeMap<Labels, BTreeMap<i64, Classic>> = BTreeMap::new();
     for (labels, samples) in classic {
         let metric = labels.metric_name();
         let Some((base, part)) = metric.rsplit_once('_') else { continue };
@@ -230,7 +235,7 @@ fn custom_buckets(classic: &BTreeMap<Labels, Vec<Sample>>) -> Vec<(Labels, Vec<S
             }
         }
     }
-    let histogram = |(t, (mut buckets, count, sum)): (i64, (Vec<(f64, f64)>, Option<f64>, f64))| {
+    let histogram = |(t, (mut buckets, count, sum)): (i64, Classic)| {
         if buckets.is_empty() {
             return None;
         }
