@@ -24,6 +24,17 @@ const RULES: [(&str, &str); 6] = [
     ("r:cpu", "avg without (instance) (rate(process_cpu_seconds_total{job=\"prometheus\"}[10s]) * 100)"),
 ];
 
+/// Whether a range may reach to where a series begins: Prometheus 2 extrapolates a counter to its zero there before it
+/// looks how far that is, Prometheus 3 after.
+fn is_young(snapshot: &davy_store::Snapshot, expr: &Expr, at: i64) -> bool {
+    let at = Timestamp::from_millis(at);
+    let begins_late = |matchers: &[davy_model::Matcher]| {
+        let found = snapshot.select(matchers, Timestamp::MIN, at).expect("the store can be read");
+        found.iter().any(|s| s.samples[0].timestamp > at - std::time::Duration::from_secs(15))
+    };
+    expr.selectors().into_iter().any(begins_late)
+}
+
 fn rule_file() -> String {
     let rule = |(name, expr): &(&str, &str)| {
         format!("  - record: {name}\n    expr: |\n      {expr}\n    labels: {{from: rule}}\n")
@@ -129,8 +140,9 @@ fn prometheus_records_the_same() {
         if expr.contains("r:") {
             continue;
         }
+        let parsed = Expr::parse(expr).expect("it was evaluated");
         let times: std::collections::BTreeSet<i64> = ours.values().flat_map(|s| s.keys().copied()).collect();
-        for at in times.into_iter().filter(|t| *t >= settled) {
+        for at in times.into_iter().filter(|t| *t >= settled && !is_young(&snapshot, &parsed, *t)) {
             let answer = ask(expr, at);
             for (labels, samples) in &ours {
                 let want =
@@ -144,11 +156,13 @@ fn prometheus_records_the_same() {
                 compared += 1;
             }
         }
-        let parsed = Expr::parse(expr).expect("it was evaluated");
         let arrived = until.as_millis() - 8_000;
         let times: std::collections::BTreeSet<i64> =
             theirs[name].values().flat_map(|s| s.keys().copied()).collect();
         for at in times.into_iter().filter(|t| (settled..arrived).contains(t)) {
+            if is_young(&snapshot, &parsed, at) {
+                continue;
+            }
             let when = Timestamp::from_millis(at);
             let answer =
                 Engine::default().query(&parsed, &snapshot, when, &Cancel::default()).expect("an answer");

@@ -158,8 +158,10 @@ fn a_rule_that_cannot_be_evaluated_is_shown_and_counted() {
                  \x20 - {record: same, expr: up or queue_lag, labels: {queue: '', instance: '', job: ''}}\n";
     let (davy, _inbox, _lag) = start(dir.path(), twice);
     wait_for("the failure", 30, || metric(&davy, "davy_rule_evaluation_failures_total").filter(|n| *n > 0.0));
-    let rule = rule(&davy, 0);
-    assert_eq!(rule["health"], "err");
+    // What the API shows is published a moment after it is counted.
+    let rule = wait_for("the rule to be shown as failing", 30, || {
+        Some(rule(&davy, 0)).filter(|rule| rule["health"] == "err")
+    });
     let error = rule["lastError"].as_str().expect("it says why");
     assert_eq!(error, "vector contains metrics with the same labelset after applying rule labels");
 }

@@ -42,8 +42,12 @@ const ABOUT: &[(&str, &str)] = &[
     ("storage_bytes", "Bytes on disk, by what they hold"),
 ];
 
-/// The rest of what groups tell is counted where they are evaluated: `RuleMetrics`.
-const RULES: &[(&str, &str)] = &[("rule_group_health", "Rules of the group, by health")];
+/// What the view says of groups; the rest is counted where they are evaluated: `RuleMetrics`.
+const RULES: &[(&str, &str)] = &[
+    ("rule_group_last_duration_seconds", "Time that the group's last evaluation took"),
+    ("rule_group_interval_seconds", "Time from one evaluation of the group to the next"),
+    ("rule_group_health", "Rules of the group, by health"),
+];
 const SOURCES: &[(&str, &str)] = &[
     ("source_behind_seconds", "How far the samples of a service that come from a source lie back"),
     ("source_up", "1 if the source answered in full when it was last asked"),
@@ -400,13 +404,17 @@ impl Metrics {
 }
 
 fn rule_group(group: &RuleGroup) -> Vec<Point> {
-    let of = format!("{};{}", group.file, group.name);
-    let point = |health: &str| {
+    let of = vec![("rule_group", format!("{};{}", group.file, group.name))];
+    let mut points = vec![
+        ("rule_group_last_duration_seconds", of.clone(), group.evaluation_time),
+        ("rule_group_interval_seconds", of.clone(), group.interval),
+    ];
+    for health in ["ok", "err", "unknown"] {
         let n = group.rules.iter().filter(|r| self::health(r) == health).count();
-        let labels = vec![("rule_group", of.clone()), ("health", health.to_owned())];
-        ("rule_group_health", labels, n as f64)
-    };
-    ["ok", "err", "unknown"].map(point).into()
+        let labels = of.iter().cloned().chain([("health", health.to_owned())]).collect();
+        points.push(("rule_group_health", labels, n as f64));
+    }
+    points
 }
 
 fn health(rule: &Rule) -> &str {

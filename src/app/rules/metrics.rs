@@ -29,9 +29,7 @@ pub(in crate::app) struct RuleMetrics {
     failures: Family<Of, Counter>,
     iterations: Family<Of, Counter>,
     missed: Family<Of, Counter>,
-    interval: Family<Of, Float>,
     last_evaluation: Family<Of, Float>,
-    last_duration: Family<Of, Float>,
     last_rule_duration_sum: Family<Of, Float>,
     last_restore_duration: Family<Of, Float>,
     rules: Family<Of, Gauge>,
@@ -49,9 +47,7 @@ impl Default for RuleMetrics {
             failures: Family::default(),
             iterations: Family::default(),
             missed: Family::default(),
-            interval: Family::default(),
             last_evaluation: Family::default(),
-            last_duration: Family::default(),
             last_rule_duration_sum: Family::default(),
             last_restore_duration: Family::default(),
             rules: Family::default(),
@@ -78,16 +74,10 @@ impl RuleMetrics {
             "Evaluations of groups that were missed because one before took too long",
             self.missed.clone(),
         );
-        r.register("rule_group_interval_seconds", "The interval of a group", self.interval.clone());
         r.register(
             "rule_group_last_evaluation_timestamp_seconds",
             "When a group was last evaluated",
             self.last_evaluation.clone(),
-        );
-        r.register(
-            "rule_group_last_duration_seconds",
-            "Time that the last evaluation of a group took",
-            self.last_duration.clone(),
         );
         r.register(
             "rule_group_last_rule_duration_sum_seconds",
@@ -129,7 +119,6 @@ impl RuleMetrics {
         for counter in [&self.evaluations, &self.failures, &self.iterations, &self.missed] {
             drop(counter.get_or_create(&of));
         }
-        self.interval.get_or_create(&of).set(spec.interval.as_secs_f64());
         self.rules.get_or_create(&of).set(i64::try_from(spec.rules.len()).unwrap_or(i64::MAX));
     }
 
@@ -142,7 +131,6 @@ impl RuleMetrics {
         if let Some(at) = group.last_evaluation {
             self.last_evaluation.get_or_create(&of).set(at.as_secs_f64());
         }
-        self.last_duration.get_or_create(&of).set(took.as_secs_f64());
         let sum: Duration = iteration.durations.iter().sum();
         self.last_rule_duration_sum.get_or_create(&of).set(sum.as_secs_f64());
         self.last_samples.get_or_create(&of).set(i64::try_from(iteration.samples).unwrap_or(i64::MAX));
@@ -169,13 +157,7 @@ impl RuleMetrics {
         for counter in [&self.evaluations, &self.failures, &self.iterations, &self.missed] {
             counter.remove(&of);
         }
-        for gauge in [
-            &self.interval,
-            &self.last_evaluation,
-            &self.last_duration,
-            &self.last_rule_duration_sum,
-            &self.last_restore_duration,
-        ] {
+        for gauge in [&self.last_evaluation, &self.last_rule_duration_sum, &self.last_restore_duration] {
             gauge.remove(&of);
         }
         self.rules.remove(&of);
