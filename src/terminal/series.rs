@@ -252,7 +252,7 @@ mod tests {
             &table_lines(&[], 80),
             &expect![[r#"
 
-        "#]],
+            "#]],
         );
     }
 
@@ -322,7 +322,7 @@ mod tests {
             &chart_lines(&[], (0.0, 10.0), 40),
             &expect![[r#"
 
-        "#]],
+            "#]],
         );
     }
 }
