@@ -127,8 +127,13 @@ impl Store {
         let inner = &self.0;
         let counters = &inner.counters;
         let refused = inner.refused.read();
+        // One guard, let go before the files are looked at: a second one, while a writer waits, would wait for ever.
+        let (series_active, partitions) = {
+            let head = inner.head();
+            (head.series_active(), head.view.partitions.len())
+        };
         Stats {
-            series_active: inner.head().series_active(),
+            series_active,
             samples_appended: counters.samples_appended.load(Ordering::Relaxed),
             spans_appended: counters.spans_appended.load(Ordering::Relaxed),
             samples_refused: refused.total() + counters.conflicts.load(Ordering::Relaxed),
@@ -140,7 +145,7 @@ impl Store {
             bytes_on_disk: folder_bytes(&inner.dir),
             telemetry_bytes: file_bytes(&inner.dir, TELEMETRY),
             partition_bytes: folder_bytes(&inner.dir.join(PARTITIONS)),
-            partitions: inner.head().view.partitions.len(),
+            partitions,
             partitions_compacted: counters.partitions_compacted.load(Ordering::Relaxed),
         }
     }

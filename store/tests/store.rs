@@ -204,6 +204,24 @@ fn a_snapshot_does_not_change_under_concurrent_appends() {
     });
 }
 
+/// Statistics once held the head twice over: with a writer waiting in between, nobody went on.
+#[test]
+fn statistics_and_appends_do_not_wait_for_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    std::thread::scope(|threads| {
+        let writer = threads.spawn(|| {
+            for i in 0..5_000 {
+                put(&store, "m", 1, i, 1.0, Durability::Group).unwrap();
+            }
+        });
+        while !writer.is_finished() {
+            store.stats();
+        }
+    });
+    assert_eq!(store.stats().samples_appended, 5_000);
+}
+
 #[test]
 fn label_values_and_series_obey_matchers_and_range() {
     let dir = tempfile::tempdir().unwrap();
