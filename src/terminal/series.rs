@@ -248,12 +248,7 @@ mod tests {
             2
         "#]],
         );
-        check(
-            &table_lines(&[], 80),
-            &expect![[r#"
-
-            "#]],
-        );
+        check(&table_lines(&[], 80), &expect!["\n"]);
     }
 
     #[test]
@@ -318,11 +313,6 @@ mod tests {
             ━━ {}  min –  max –  last NaN
         "#]],
         );
-        check(
-            &chart_lines(&[], (0.0, 10.0), 40),
-            &expect![[r#"
-
-            "#]],
-        );
+        check(&chart_lines(&[], (0.0, 10.0), 40), &expect!["\n"]);
     }
 }
