@@ -248,7 +248,7 @@ mod tests {
             2
         "#]],
         );
-        check(&table_lines(&[], 80), &expect!["\n"]);
+        assert!(table_lines(&[], 80).concat().is_empty());
     }
 
     #[test]
@@ -313,6 +313,6 @@ mod tests {
             ━━ {}  min –  max –  last NaN
         "#]],
         );
-        check(&chart_lines(&[], (0.0, 10.0), 40), &expect!["\n"]);
+        assert!(chart_lines(&[], (0.0, 10.0), 40).concat().is_empty());
     }
 }
