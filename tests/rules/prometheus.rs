@@ -26,9 +26,9 @@ const RULES: [(&str, &str); 6] = [
 
 /// Whether a range may reach to where a series begins: Prometheus 2 extrapolates a counter to its zero there before it
 /// looks how far that is, Prometheus 3 after.
-fn is_young(snapshot: &davy_store::Snapshot, expr: &Expr, at: i64) -> bool {
+fn is_young(snapshot: &Snapshot, expr: &Expr, at: i64) -> bool {
     let at = Timestamp::from_millis(at);
-    let begins_late = |matchers: &[davy_model::Matcher]| {
+    let begins_late = |matchers: &[Matcher]| {
         let found = snapshot.select(matchers, Timestamp::MIN, at).expect("the store can be read");
         found.iter().any(|s| s.samples[0].timestamp > at - std::time::Duration::from_secs(15))
     };
