@@ -319,9 +319,9 @@ impl Folded {
                         *seen = true;
                     }
                 }
-                fold_histograms(series, histograms, notes, |kept, h| match kept {
+                fold_histograms(series, histograms, notes, |f, h| match &mut f.of {
                     None => {
-                        *kept = Some(h.clone());
+                        f.of = Some(h.clone());
                         Ok(())
                     }
                     Some(sum) => sum.add(h),
@@ -334,24 +334,16 @@ impl Folded {
                         *seen = true;
                     }
                 }
-                if let Some(all) = &series.histograms {
-                    let folded = histograms.get_or_insert_with(|| vec![FoldedHistogram::default(); steps]);
-                    for (f, h) in folded.iter_mut().zip(all).filter(|(f, _)| !f.mismatched) {
-                        let Some(h) = h else { continue };
-                        f.count += 1.0;
-                        let done = match &mut f.of {
-                            None => {
-                                f.of = Some((**h).clone());
-                                Ok(())
-                            }
-                            Some(mean) => mean.mean_with(h, f.count),
-                        };
-                        if let Err(of) = done {
-                            notes.mismatch(of, series.labels.metric_name());
-                            f.mismatched = true;
+                fold_histograms(series, histograms, notes, |f, h| {
+                    f.count += 1.0;
+                    match &mut f.of {
+                        None => {
+                            f.of = Some(h.clone());
+                            Ok(())
                         }
+                        Some(mean) => mean.mean_with(h, f.count),
                     }
-                }
+                });
             }
             Self::Extreme { largest, floats } => {
                 for (kept, v) in floats.iter_mut().zip(values).filter(|(_, v)| is_present(**v)) {
@@ -366,8 +358,7 @@ impl Folded {
                 }
             }
             Self::Count { floats } => {
-                for (i, count) in floats.iter_mut().enumerate().filter(|(i, _)| series.has(*i)) {
-                    let _ = i;
+                for (_, count) in floats.iter_mut().enumerate().filter(|(i, _)| series.has(*i)) {
                     *count = if is_present(*count) { *count + 1.0 } else { 1.0 };
                 }
             }
@@ -428,13 +419,13 @@ fn fold_histograms<S>(
     series: &Series,
     histograms: &mut Option<Vec<FoldedHistogram>>,
     notes: &AggregateNotes<'_, '_, S>,
-    add: impl Fn(&mut Option<Histo>, &Histo) -> Result<(), Mismatch>,
+    add: impl Fn(&mut FoldedHistogram, &Histo) -> Result<(), Mismatch>,
 ) {
     let Some(all) = &series.histograms else { return };
     let folded = histograms.get_or_insert_with(|| vec![FoldedHistogram::default(); all.len()]);
     for (f, h) in folded.iter_mut().zip(all).filter(|(f, _)| !f.mismatched) {
         let Some(h) = h else { continue };
-        if let Err(of) = add(&mut f.of, h) {
+        if let Err(of) = add(f, h) {
             notes.mismatch(of, series.labels.metric_name());
             f.mismatched = true;
         }

@@ -198,14 +198,15 @@ impl<S: Source> Evaluation<'_, S> {
             ones.entry(b.matching.signature(&series.labels)).or_default().push(series);
             Ok(())
         })?;
-        let conflict = conflict(&ones, steps);
+        let several: Vec<&Vec<Series>> = ones.values().filter(|members| members.len() > 1).collect();
+        let conflicts: Vec<usize> = (0..steps).filter(|i| pair_at(&several, *i).is_some()).collect();
         let mut join = Join { merged: Merged::new(self), taken: Map::default(), groups: Map::default() };
         self.vector(many, &mut |series| {
             self.check()?;
-            if let Some((i, left, right)) = &conflict
-                && let Some(at) = (*i..steps).find(|i| series.has(*i) && is_conflict(&ones, *i))
+            if let Some(at) = conflicts.iter().find(|i| series.has(**i))
+                && let Some(pair) = pair_at(&several, *at)
             {
-                return Err(self.duplicate(b, one_is_left, at, &ones, (left, right)));
+                return Err(duplicate(b, one_is_left, pair));
             }
             let signature = b.matching.signature(&series.labels);
             let Some(members) = ones.get(&signature) else { return Ok(()) };
@@ -241,28 +242,6 @@ impl<S: Source> Evaluation<'_, S> {
         }
         out
     }
-
-    fn duplicate(
-        &self,
-        b: &Binary,
-        one_is_left: bool,
-        at: usize,
-        ones: &Map<Vec<Series>>,
-        first: (&Labels, &Labels),
-    ) -> EvalError {
-        let pair = ones.values().find_map(|members| {
-            let mut there = members.iter().filter(|m| m.has(at));
-            Some((there.next()?.labels.clone(), there.next()?.labels.clone()))
-        });
-        let (a, other) = pair.unwrap_or_else(|| (first.0.clone(), first.1.clone()));
-        let names: Vec<&str> = b.matching.labels.iter().map(String::as_str).collect();
-        EvalError::ManyToMany {
-            group: if b.matching.on { a.only(&names) } else { b.matching.signature(&a) },
-            side: if one_is_left { "left" } else { "right" },
-            one: other,
-            other: a,
-        }
-    }
 }
 
 /// Results of a join as far as they are there.
@@ -283,9 +262,8 @@ impl<S: Source> Join<'_, '_, S> {
         } else {
             self.groups.entry(out.labels.clone()).or_insert_with(|| vec![false; steps])
         };
-        for (i, taken) in taken.iter_mut().enumerate().filter(|(i, _)| out.has(*i)) {
+        for (_, taken) in taken.iter_mut().enumerate().filter(|(i, _)| out.has(*i)) {
             if std::mem::replace(taken, true) {
-                let _ = i;
                 return Err(EvalError::MultipleMatches { one_to_one });
             }
         }
@@ -293,21 +271,22 @@ impl<S: Source> Join<'_, '_, S> {
     }
 }
 
-/// The first step at which two series of the one side have the same signature.
-fn conflict(ones: &Map<Vec<Series>>, steps: usize) -> Option<(usize, Labels, Labels)> {
-    let several = || ones.values().filter(|m| m.len() > 1);
-    several().next()?;
-    (0..steps).find_map(|i| {
-        several().find_map(|members| {
-            let mut there = members.iter().filter(|m| m.has(i));
-            let (a, b) = (there.next()?, there.next()?);
-            Some((i, a.labels.clone(), b.labels.clone()))
-        })
+/// Two series of the one side that have the same signature at a step, of those that share one.
+fn pair_at<'s>(several: &[&'s Vec<Series>], i: usize) -> Option<(&'s Labels, &'s Labels)> {
+    several.iter().find_map(|members| {
+        let mut there = members.iter().filter(|m| m.has(i));
+        Some((&there.next()?.labels, &there.next()?.labels))
     })
 }
 
-fn is_conflict(ones: &Map<Vec<Series>>, i: usize) -> bool {
-    ones.values().filter(|m| m.len() > 1).any(|members| members.iter().filter(|m| m.has(i)).count() > 1)
+fn duplicate(b: &Binary, one_is_left: bool, (first, second): (&Labels, &Labels)) -> EvalError {
+    let names: Vec<&str> = b.matching.labels.iter().map(String::as_str).collect();
+    EvalError::ManyToMany {
+        group: if b.matching.on { first.only(&names) } else { b.matching.signature(first) },
+        side: if one_is_left { "left" } else { "right" },
+        one: second.clone(),
+        other: first.clone(),
+    }
 }
 
 fn result_labels(b: &Binary, many: &Labels, one: &Labels) -> Labels {

@@ -71,8 +71,7 @@ impl<S: Source> Evaluation<'_, S> {
                 self.notes.add(Note::PossibleNonCounter { metric }, at);
             }
             sink(out)
-        })?;
-        Ok(())
+        })
     }
 
     fn window<'w>(

@@ -62,15 +62,18 @@ impl<S: Source> Evaluation<'_, S> {
         s: &Selector,
         each: &mut dyn FnMut(SeriesColumns) -> Result<(), EvalError>,
     ) -> Result<(), EvalError> {
-        let lookback = self.engine.lookback.as_millis().min(i64::MAX as u128) as i64;
-        self.read(s, lookback, each)
+        self.read(s, self.lookback_ms(), each)
+    }
+
+    fn lookback_ms(&self) -> i64 {
+        self.engine.lookback.as_millis().min(i64::MAX as u128) as i64
     }
 
     fn places(&self, s: &Selector, times: &Arc<[i64]>, places: &mut Places) {
         if places.times.as_ref().is_some_and(|t| Arc::ptr_eq(t, times)) {
             return;
         }
-        let lookback = self.engine.lookback.as_millis().min(i64::MAX as u128) as i64;
+        let lookback = self.lookback_ms();
         places.at.clear();
         let mut next = 0;
         for t in self.grid.times() {
@@ -93,7 +96,7 @@ impl<S: Source> Evaluation<'_, S> {
         places: &[u32],
         i: usize,
     ) -> Option<(i64, &'c Arc<davy_model::Histogram>)> {
-        let lookback = self.engine.lookback.as_millis().min(i64::MAX as u128) as i64;
+        let lookback = self.lookback_ms();
         let t = s.shift.apply(self.grid.time(i), self.query);
         let histograms = samples.histograms();
         let newest = histograms.partition_point(|(at, _)| *at <= t).checked_sub(1)?;

@@ -39,16 +39,11 @@ impl<S: Source> Evaluation<'_, S> {
         &self,
         node: &Node,
         each: &mut dyn FnMut(Ranged) -> Result<(), EvalError>,
-    ) -> Result<RangeOf, EvalError> {
+    ) -> Result<(), EvalError> {
         match node {
-            Node::Range { selector, range_ms } => {
-                self.selected_ranges(selector, *range_ms, each)?;
-                Ok(RangeOf { range_ms: *range_ms, shift: selector.shift })
-            }
-            Node::Subquery { of, range_ms, step_ms, shift } => {
-                let asked = RangeOf { range_ms: *range_ms, shift: *shift };
-                self.subquery_ranges(of, asked, *step_ms, each)?;
-                Ok(asked)
+            Node::Range { selector, range_ms } => self.selected_ranges(selector, *range_ms, each),
+            Node::Subquery { of, step_ms, .. } => {
+                self.subquery_ranges(of, super::over::range_of(node), *step_ms, each)
             }
             _ => Err(EvalError::Type { expected: "a range" }),
         }
@@ -78,8 +73,7 @@ impl<S: Source> Evaluation<'_, S> {
             samples.extend(series.histograms[histograms].iter().map(histogram));
             samples.sort_by_key(|s| s.timestamp);
             if samples.is_empty() { Ok(()) } else { each(series.labels, samples) }
-        })?;
-        Ok(())
+        })
     }
 
     fn selected_ranges(
