@@ -291,18 +291,27 @@ impl Lexer<'_> {
     }
 
     fn quoted(&mut self) -> bool {
+        self.until('"', Kind::String, "unterminated quoted string")
+    }
+
+    fn char_constant(&mut self) -> bool {
+        self.until('\'', Kind::CharConstant, "unterminated character constant")
+    }
+
+    /// To the quote that is not escaped, on this line.
+    fn until(&mut self, quote: char, kind: Kind, unterminated: &str) -> bool {
         self.at += 1;
         loop {
             match self.peek() {
                 Some('\\') => {
                     self.at += 1;
                     match self.peek() {
-                        None | Some('\n') => return self.error("unterminated quoted string"),
+                        None | Some('\n') => return self.error(unterminated),
                         Some(c) => self.at += c.len_utf8(),
                     }
                 }
-                None | Some('\n') => return self.error("unterminated quoted string"),
-                Some('"') => return self.one(Kind::String),
+                None | Some('\n') => return self.error(unterminated),
+                Some(c) if c == quote => return self.one(kind),
                 Some(c) => self.at += c.len_utf8(),
             }
         }
@@ -315,24 +324,6 @@ impl Lexer<'_> {
                 self.at += end + 2;
                 self.emit(Kind::RawString);
                 true
-            }
-        }
-    }
-
-    fn char_constant(&mut self) -> bool {
-        self.at += 1;
-        loop {
-            match self.peek() {
-                Some('\\') => {
-                    self.at += 1;
-                    match self.peek() {
-                        None | Some('\n') => return self.error("unterminated character constant"),
-                        Some(c) => self.at += c.len_utf8(),
-                    }
-                }
-                None | Some('\n') => return self.error("unterminated character constant"),
-                Some('\'') => return self.one(Kind::CharConstant),
-                Some(c) => self.at += c.len_utf8(),
             }
         }
     }
