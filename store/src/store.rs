@@ -132,6 +132,8 @@ impl Store {
             let head = inner.head();
             (head.series_active(), head.view.partitions.len())
         };
+        let partitions_dir = inner.dir.join(PARTITIONS);
+        let partition_bytes = folder_bytes(&partitions_dir, None);
         Stats {
             series_active,
             samples_appended: counters.samples_appended.load(Ordering::Relaxed),
@@ -142,9 +144,9 @@ impl Store {
             write_errors: counters.write_errors.load(Ordering::Relaxed),
             backlog: counters.backlog.load(Ordering::Relaxed),
             disk_low: counters.disk_low.load(Ordering::Relaxed),
-            bytes_on_disk: folder_bytes(&inner.dir),
+            bytes_on_disk: partition_bytes + folder_bytes(&inner.dir, Some(&partitions_dir)),
             telemetry_bytes: file_bytes(&inner.dir, TELEMETRY),
-            partition_bytes: folder_bytes(&inner.dir.join(PARTITIONS)),
+            partition_bytes,
             partitions,
             partitions_compacted: counters.partitions_compacted.load(Ordering::Relaxed),
         }
@@ -302,10 +304,12 @@ fn file_bytes(dir: &Path, name: &str) -> u64 {
     ["", "-wal", "-shm"].map(size).iter().sum()
 }
 
-fn folder_bytes(dir: &Path) -> u64 {
+/// Bytes of all files below, but for those in the folder `but`.
+fn folder_bytes(dir: &Path, but: Option<&Path>) -> u64 {
     let Ok(entries) = fs::read_dir(dir) else { return 0 };
     let size = |e: fs::DirEntry| match e.metadata() {
-        Ok(m) if m.is_dir() => folder_bytes(&e.path()),
+        Ok(m) if m.is_dir() && but == Some(&*e.path()) => 0,
+        Ok(m) if m.is_dir() => folder_bytes(&e.path(), but),
         Ok(m) => m.len(),
         Err(_) => 0,
     };
