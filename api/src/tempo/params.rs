@@ -6,6 +6,7 @@ use axum::extract::FromRequestParts;
 use axum::extract::Query;
 use axum::http::request::Parts;
 use davy_model::Timestamp;
+use davy_query::traceql::nanos_of_unit;
 
 use super::TraceError;
 
@@ -76,18 +77,7 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
         rest = &rest[digits..];
         let unit = &rest[..rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len())];
         rest = &rest[unit.len()..];
-        nanos += number
-            * match unit {
-                "ns" => 1.0,
-                "us" | "µs" | "μs" => 1e3,
-                "ms" => 1e6,
-                "s" => 1e9,
-                "m" => 60e9,
-                "h" => 3600e9,
-                "d" => 86_400e9,
-                "w" => 7.0 * 86_400e9,
-                _ => return None,
-            };
+        nanos += number * nanos_of_unit(unit)?;
     }
     (!text.is_empty() && nanos < 1e19).then(|| Duration::from_nanos(nanos as u64))
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use davy_model::{AttributeValue, Attributes, SpanKind, SpanStatus};
+use davy_model::{AttributeValue, Attributes};
 
 use super::ast::{Type, Value};
 use super::trace::Trace;
@@ -304,24 +304,5 @@ impl From<&AttributeValue> for Value {
             AttributeValue::Int(i) => Self::Int(*i),
             AttributeValue::Double(d) => Self::Float(*d),
         }
-    }
-}
-
-pub(crate) fn status_word(status: SpanStatus) -> &'static str {
-    match status {
-        SpanStatus::Unset => "unset",
-        SpanStatus::Ok => "ok",
-        SpanStatus::Error => "error",
-    }
-}
-
-pub(crate) fn kind_word(kind: SpanKind) -> &'static str {
-    match kind {
-        SpanKind::Unspecified => "unspecified",
-        SpanKind::Internal => "internal",
-        SpanKind::Server => "server",
-        SpanKind::Client => "client",
-        SpanKind::Producer => "producer",
-        SpanKind::Consumer => "consumer",
     }
 }

@@ -9,7 +9,7 @@ use davy_store::{Snapshot, SpanParts};
 
 use super::ast::{Metric, MetricFunction, Query, Reduce, Stage, Value};
 use super::eval::as_number;
-use super::field::{Field, Intrinsic, Scope, kind_word, status_word};
+use super::field::{Field, Intrinsic, Scope};
 use super::search::{Range, SearchError, each_trace};
 use super::trace::Trace;
 use crate::Cancel;
@@ -365,8 +365,8 @@ impl Value {
             Self::Int(n) => n.to_string(),
             Self::Float(n) => n.to_string(),
             Self::Duration(nanos) => format!("{:?}", Duration::from_nanos(nanos.unsigned_abs())),
-            Self::Status(status) => status_word(*status).to_owned(),
-            Self::Kind(kind) => kind_word(*kind).to_owned(),
+            Self::Status(status) => status.as_str().to_owned(),
+            Self::Kind(kind) => kind.as_str().to_owned(),
         }
     }
 }

@@ -29,4 +29,5 @@ pub use metrics::{MetricSeries, MetricSteps, STEPS_MAX};
 pub use parse::parse_field;
 pub use search::{Limits, Range, SearchError, SetHit, SpanHit, TraceHit, search};
 pub use tags::{TagValue, tag_names, tag_values};
+pub use token::nanos_of_unit;
 pub use trace::{ServiceStats, Trace};

@@ -7,7 +7,7 @@ use davy_model::AttributeValue;
 use davy_store::{FieldValue, Snapshot, SpanField, SpanFilter, SpanNamesWanted, SpanParts, SpanSearch};
 
 use super::ast::{Query, Value};
-use super::field::{Field, Intrinsic, Scope, kind_word, status_word};
+use super::field::{Field, Intrinsic, Scope};
 use super::plan::column;
 use super::search::Range;
 use super::trace::Trace;
@@ -158,8 +158,8 @@ fn tag_value(value: &Value) -> Option<TagValue> {
         Value::Int(n) => ("int", n.to_string()),
         Value::Float(n) => ("float", n.to_string()),
         Value::Duration(n) => ("duration", format!("{n}ns")),
-        Value::Status(status) => ("keyword", status_word(*status).to_owned()),
-        Value::Kind(kind) => ("keyword", kind_word(*kind).to_owned()),
+        Value::Status(status) => ("keyword", status.as_str().to_owned()),
+        Value::Kind(kind) => ("keyword", kind.as_str().to_owned()),
     };
     Some(TagValue { kind, text })
 }

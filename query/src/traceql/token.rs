@@ -230,19 +230,9 @@ impl Lexer<'_> {
                 }
                 return whole.parse().map(Token::Float).map_err(|_| self.error(begin, "not a number"));
             }
-            let scale = match unit {
-                "ns" => 1.0,
-                "us" | "µs" | "μs" => 1e3,
-                "ms" => 1e6,
-                "s" => 1e9,
-                "m" => 60e9,
-                "h" => 3600e9,
-                "d" => 86_400e9,
-                "w" => 7.0 * 86_400e9,
-                _ => {
-                    let message = "expected a unit of time after the number: ns, us, ms, s, m, h, d or w";
-                    return Err(self.error(self.at + whole.len(), message));
-                }
+            let Some(scale) = nanos_of_unit(unit) else {
+                let message = "expected a unit of time after the number: ns, us, ms, s, m, h, d or w";
+                return Err(self.error(self.at + whole.len(), message));
             };
             let value: f64 = number.parse().map_err(|_| self.error(begin, "not a duration"))?;
             nanos += value * scale;
@@ -253,6 +243,21 @@ impl Lexer<'_> {
             }
         }
     }
+}
+
+/// Nanoseconds of a unit of time as Go and TraceQL write it.
+pub fn nanos_of_unit(unit: &str) -> Option<f64> {
+    Some(match unit {
+        "ns" => 1.0,
+        "us" | "µs" | "μs" => 1e3,
+        "ms" => 1e6,
+        "s" => 1e9,
+        "m" => 60e9,
+        "h" => 3600e9,
+        "d" => 86_400e9,
+        "w" => 7.0 * 86_400e9,
+        _ => return None,
+    })
 }
 
 /// Length of `e9` or `E-3` at the beginning.

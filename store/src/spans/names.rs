@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use davy_model::{AttributeValue, SpanKind, SpanStatus, Timestamp};
+use davy_model::{AttributeValue, Timestamp};
 
 use super::batch::Type;
 use super::filter::SpanField;
@@ -143,8 +143,8 @@ impl Head {
         Some(match field {
             SpanField::Name => self.texts_of(classes.map(|c| c.name)),
             SpanField::Scope => self.texts_of(classes.map(|c| c.scope)),
-            SpanField::Kind => distinct(classes.map(|c| text(kind_word(c.kind)))),
-            SpanField::Status => distinct(classes.map(|c| text(status_word(c.status)))),
+            SpanField::Kind => distinct(classes.map(|c| text(c.kind.as_str()))),
+            SpanField::Status => distinct(classes.map(|c| text(c.status.as_str()))),
             SpanField::Resource(key) => {
                 let values = (0..self.resources.len()).filter_map(|r| self.resource_value(r, key));
                 distinct(values.filter_map(owned))
@@ -229,23 +229,4 @@ fn distinct(values: impl Iterator<Item = AttributeValue>) -> Vec<AttributeValue>
         }
     }
     found
-}
-
-fn kind_word(kind: SpanKind) -> &'static str {
-    match kind {
-        SpanKind::Unspecified => "unspecified",
-        SpanKind::Internal => "internal",
-        SpanKind::Server => "server",
-        SpanKind::Client => "client",
-        SpanKind::Producer => "producer",
-        SpanKind::Consumer => "consumer",
-    }
-}
-
-fn status_word(status: SpanStatus) -> &'static str {
-    match status {
-        SpanStatus::Unset => "unset",
-        SpanStatus::Ok => "ok",
-        SpanStatus::Error => "error",
-    }
 }
