@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use davy_alerting::rule::{Evaluate, EvaluateError, Refused, Row, Surroundings};
 use davy_model::{Labels, Matcher, Sample, Timestamp, Value};
-use davy_query::{Cancel, Engine, Expr, Recorded, Source};
+use davy_query::{Cancel, Engine, Expr, Recorded};
 use davy_store::SeriesSamples;
 
 use super::answer;
@@ -88,8 +88,7 @@ impl Surroundings for Memory {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<(Labels, Sample)>, EvaluateError> {
-        let found = self.recorded.select(matchers, from, to).map_err(|e| EvaluateError(e.to_string()))?;
-        Ok(found.into_iter().filter_map(|mut s| Some((s.labels, s.samples.pop()?))).collect())
+        answer::newest(&self.recorded, matchers, from, to)
     }
 
     fn append(&mut self, rows: &[Row]) -> Result<Vec<Option<Refused>>, EvaluateError> {

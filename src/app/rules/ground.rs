@@ -87,9 +87,7 @@ impl Surroundings for Ground {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<(Labels, Sample)>, EvaluateError> {
-        let found = self.store.snapshot().select(matchers, from, to);
-        let found = found.map_err(|e| EvaluateError(e.to_string()))?;
-        Ok(found.into_iter().filter_map(|mut s| Some((s.labels, s.samples.pop()?))).collect())
+        answer::newest(&self.store.snapshot(), matchers, from, to)
     }
 
     fn append(&mut self, rows: &[Row]) -> Result<Vec<Option<Refused>>, EvaluateError> {
