@@ -78,6 +78,23 @@ pub enum Contract {
 }
 
 impl Contract {
+    pub const ALL: [Self; 14] = [
+        Self::Ok,
+        Self::WarmingUp,
+        Self::CanaryMissing,
+        Self::BaselineMissing,
+        Self::Blind,
+        Self::NoTraffic,
+        Self::NothingToJudge,
+        Self::SameVersion,
+        Self::SelectorEmpty,
+        Self::SelectorAmbiguous,
+        Self::ClockSkew,
+        Self::StaleScrape,
+        Self::CrashLoop,
+        Self::TrafficSplit,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",

@@ -56,23 +56,6 @@ const CLASSES: [MetricClass; 6] = [
     MetricClass::Proportion,
     MetricClass::Gauge,
 ];
-const CONTRACTS: [Contract; 14] = [
-    Contract::Ok,
-    Contract::WarmingUp,
-    Contract::CanaryMissing,
-    Contract::BaselineMissing,
-    Contract::Blind,
-    Contract::NoTraffic,
-    Contract::NothingToJudge,
-    Contract::SameVersion,
-    Contract::SelectorEmpty,
-    Contract::SelectorAmbiguous,
-    Contract::ClockSkew,
-    Contract::StaleScrape,
-    Contract::CrashLoop,
-    Contract::TrafficSplit,
-];
-
 pub(super) fn outcome(text: &str) -> Option<Outcome> {
     OUTCOMES.into_iter().find(|o| o.as_str() == text)
 }
@@ -103,7 +86,7 @@ impl VerdictShape {
     pub(crate) fn verdict(self) -> Option<Verdict> {
         Some(Verdict {
             outcome: outcome(&self.verdict)?,
-            contract: CONTRACTS.into_iter().find(|c| c.as_str() == self.contract)?,
+            contract: Contract::ALL.into_iter().find(|c| c.as_str() == self.contract)?,
             at: parse_rfc3339(&self.at)?,
             intervals: self.intervals,
             evidence: nan(self.evidence),

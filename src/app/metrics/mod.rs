@@ -176,8 +176,7 @@ impl Metrics {
         self.register_received(r);
         self.register_sent(r);
         self.config_good.set(1);
-        let build = vec![("version", about.version.to_owned()), ("external_url", about.external_url.clone())];
-        self.about.replace(vec![("build_info", build, 1.0)]);
+        self.about.replace(vec![build_info(about)]);
         Arc::new(root)
     }
 
@@ -293,11 +292,7 @@ impl Metrics {
     }
 
     fn publish_about(&self, targets: &[TargetStatus], stats: &Stats, about: &About) {
-        let mut points = vec![(
-            "build_info",
-            vec![("version", about.version.to_owned()), ("external_url", about.external_url.clone())],
-            1.0,
-        )];
+        let mut points = vec![build_info(about)];
         for health in ["up", "down", "unknown"] {
             let n = targets.iter().filter(|t| t.health.as_str() == health).count();
             points.push(("targets", vec![("health", health.to_owned())], n as f64));
@@ -401,6 +396,11 @@ impl Metrics {
     pub(super) fn own_series_failed(&self) {
         self.own_failed.inc();
     }
+}
+
+fn build_info(about: &About) -> Point {
+    let labels = vec![("version", about.version.to_owned()), ("external_url", about.external_url.clone())];
+    ("build_info", labels, 1.0)
 }
 
 fn rule_group(group: &RuleGroup) -> Vec<Point> {

@@ -236,24 +236,7 @@ mod tests {
         for outcome in [Outcome::Pass, Outcome::Fail, Outcome::Insufficient] {
             assert!(states::code(states::VERDICTS, outcome.as_str()).is_some(), "{outcome:?}");
         }
-        // A new contract must be put here and into the table.
-        let contracts = [
-            Contract::Ok,
-            Contract::WarmingUp,
-            Contract::CanaryMissing,
-            Contract::BaselineMissing,
-            Contract::Blind,
-            Contract::NoTraffic,
-            Contract::NothingToJudge,
-            Contract::SameVersion,
-            Contract::SelectorEmpty,
-            Contract::SelectorAmbiguous,
-            Contract::ClockSkew,
-            Contract::StaleScrape,
-            Contract::CrashLoop,
-            Contract::TrafficSplit,
-        ];
-        for contract in contracts {
+        for contract in Contract::ALL {
             assert!(states::code(states::CONTRACTS, contract.as_str()).is_some(), "{contract:?}");
             let is_reason = states::code(states::REASONS, contract.as_str()).is_some();
             assert!(is_reason || contract == Contract::Ok, "{contract:?}");
