@@ -6,7 +6,7 @@ use std::time::Duration;
 use davy::app::Watch;
 use davy::config::Config;
 use davy::sources::{Fed, SourceStates};
-use davy_alerting::release::{CallOutcome, RollbackRequest};
+use davy_alerting::release::{ActRequest, CallOutcome};
 use davy_model::{Labels, Timestamp, Value};
 use davy_store::control::Control;
 use davy_store::{Durability, Options, Store};
@@ -110,7 +110,7 @@ struct World {
     canary_error_rate: f64,
     /// Canary's share of the traffic; an instance of the canary is not removed when it is rolled back.
     canary_weight: f64,
-    calls: Vec<(Timestamp, RollbackRequest)>,
+    calls: Vec<(Timestamp, ActRequest)>,
     /// Where the samples come from another server: whether it is known to have answered with all of them.
     sources: SourceStates,
     complete: Option<bool>,
@@ -185,9 +185,9 @@ impl World {
         let mut calls = watch.tick(self.now + Duration::from_secs(3), &[]);
         while let Some(call) = calls.pop() {
             self.canary_weight = 0.0;
-            let generation = call.expect.generation;
+            let generation = call.release;
             self.calls.push((self.now, call));
-            let accepted = CallOutcome::Accepted { status: 200 };
+            let accepted = CallOutcome::Accepted { detail: "status 200".into(), state: None };
             calls.extend(watch.called(self.now + Duration::from_secs(3), generation, accepted));
         }
     }
@@ -236,8 +236,12 @@ fn a_failing_canary_is_rolled_back_once_and_verified() {
         let release = world.release();
         assert_eq!(world.calls.len(), 1, "seed {seed}: {} {}", release.phase, release.reason);
         let (at, call) = &world.calls[0];
-        assert_eq!((call.from_version.as_str(), call.to_version.as_str()), ("v2", "v1"), "seed {seed}");
-        assert_eq!(call.expect.generation, release.generation, "seed {seed}");
+        assert_eq!(
+            (call.subject.canary.as_str(), call.subject.baseline.as_str()),
+            ("v2", "v1"),
+            "seed {seed}"
+        );
+        assert_eq!(call.release, release.generation, "seed {seed}");
         assert_eq!(release.phase, "rolled_back", "seed {seed}: {}", release.reason);
         let intervals = at.since(injected).as_secs() / INTERVAL.as_secs();
         eprintln!("seed {seed}: called {intervals} intervals after the injection");

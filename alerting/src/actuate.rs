@@ -13,7 +13,7 @@ use crate::config::{ActionSpec, ActuatorConfig};
 pub use crate::egress::SetupError;
 use crate::egress::{self, Names, body_start};
 use crate::release::verdict_json;
-pub use crate::release::{CallOutcome, RollbackRequest};
+pub use crate::release::{ActRequest, CallOutcome};
 use crate::signature::Signer;
 use crate::text;
 
@@ -60,13 +60,13 @@ impl Actuator {
     }
 
     /// One request, never repeated here.
-    pub async fn call(&self, request: &RollbackRequest) -> CallOutcome {
+    pub async fn call(&self, request: &ActRequest) -> CallOutcome {
         self.webhook.call(request).await
     }
 }
 
 impl Webhook {
-    async fn call(&self, request: &RollbackRequest) -> CallOutcome {
+    async fn call(&self, request: &ActRequest) -> CallOutcome {
         let body = Body::json(request, &self.external_url);
         let post = self.client.post(self.url.clone()).timeout(self.timeout);
         let post = post.header("idempotency-key", &request.key);
@@ -74,7 +74,10 @@ impl Webhook {
             Ok(response) => {
                 let status = response.status();
                 if status.is_success() {
-                    return CallOutcome::Accepted { status: status.as_u16() };
+                    return CallOutcome::Accepted {
+                        detail: format!("status {}", status.as_u16()),
+                        state: None,
+                    };
                 }
                 answered(status, &body_start(response).await)
             }
@@ -90,11 +93,11 @@ impl Webhook {
 fn answered(status: StatusCode, body: &[u8]) -> CallOutcome {
     let said = text::one_line(&String::from_utf8_lossy(body), REFUSAL_CHARS_MAX);
     if status.is_client_error() {
-        return CallOutcome::Rejected { status: status.as_u16(), detail: said };
+        return CallOutcome::Rejected { detail: format!("status {}: {said}", status.as_u16()) };
     }
     if status.is_redirection() {
-        let detail = "redirects are not followed".to_owned();
-        return CallOutcome::Rejected { status: status.as_u16(), detail };
+        let detail = format!("status {}: redirects are not followed", status.as_u16());
+        return CallOutcome::Rejected { detail };
     }
     CallOutcome::Unknown { detail: format!("status {}: {said}", status.as_u16()) }
 }
@@ -120,14 +123,14 @@ struct Expect<'a> {
 }
 
 impl Body<'_> {
-    fn json(request: &RollbackRequest, external_url: &str) -> String {
+    fn json(request: &ActRequest, external_url: &str) -> String {
         let body = Body {
-            action: "rollback",
+            action: request.desired.as_str(),
             release_id: &request.release_id,
-            service: &request.service,
-            from_version: &request.from_version,
-            to_version: &request.to_version,
-            expect: Expect { revision: &request.expect.revision, generation: request.expect.generation },
+            service: &request.subject.service,
+            from_version: &request.subject.canary,
+            to_version: &request.subject.baseline,
+            expect: Expect { revision: &request.subject.canary, generation: request.release },
             reason: &request.reason,
             evidence: request.evidence.as_ref().map(verdict_json),
             report_url: text::release_url(external_url, &request.release_id),

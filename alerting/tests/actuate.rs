@@ -7,9 +7,9 @@ use std::time::Duration;
 use common::http::{Received, Receiver, Rude, refusing, rude};
 use common::verdicts::verdict;
 use common::wall_clock;
-use davy_alerting::actuate::{Actuator, CallOutcome, RollbackRequest, SetupError};
+use davy_alerting::actuate::{ActRequest, Actuator, CallOutcome, SetupError};
 use davy_alerting::config::{ActionSpec, ActuatorConfig};
-use davy_alerting::release::Expect;
+use davy_alerting::release::{Desired, Subject};
 use davy_detector::{Contract, Outcome};
 use davy_model::Timestamp;
 use expect_test::expect;
@@ -27,15 +27,16 @@ fn actuator(url: &str) -> Result<Actuator, SetupError> {
     Actuator::new(&spec, "http://davy.example:9600", wall_clock())
 }
 
-fn request() -> RollbackRequest {
-    RollbackRequest {
+fn request() -> ActRequest {
+    ActRequest {
         actuator: "to-stable".into(),
         key: "checkout-v2-7-rollback".into(),
         release_id: "checkout-v2-7".into(),
-        service: "checkout".into(),
-        from_version: "v2".into(),
-        to_version: "v1".into(),
-        expect: Expect { revision: "v2".into(), generation: 7 },
+        marker: "checkout-v2-7-rollback".into(),
+        desired: Desired::Baseline,
+        release: 7,
+        subject: Subject { service: "checkout".into(), baseline: "v1".into(), canary: "v2".into() },
+        expect: None,
         reason: "errors are worse than tolerated".into(),
         evidence: Some(verdict(Outcome::Fail, Contract::Ok, Timestamp::from_millis(1_767_323_045_000))),
     }
@@ -58,7 +59,7 @@ fn assert_not_sent(outcome: &CallOutcome) {
 #[tokio::test]
 async fn an_accepted_call_carries_key_signature_precondition_and_evidence() {
     let receiver = Receiver::start(vec![(204, vec![], "")]).await;
-    assert_eq!(call(&receiver.url).await, CallOutcome::Accepted { status: 204 });
+    assert_eq!(call(&receiver.url).await, CallOutcome::Accepted { detail: "status 204".into(), state: None });
     let got = receiver.got();
     let [Received { headers, body }] = got.as_slice() else { panic!("one request, got {}", got.len()) };
     assert_eq!(headers["idempotency-key"], "checkout-v2-7-rollback");
@@ -140,7 +141,8 @@ async fn refusals_are_rejected_and_redirects_not_followed() {
         (302, vec![("location", elsewhere.url.clone())], ""),
     ])
     .await;
-    let rejected = |status, detail: &str| CallOutcome::Rejected { status, detail: detail.into() };
+    let rejected =
+        |status: u16, detail: &str| CallOutcome::Rejected { detail: format!("status {status}: {detail}") };
     assert_eq!(call(&receiver.url).await, rejected(409, "generation is 8"));
     assert_eq!(call(&receiver.url).await, rejected(404, ""));
     assert_eq!(call(&receiver.url).await, rejected(307, "redirects are not followed"));
@@ -177,10 +179,10 @@ async fn no_connection_means_not_sent() {
 #[tokio::test]
 async fn an_answer_without_end_is_cut_off() {
     let url = format!("http://{}", rude(Rude::Endless(200)).await);
-    assert_eq!(call(&url).await, CallOutcome::Accepted { status: 200 });
+    assert_eq!(call(&url).await, CallOutcome::Accepted { detail: "status 200".into(), state: None });
     let url = format!("http://{}", rude(Rude::Endless(400)).await);
-    let CallOutcome::Rejected { status: 400, detail } = call(&url).await else { panic!("not rejected") };
-    assert!(detail.chars().count() <= 301, "{} characters", detail.chars().count());
+    let CallOutcome::Rejected { detail } = call(&url).await else { panic!("not rejected") };
+    assert!(detail.chars().count() <= 320, "{} characters", detail.chars().count());
 }
 
 #[tokio::test]
@@ -188,7 +190,7 @@ async fn a_key_that_is_no_header_is_not_sent() {
     let receiver = Receiver::start(vec![(200, vec![], "")]).await;
     let outcome = actuator(&receiver.url)
         .unwrap()
-        .call(&RollbackRequest { key: "a\r\nx-admin: yes".into(), ..request() })
+        .call(&ActRequest { key: "a\r\nx-admin: yes".into(), ..request() })
         .await;
     assert_not_sent(&outcome);
     assert!(receiver.got().is_empty());

@@ -27,7 +27,7 @@ fn a_bad_canary_is_rolled_back_and_verified() {
                 raise CanaryRegression: Rolling back from v2 to v1 by the action to-stable.
                 CALL to-stable v2 -> v1 key checkout-v2-7-rollback
             45s accepted: verifying
-                audit davy verify: rolling_back -> verifying (the call was accepted (accepted with status 200); looking whether it worked)
+                audit davy verify: rolling_back -> verifying (the call was accepted (accepted: status 200); looking whether it worked)
             60s look: verifying
             75s drained: verifying
             90s drained: rolled_back

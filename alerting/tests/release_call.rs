@@ -30,7 +30,7 @@ fn a_call_that_was_not_sent_is_repeated_under_its_key_with_growing_waits() {
             90s blind: rolling_back
             105s fail without a look: rolling_back
             120s accepted: verifying
-                audit davy verify: rolling_back -> verifying (the call was accepted (accepted with status 200); looking whether it worked)
+                audit davy verify: rolling_back -> verifying (the call was accepted (accepted: status 200); looking whether it worked)
         "#]],
     );
 }
@@ -148,7 +148,7 @@ fn a_refusal_pages_and_a_humans_own_rollback_closes() {
                 raise CanaryRegression: Rolling back from v2 to v1 by the action to-stable.
                 CALL to-stable v2 -> v1 key checkout-v2-7-rollback
             30s rejected: needs_human
-                audit davy page: rolling_back -> needs_human (the rollback call was rejected: rejected with status 409: not that one)
+                audit davy page: rolling_back -> needs_human (the rollback call was rejected: rejected: status 409: not that one)
                 raise RollbackNeedsHuman: Nothing more is tried: a human must look.
             45s fail: needs_human
             60s canary gone: needs_human
@@ -174,7 +174,7 @@ fn a_restart_during_the_call_counts_as_unknown_and_during_a_wait_goes_on_waiting
             30s restart: verifying
                 audit davy verify: rolling_back -> verifying (the call may or may not have been carried out (Davy stopped while the call was in flight); looking whether it worked)
             45s accepted: verifying
-                audit davy call: ignored: no call of this release is in flight (accepted with status 200)
+                audit davy call: ignored: no call of this release is in flight (accepted: status 200)
             60s canary gone: verifying
             75s canary gone: rolled_back
                 audit davy verify: verifying -> rolled_back (v2 is gone while v1 serves, 60 s after the call)

@@ -56,8 +56,8 @@ fn act() -> impl Strategy<Value = Act> {
         blind: false,
     };
     let result = prop_oneof![
-        Just(CallOutcome::Accepted { status: 200 }),
-        Just(CallOutcome::Rejected { status: 409, detail: String::new() }),
+        Just(CallOutcome::Accepted { detail: String::new(), state: None }),
+        Just(CallOutcome::Rejected { detail: String::new() }),
         Just(CallOutcome::NotSent { detail: String::new() }),
         Just(CallOutcome::NotSent { detail: String::new() }),
         Just(CallOutcome::Unknown { detail: String::new() }),
@@ -151,7 +151,7 @@ impl World {
             // Written before it is made: intent, key and audit row.
             assert_eq!((batch.actions[0].state.as_str(), &batch.actions[0].id), ("calling", &request.key));
             assert!(batch.audit.iter().any(|a| a.action == "call" && a.outcome.starts_with("intended")));
-            assert_eq!((request.expect.generation, request.expect.revision.as_str()), (7, "v2"));
+            assert_eq!((request.release, request.subject.canary.as_str()), (7, "v2"));
             assert!(self.may_call, "a second call");
             let by_operator = ordered || self.machine.rollback().expect("called").ordered_by.is_some();
             if !by_operator {

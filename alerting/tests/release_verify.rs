@@ -18,7 +18,7 @@ fn blind_looks_freeze_the_verification() {
                 raise CanaryRegression: Rolling back from v2 to v1 by the action to-stable.
                 CALL to-stable v2 -> v1 key checkout-v2-7-rollback
             30s accepted: verifying
-                audit davy verify: rolling_back -> verifying (the call was accepted (accepted with status 200); looking whether it worked)
+                audit davy verify: rolling_back -> verifying (the call was accepted (accepted: status 200); looking whether it worked)
             45s look: verifying
             60s look: verifying
             75s blind: verifying
@@ -30,7 +30,7 @@ fn blind_looks_freeze_the_verification() {
             165s look: verifying
             180s blind: verifying
             195s look: needs_human
-                audit davy page: verifying -> needs_human (v2 still serves 60 s after the rollback was called: accepted with status 200)
+                audit davy page: verifying -> needs_human (v2 still serves 60 s after the rollback was called: accepted: status 200)
                 raise RollbackNeedsHuman: Nothing more is tried: a human must look.
             210s look: needs_human
         "#]],
@@ -49,7 +49,7 @@ fn probes_on_a_drained_canary_are_no_traffic_and_an_idle_service_is_no_proof() {
                 raise CanaryRegression: Rolling back from v2 to v1 by the action to-stable.
                 CALL to-stable v2 -> v1 key checkout-v2-7-rollback
             30s accepted: verifying
-                audit davy verify: rolling_back -> verifying (the call was accepted (accepted with status 200); looking whether it worked)
+                audit davy verify: rolling_back -> verifying (the call was accepted (accepted: status 200); looking whether it worked)
             45s idle: verifying
             60s idle: verifying
             75s probes only: verifying
@@ -73,12 +73,12 @@ fn a_rollback_that_works_late_is_noticed() {
                 raise CanaryRegression: Rolling back from v2 to v1 by the action to-stable.
                 CALL to-stable v2 -> v1 key checkout-v2-7-rollback
             30s accepted: verifying
-                audit davy verify: rolling_back -> verifying (the call was accepted (accepted with status 200); looking whether it worked)
+                audit davy verify: rolling_back -> verifying (the call was accepted (accepted: status 200); looking whether it worked)
             45s look: verifying
             60s look: verifying
             75s look: verifying
             90s look: needs_human
-                audit davy page: verifying -> needs_human (v2 still serves 60 s after the rollback was called: accepted with status 200)
+                audit davy page: verifying -> needs_human (v2 still serves 60 s after the rollback was called: accepted: status 200)
                 raise RollbackNeedsHuman: Nothing more is tried: a human must look.
             105s canary gone: needs_human
             120s canary gone: rolled_back
@@ -144,7 +144,7 @@ fn another_version_closes_before_the_call_and_not_after() {
                 raise CanaryRegression: Rolling back from v2 to v1 by the action to-stable.
                 CALL to-stable v2 -> v1 key checkout-v2-7-rollback
             30s accepted: verifying
-                audit davy verify: rolling_back -> verifying (the call was accepted (accepted with status 200); looking whether it worked)
+                audit davy verify: rolling_back -> verifying (the call was accepted (accepted: status 200); looking whether it worked)
             45s superseded: verifying
                 audit davy close: refused: the rollback is being verified (superseded by v3)
             60s canary gone: verifying
@@ -168,7 +168,7 @@ fn a_version_that_comes_back_after_its_rollback_is_only_told_of() {
                 raise CanaryRegression: Rolling back from v2 to v1 by the action to-stable.
                 CALL to-stable v2 -> v1 key checkout-v2-7-rollback
             30s accepted: verifying
-                audit davy verify: rolling_back -> verifying (the call was accepted (accepted with status 200); looking whether it worked)
+                audit davy verify: rolling_back -> verifying (the call was accepted (accepted: status 200); looking whether it worked)
             45s drained: verifying
             60s drained: rolled_back
                 audit davy verify: verifying -> rolled_back (v2 is without traffic while v1 serves, 45 s after the call)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use davy_alerting::actuate::Actuator;
 use davy_alerting::notify::Notifier;
-use davy_alerting::release::{CallOutcome, RollbackRequest};
+use davy_alerting::release::{ActRequest, CallOutcome};
 use davy_api::{ApiState, Operation, OperationError, QueryGate, Reload, Storage, View, ViewHandle};
 use davy_collector::otlp;
 use davy_collector::remote_write;
@@ -412,11 +412,11 @@ impl Brain {
     }
 
     /// Calls actuators, each in a task of its own; the outcome comes back to the loop.
-    fn perform(&self, calls: Vec<RollbackRequest>, done: &mpsc::Sender<CallDone>) {
+    fn perform(&self, calls: Vec<ActRequest>, done: &mpsc::Sender<CallDone>) {
         for call in calls {
             let (done, actuators) = (done.clone(), self.messaging.borrow().clone());
             tokio::spawn(async move {
-                let (name, generation) = (&call.actuator, call.expect.generation);
+                let (name, generation) = (&call.actuator, call.release);
                 info!(release = call.release_id, actuator = name, "calling the rollback actuator");
                 let outcome = match actuators.actuators.get(name) {
                     Some(actuator) => actuator.call(&call).await,

@@ -208,8 +208,8 @@ impl World {
         let mut calls = self.watch.tick(self.now(), &[]);
         while let Some(call) = calls.pop() {
             self.canary_weight = 0.0;
-            let accepted = CallOutcome::Accepted { status: 200 };
-            calls.extend(self.watch.called(self.now(), call.expect.generation, accepted));
+            let accepted = CallOutcome::Accepted { detail: "status 200".into(), state: None };
+            calls.extend(self.watch.called(self.now(), call.release, accepted));
         }
         if self.steps.is_multiple_of(4) {
             self.store.maintain(self.now()).expect("maintenance works");

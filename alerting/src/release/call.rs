@@ -10,7 +10,9 @@ use davy_model::Timestamp;
 use super::alerts::Kind;
 use super::look::Streaks;
 use super::machine::{DAVY, EVIDENCE_AGE_MAX};
-use super::{CallOutcome, Command, Expect, Phase, ReleaseMachine, Rollback, RollbackRequest, RollbackState};
+use super::{
+    ActRequest, CallOutcome, Command, Desired, Phase, ReleaseMachine, Rollback, RollbackState, Subject,
+};
 use crate::config::OnFail;
 
 /// Attempts to deliver one call, all but the last certainly not delivered.
@@ -119,14 +121,19 @@ impl ReleaseMachine {
         rollback.attempts += 1;
         rollback.state = RollbackState::Calling;
         self.since = now;
-        let request = RollbackRequest {
+        let request = ActRequest {
             actuator: rollback.actuator.clone(),
             key: rollback.key.clone(),
+            marker: rollback.key.clone(),
+            desired: Desired::Baseline,
             release_id: self.id.clone(),
-            service: self.service.clone(),
-            from_version: self.canary.clone(),
-            to_version: self.baseline.clone(),
-            expect: Expect { revision: self.canary.clone(), generation: self.generation },
+            release: self.generation,
+            subject: Subject {
+                service: self.service.clone(),
+                baseline: self.baseline.clone(),
+                canary: self.canary.clone(),
+            },
+            expect: None,
             reason: rollback.reason.clone(),
             evidence: self.verdict.clone(),
         };
@@ -150,16 +157,13 @@ impl ReleaseMachine {
             return;
         }
         match outcome {
-            CallOutcome::Accepted { status } => {
-                self.set_rollback(RollbackState::Accepted, format!("accepted with status {status}"));
+            CallOutcome::Accepted { detail, .. } => {
+                self.set_rollback(RollbackState::Accepted, format!("accepted: {detail}"));
                 self.verify(now, "the call was accepted", out);
             }
             CallOutcome::Unknown { detail } => self.unknown(now, detail, out),
-            CallOutcome::Rejected { status, detail } => {
-                self.set_rollback(
-                    RollbackState::Rejected,
-                    format!("rejected with status {status}: {detail}"),
-                );
+            CallOutcome::Rejected { detail } | CallOutcome::Conflict { detail } => {
+                self.set_rollback(RollbackState::Rejected, format!("rejected: {detail}"));
                 self.page(now, "the rollback call was rejected", out);
             }
             CallOutcome::NotSent { detail } => self.not_sent(now, detail, out),
@@ -261,8 +265,9 @@ impl ReleaseMachine {
 
 fn describe(outcome: &CallOutcome) -> String {
     match outcome {
-        CallOutcome::Accepted { status } => format!("accepted with status {status}"),
-        CallOutcome::Rejected { status, detail } => format!("rejected with status {status}: {detail}"),
+        CallOutcome::Accepted { detail, .. } => format!("accepted: {detail}"),
+        CallOutcome::Conflict { detail } => format!("conflict: {detail}"),
+        CallOutcome::Rejected { detail } => format!("rejected: {detail}"),
         CallOutcome::NotSent { detail } => format!("not sent: {detail}"),
         CallOutcome::Unknown { detail } => format!("unknown: {detail}"),
     }

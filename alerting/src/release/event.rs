@@ -6,6 +6,7 @@ use davy_detector::Verdict;
 use davy_model::Timestamp;
 use davy_store::control::AuditRecord;
 
+use super::target::{ActRequest, CallOutcome};
 use crate::alert::Alert;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -120,19 +121,6 @@ impl OperatorAct {
     }
 }
 
-/// How a call to an actuator ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CallOutcome {
-    /// 2xx.
-    Accepted { status: u16 },
-    /// The actuator refused: 3xx, 4xx.
-    Rejected { status: u16, detail: String },
-    /// Certainly not delivered: no connection was made.
-    NotSent { detail: String },
-    /// It may have been carried out: time-out, reset, 5xx.
-    Unknown { detail: String },
-}
-
 /// What the caller does after the batch is on disk, in this order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
@@ -143,32 +131,7 @@ pub enum Command {
     /// The annotations say how it ended.
     Resolve { fingerprint: String, annotations: BTreeMap<String, String> },
     /// Call the actuator once and answer with [`Event::Called`].
-    Call(RollbackRequest),
-}
-
-/// What must still be true where the rollback is carried out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expect {
-    /// The version that was judged.
-    pub revision: String,
-    pub generation: i64,
-}
-
-/// One call to a rollback actuator.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RollbackRequest {
-    /// Name of the actuator.
-    pub actuator: String,
-    /// Idempotency key: one for each generation.
-    pub key: String,
-    pub release_id: String,
-    pub service: String,
-    pub from_version: String,
-    pub to_version: String,
-    pub expect: Expect,
-    pub reason: String,
-    /// The verdict behind it; `None` when an operator asked before there was one.
-    pub evidence: Option<Verdict>,
+    Call(ActRequest),
 }
 
 /// The one rollback of a generation.

@@ -28,12 +28,11 @@ mod look;
 mod machine;
 mod operator;
 mod record;
+mod target;
 mod verdict_json;
 
-pub use event::{
-    CallOutcome, Command, Event, Expect, Liveness, OperatorAct, Phase, Rollback, RollbackRequest,
-    RollbackState,
-};
+pub use event::{Command, Event, Liveness, OperatorAct, Phase, Rollback, RollbackState};
 pub use machine::ReleaseMachine;
 pub use record::{record_alert, verdict_of};
+pub use target::{ActRequest, CallOutcome, Desired, Expect, Level, Live, ReadError, Subject, TargetState};
 pub use verdict_json::verdict_json;

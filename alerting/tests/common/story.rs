@@ -66,9 +66,11 @@ pub(crate) fn play(m: &mut ReleaseMachine, now: Timestamp, line: &str) -> Vec<Co
         "drained" => m.step(now, Event::Live(live(Some(1000.0), Some(0.0), false))),
         "probes only" => m.step(now, Event::Live(live(Some(1000.0), Some(1.0), false))),
         "idle" => m.step(now, Event::Live(live(Some(0.0), Some(0.0), false))),
-        "accepted" => m.step(now, Event::Called(CallOutcome::Accepted { status: 200 })),
+        "accepted" => {
+            m.step(now, Event::Called(CallOutcome::Accepted { detail: "status 200".into(), state: None }))
+        }
         "rejected" => {
-            m.step(now, Event::Called(CallOutcome::Rejected { status: 409, detail: "not that one".into() }))
+            m.step(now, Event::Called(CallOutcome::Rejected { detail: "status 409: not that one".into() }))
         }
         "not sent" => {
             m.step(now, Event::Called(CallOutcome::NotSent { detail: "connection refused".into() }))
@@ -117,7 +119,7 @@ fn show(command: &Command) -> String {
             format!("resolve {}: {}", alert_name(fingerprint), annotations[ACTION])
         }
         Command::Call(r) => {
-            format!("CALL {} {} -> {} key {}", r.actuator, r.from_version, r.to_version, r.key)
+            format!("CALL {} {} -> {} key {}", r.actuator, r.subject.canary, r.subject.baseline, r.key)
         }
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use davy_alerting::book::AlertBook;
 use davy_alerting::config::Route;
 use davy_alerting::dispatch::Dispatcher;
-use davy_alerting::release::{CallOutcome, Command, Event, OperatorAct, RollbackRequest, RollbackState};
+use davy_alerting::release::{ActRequest, CallOutcome, Command, Event, OperatorAct, RollbackState};
 use davy_alerting::rule::AlertUpdate;
 use davy_api::{Event as Happening, OperationError, OperationKind, wire};
 use davy_collector::scrape::TargetStatus;
@@ -150,7 +150,7 @@ impl Watch {
 
     /// Everything that is due at `now`. The calls that come back have their intent on disk: make them, and report
     /// each with [`Self::called`].
-    pub fn tick(&mut self, now: Timestamp, targets: &[TargetStatus]) -> Vec<RollbackRequest> {
+    pub fn tick(&mut self, now: Timestamp, targets: &[TargetStatus]) -> Vec<ActRequest> {
         self.at = now;
         if !self.write() && self.unwritten() > UNWRITTEN_MAX {
             return Vec::new();
@@ -208,13 +208,7 @@ impl Watch {
     }
 
     /// Judges the intervals that ended and looks at the live versions.
-    fn step(
-        &mut self,
-        now: Timestamp,
-        generation: i64,
-        snapshot: &Snapshot,
-        blind: bool,
-    ) -> Vec<RollbackRequest> {
+    fn step(&mut self, now: Timestamp, generation: i64, snapshot: &Snapshot, blind: bool) -> Vec<ActRequest> {
         let Some(running) = self.running.get_mut(&generation) else { return Vec::new() };
         let fed = self.sources.get(running.service());
         let reach = fed.map(|fed| fed.reach(now, running.interval()));
@@ -227,7 +221,7 @@ impl Watch {
     }
 
     /// One event for one release.
-    fn hear(&mut self, now: Timestamp, generation: i64, event: Event<'_>) -> Vec<RollbackRequest> {
+    fn hear(&mut self, now: Timestamp, generation: i64, event: Event<'_>) -> Vec<ActRequest> {
         let Some(running) = self.running.get_mut(&generation) else { return Vec::new() };
         let commands = running.hear(now, event);
         let calls = self.carry_out(now, generation, &commands);
@@ -236,7 +230,7 @@ impl Watch {
     }
 
     /// Puts what a machine asked for where it belongs; calls come back.
-    fn carry_out(&mut self, now: Timestamp, generation: i64, commands: &[Command]) -> Vec<RollbackRequest> {
+    fn carry_out(&mut self, now: Timestamp, generation: i64, commands: &[Command]) -> Vec<ActRequest> {
         let Some(running) = self.running.get(&generation) else { return Vec::new() };
         let batch = running.batch(commands);
         let headline = running.headline();
@@ -275,7 +269,7 @@ impl Watch {
 
     /// Messages for what changed, then one transaction. Calls are only given out once it is on disk; if it is not,
     /// their machines hear that they were not sent.
-    fn settle(&mut self, now: Timestamp, calls: Vec<RollbackRequest>) -> Vec<RollbackRequest> {
+    fn settle(&mut self, now: Timestamp, calls: Vec<ActRequest>) -> Vec<ActRequest> {
         let messages = self.dispatcher.poll(&mut self.book, now);
         self.unwritten.alerts.extend(messages.alerts);
         self.unwritten.outbox.extend(messages.outbox);
@@ -284,7 +278,7 @@ impl Watch {
         }
         for call in calls {
             let detail = "the intent could not be written down, so the call was not made".to_owned();
-            self.hear(now, call.expect.generation, Event::Called(CallOutcome::NotSent { detail }));
+            self.hear(now, call.release, Event::Called(CallOutcome::NotSent { detail }));
         }
         Vec::new()
     }
@@ -319,7 +313,7 @@ impl Watch {
     }
 
     /// The outcome of a call.
-    pub fn called(&mut self, now: Timestamp, generation: i64, outcome: CallOutcome) -> Vec<RollbackRequest> {
+    pub fn called(&mut self, now: Timestamp, generation: i64, outcome: CallOutcome) -> Vec<ActRequest> {
         let calls = self.hear(now, generation, Event::Called(outcome));
         self.settle(now, calls)
     }
@@ -332,7 +326,7 @@ impl Watch {
         kind: OperationKind,
         actor: String,
         reason: String,
-    ) -> Result<Vec<RollbackRequest>, OperationError> {
+    ) -> Result<Vec<ActRequest>, OperationError> {
         let running = self.running.values().find(|r| r.id() == release);
         let Some(generation) = running.map(Running::generation) else {
             return Err(OperationError::Unknown(release.to_owned()));
@@ -352,7 +346,7 @@ impl Watch {
     }
 
     /// Alerts of recording and alerting rules, which are evaluated elsewhere.
-    pub fn hear_rules(&mut self, now: Timestamp, updates: Vec<AlertUpdate>) -> Vec<RollbackRequest> {
+    pub fn hear_rules(&mut self, now: Timestamp, updates: Vec<AlertUpdate>) -> Vec<ActRequest> {
         for AlertUpdate { alert, resolved } in updates {
             let name = alert.name().to_owned();
             if resolved {

@@ -1,4 +1,4 @@
-//! Who hears what, and what may be called, after parsing: every value here is already valid.
+//! Who hears what: routes, receivers and their integrations.
 
 use std::time::Duration;
 
@@ -60,60 +60,4 @@ pub struct EmailConfig {
     /// TLS (STARTTLS, or from the first byte on port 465) is required; only a loopback smarthost may go without.
     pub require_tls: bool,
     pub send_resolved: bool,
-}
-
-/// A named actuator.
-#[derive(Debug, Clone)]
-pub struct ActionSpec {
-    pub name: String,
-    pub actuator: ActuatorConfig,
-}
-
-#[derive(Debug, Clone)]
-pub enum ActuatorConfig {
-    /// One POST of the rollback body; at most once.
-    Webhook { url: SecretString, signing_secret: Option<SecretString>, timeout: Duration },
-}
-
-/// What a release's verdict may lead to.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Policy {
-    pub on_fail: OnFail,
-    /// How long a canary is watched before a pass closes the release.
-    pub watch: Duration,
-    /// How long after the call the rollback may take to show.
-    pub verify_timeout: Duration,
-    /// Name of the actuator that rolls back; required by `OnFail::Rollback`.
-    pub rollback: Option<String>,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            on_fail: OnFail::Record,
-            watch: Duration::from_secs(3600),
-            verify_timeout: Duration::from_secs(120),
-            rollback: None,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum OnFail {
-    /// Write the verdict down and alert.
-    Record,
-    /// The same, and stop any promotion until a human resumes.
-    Hold,
-    /// The same, and call the rollback actuator.
-    Rollback,
-}
-
-impl OnFail {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Record => "record",
-            Self::Hold => "hold",
-            Self::Rollback => "rollback",
-        }
-    }
 }

@@ -1,0 +1,10 @@
+//! Who hears what, what may be called and what a verdict may lead to, after parsing: every value here is already
+//! valid.
+
+mod action;
+mod message;
+mod policy;
+
+pub use action::{ActionSpec, ActuatorConfig};
+pub use message::{EmailConfig, Integration, Receiver, Route, SlackConfig, WebhookConfig};
+pub use policy::{OnFail, Policy};
