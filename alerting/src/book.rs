@@ -97,7 +97,7 @@ impl AlertBook {
                 Command::Resolve { fingerprint, annotations } => {
                     self.resolve_saying(fingerprint, annotations, now);
                 }
-                Command::Call(_) | Command::Audit(_) => {}
+                Command::Read(_) | Command::Call(_) | Command::Audit(_) => {}
             }
         }
     }

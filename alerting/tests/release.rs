@@ -372,9 +372,9 @@ fn a_record_from_a_newer_version_is_refused_and_paged() {
     assert_eq!(alert.labels.get("severity"), Some("critical"));
 
     let mut record = machine(policy(OnFail::Rollback)).to_record();
-    record.detail = record.detail.replace("\"format\":1", "\"format\":2");
+    record.detail = record.detail.replace("\"format\":2", "\"format\":3");
     let error = ReleaseMachine::from_record(&record, policy(OnFail::Rollback)).unwrap_err();
-    assert!(error.to_string().contains("is in format 2, written by a newer version"), "{error}");
+    assert!(error.to_string().contains("is in format 3, written by a newer version"), "{error}");
 }
 
 #[test]

@@ -127,7 +127,7 @@ fn an_unknown_result_is_never_sent_again() {
             105s look: needs_human
             120s look: needs_human
             135s rollback: needs_human
-                audit ana rollback: refused: the rollback of this generation has been called already (because)
+                audit ana rollback: refused: the rollback has been called already (because)
             150s resume: watching
                 audit ana resume: needs_human -> watching (because)
                 resolve RollbackNeedsHuman: ana resumed: because

@@ -6,9 +6,9 @@ mod common;
 use std::time::Duration;
 
 use common::verdicts::verdict;
-use davy_alerting::config::{OnFail, Policy};
+use davy_alerting::config::{Hand, OnFail, Policy};
 use davy_alerting::release::{
-    CallOutcome, Command, Event, Liveness, OperatorAct, Phase, ReleaseMachine, RollbackState,
+    ActState, CallOutcome, Command, Desired, Event, Level, Liveness, OperatorAct, Phase, ReleaseMachine,
 };
 use davy_detector::{Contract, Outcome};
 use davy_model::Timestamp;
@@ -47,6 +47,7 @@ fn act() -> impl Strategy<Value = Act> {
             baseline_requests,
             canary_requests: canary_requests.filter(|_| !canary_down),
             blind,
+            ..Liveness::default()
         });
     let healthy = Liveness {
         baseline_seen: true,
@@ -54,6 +55,7 @@ fn act() -> impl Strategy<Value = Act> {
         baseline_requests: Some(900.0),
         canary_requests: Some(100.0),
         blind: false,
+        ..Liveness::default()
     };
     let result = prop_oneof![
         Just(CallOutcome::Accepted { detail: String::new(), state: None }),
@@ -202,7 +204,9 @@ impl World {
             }
             Act::Order(OperatorAct::Hold) => self.held |= before != Phase::Closed,
             Act::Order(OperatorAct::Resume) => self.held = false,
-            Act::Order(OperatorAct::Promote) | Act::Superseded | Act::Tick => {}
+            Act::Order(OperatorAct::Promote | OperatorAct::Approve | OperatorAct::Deny)
+            | Act::Superseded
+            | Act::Tick => {}
             Act::Order(OperatorAct::Rollback) => {
                 self.held = false;
                 return true;
@@ -218,7 +222,7 @@ impl World {
                 Event::Judged(slot.insert(verdict(*outcome, *contract, at)))
             }
             Act::Look(look) => Event::Live(*look),
-            Act::Result(outcome) => Event::Called(outcome.clone()),
+            Act::Result(outcome) => Event::Called(Desired::Baseline, outcome.clone()),
             Act::Order(act) => Event::Operator(*act, "ana".into(), "because".into()),
             Act::Superseded => Event::Superseded { by: "v3".into() },
             Act::Tick => Event::Tick,
@@ -229,7 +233,7 @@ impl World {
     fn restart(&mut self) {
         let machine = ReleaseMachine::from_record(&self.disk, self.policy.clone());
         self.machine = machine.expect("a row of this version reads back");
-        if self.machine.rollback().is_some_and(|r| r.state == RollbackState::Calling) {
+        if self.machine.rollback().is_some_and(|r| r.state == ActState::Calling) {
             self.may_call = false;
         }
         self.in_flight = false;
@@ -253,7 +257,8 @@ proptest! {
             on_fail,
             watch: Duration::from_secs(60),
             verify_timeout: Duration::from_secs(60),
-            rollback: Some("to-stable".into()),
+            rollback: Some(Hand { name: "to-stable".into(), level: Level::C }),
+            ..Policy::default()
         });
         for (act, wait_s, crash) in &acts {
             world.play(act, *wait_s, *crash);

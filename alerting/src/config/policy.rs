@@ -2,16 +2,49 @@
 
 use std::time::Duration;
 
+use crate::release::Level;
+
 /// What a release's verdict may lead to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     pub on_fail: OnFail,
-    /// How long a canary is watched before a pass closes the release.
+    /// How long a canary is watched before a pass closes the release; with a ramp, how long it is watched on after
+    /// it has all of the requests.
     pub watch: Duration,
     /// How long after the call the rollback may take to show.
     pub verify_timeout: Duration,
-    /// Name of the actuator that rolls back; required by `OnFail::Rollback`.
-    pub rollback: Option<String>,
+    /// What rolls back; required by `OnFail::Rollback`.
+    pub rollback: Option<Hand>,
+    /// `None` where others set the canary's share.
+    pub ramp: Option<Ramp>,
+    pub approval: Approval,
+    /// Everything but the calls: what would have been called is written down.
+    pub dry_run: bool,
+    /// Names of alerting rules that count as a fail of the release while one fires with its `service` label (and,
+    /// where the alert has one, its `version`).
+    pub safety_rules: Vec<String>,
+}
+
+/// A named actuator, and how far it can be trusted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hand {
+    pub name: String,
+    pub level: Level,
+}
+
+/// Who gives the canary its share of the requests, and in which steps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ramp {
+    pub hand: Hand,
+    /// Percent, ascending.
+    pub steps: Vec<u8>,
+}
+
+/// Acts of Davy's own that wait for a human.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Approval {
+    pub rollback: bool,
+    pub promote: bool,
 }
 
 impl Default for Policy {
@@ -21,6 +54,10 @@ impl Default for Policy {
             watch: Duration::from_secs(3600),
             verify_timeout: Duration::from_secs(120),
             rollback: None,
+            ramp: None,
+            approval: Approval::default(),
+            dry_run: false,
+            safety_rules: Vec::new(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use davy_detector::{Outcome, Verdict};
 use davy_model::{Labels, Timestamp, name};
 
-use super::{Command, Phase, ReleaseMachine, explain};
+use super::{Command, Desired, Phase, ReleaseMachine, explain};
 use crate::alert::{
     ACTION, ALERTNAME, Alert, CERTAINTY, DESCRIPTION, RELEASE, SEVERITY, SUMMARY, WORSE, fingerprint,
 };
@@ -24,16 +24,24 @@ pub(super) enum Kind {
     DavyBlind,
     ReleaseStuck,
     RolledBackCanaryServes,
+    RollbackBlocked,
+    ApprovalNeeded,
+    RampPaused,
+    RampStep,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::CanaryRegression,
         Self::RollbackVerified,
         Self::RollbackNeedsHuman,
         Self::DavyBlind,
         Self::ReleaseStuck,
         Self::RolledBackCanaryServes,
+        Self::RollbackBlocked,
+        Self::ApprovalNeeded,
+        Self::RampPaused,
+        Self::RampStep,
     ];
 
     /// The alert's name.
@@ -45,6 +53,10 @@ impl Kind {
             Self::DavyBlind => "DavyBlind",
             Self::ReleaseStuck => "ReleaseStuck",
             Self::RolledBackCanaryServes => "RolledBackCanaryServes",
+            Self::RollbackBlocked => "RollbackBlocked",
+            Self::ApprovalNeeded => "ApprovalNeeded",
+            Self::RampPaused => "RampPaused",
+            Self::RampStep => "RampStep",
         }
     }
 
@@ -53,9 +65,10 @@ impl Kind {
             Self::CanaryRegression
             | Self::RollbackNeedsHuman
             | Self::DavyBlind
-            | Self::RolledBackCanaryServes => "critical",
-            Self::ReleaseStuck => "warning",
-            Self::RollbackVerified => "info",
+            | Self::RolledBackCanaryServes
+            | Self::RollbackBlocked => "critical",
+            Self::ReleaseStuck | Self::ApprovalNeeded | Self::RampPaused => "warning",
+            Self::RollbackVerified | Self::RampStep => "info",
         }
     }
 
@@ -72,7 +85,19 @@ impl Kind {
             Self::RolledBackCanaryServes => {
                 format!("{service}: version {canary} serves again after its rollback")
             }
+            Self::RollbackBlocked => format!("{service}: the rollback of {canary} is blocked"),
+            Self::ApprovalNeeded => format!("{service}: {} waits for approval", asked(m)),
+            Self::RampPaused => format!("{service}: the ramp of {canary} is paused"),
+            Self::RampStep => format!("{service}: version {canary} gets more of the requests"),
         }
+    }
+}
+
+/// What waits for a human, in words.
+fn asked(m: &ReleaseMachine) -> String {
+    match m.awaits() {
+        Some((Desired::Baseline, _)) | None => format!("the rollback of {}", m.canary),
+        Some((step, _)) => format!("giving {} % of the requests to {}", step.percent(), m.canary),
     }
 }
 
@@ -82,7 +107,10 @@ impl ReleaseMachine {
         let mut annotations =
             BTreeMap::from([(SUMMARY.to_owned(), kind.summary(self)), (ACTION.to_owned(), done.to_owned())]);
         let description = match (kind, &self.verdict) {
-            (Kind::CanaryRegression | Kind::ReleaseStuck, Some(verdict)) => &verdict.reason,
+            (
+                Kind::CanaryRegression | Kind::ReleaseStuck | Kind::RollbackBlocked | Kind::ApprovalNeeded,
+                Some(verdict),
+            ) => &verdict.reason,
             _ => &self.reason,
         };
         annotations.insert(DESCRIPTION.to_owned(), description.clone());
@@ -90,7 +118,8 @@ impl ReleaseMachine {
             annotations.insert(WORSE.to_owned(), explain::worse(verdict));
             annotations.insert(CERTAINTY.to_owned(), explain::certainty(verdict));
         }
-        let ends_at = (kind == Kind::RollbackVerified).then(|| now + NOTICE);
+        let is_notice = matches!(kind, Kind::RollbackVerified | Kind::RampStep);
+        let ends_at = is_notice.then(|| now + NOTICE);
         self.raised.insert(kind);
         let labels = self.alert_labels(kind.as_str(), kind.severity(), None);
         out.push(Command::Raise(Alert { ends_at, ..Alert::new(labels, annotations, now) }));

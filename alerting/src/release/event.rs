@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use davy_detector::Verdict;
-use davy_model::Timestamp;
 use davy_store::control::AuditRecord;
 
-use super::target::{ActRequest, CallOutcome};
+use super::target::{ActRequest, CallOutcome, Desired, ReadError, ReadRequest, TargetState};
 use crate::alert::Alert;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,8 +74,15 @@ pub enum Event<'a> {
     /// Send [`Event::Live`] of the same interval first: a call needs a fresh look.
     Judged(&'a Verdict),
     Live(Liveness),
-    /// The result of a [`Command::Call`].
-    Called(CallOutcome),
+    /// What stands in the way of an act, or asks for one. Send it before verdicts and looks.
+    Gates(Gates),
+    /// The result of a [`Command::Read`].
+    Read {
+        ticket: u64,
+        state: Result<TargetState, ReadError>,
+    },
+    /// The result of a [`Command::Call`] for this state.
+    Called(Desired, CallOutcome),
     /// What was ordered, by whom, and why.
     Operator(OperatorAct, String, String),
     /// The machine was read back after a restart: a call that was in flight may have been sent.
@@ -91,7 +97,7 @@ pub enum Event<'a> {
 }
 
 /// What was seen of the two versions since the last look.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Liveness {
     pub baseline_seen: bool,
     pub canary_seen: bool,
@@ -100,6 +106,32 @@ pub struct Liveness {
     pub canary_requests: Option<f64>,
     /// Davy's own sight is in doubt, so that nothing seen or missed is evidence.
     pub blind: bool,
+    /// The canary does not answer, and someone independent says so too.
+    pub down: Option<Down>,
+    /// Whether what was worse is as it was before, as far as the baseline alone tells; `None` where nothing does.
+    pub recovered: Option<bool>,
+}
+
+/// How a canary is down; see [`quorum`](super::quorum).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Down {
+    /// Its instances refuse connections.
+    Refused,
+    /// They take connections and answer nothing.
+    Hung,
+}
+
+/// What the surroundings say of acting on a release now.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Gates {
+    /// Someone holds this release, its service, or everything.
+    pub hold: Option<String>,
+    /// Why nothing may be rolled back now: a budget that is used up, a clock in doubt.
+    pub blocked: Option<String>,
+    /// Why a human must approve a rollback.
+    pub approval: Option<String>,
+    /// A safety rule that fires for the release.
+    pub alarm: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +140,9 @@ pub enum OperatorAct {
     Resume,
     Rollback,
     Promote,
+    /// Of the act that waits for a human.
+    Approve,
+    Deny,
 }
 
 impl OperatorAct {
@@ -117,6 +152,8 @@ impl OperatorAct {
             Self::Resume => "resume",
             Self::Rollback => "rollback",
             Self::Promote => "promote",
+            Self::Approve => "approve",
+            Self::Deny => "deny",
         }
     }
 }
@@ -130,56 +167,10 @@ pub enum Command {
     Raise(Alert),
     /// The annotations say how it ended.
     Resolve { fingerprint: String, annotations: BTreeMap<String, String> },
+    /// Read the target and answer with [`Event::Read`].
+    Read(ReadRequest),
     /// Call the actuator once and answer with [`Event::Called`].
     Call(ActRequest),
-}
-
-/// The one rollback of a generation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rollback {
-    pub key: String,
-    pub actuator: String,
-    pub reason: String,
-    /// The operator who asked for it; `None` when the verdict did.
-    pub ordered_by: Option<String>,
-    pub intended_at: Timestamp,
-    pub attempts: u32,
-    pub state: RollbackState,
-    /// What the last attempt came to.
-    pub detail: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RollbackState {
-    /// Written down; the call is being made, or was when Davy stopped.
-    Calling,
-    /// Certainly not delivered; to be tried again at this time.
-    Waiting(Timestamp),
-    /// Certainly not delivered, and not to be tried again unless an operator says so.
-    Undelivered,
-    Accepted,
-    Rejected,
-    /// It may have been carried out. Never sent again.
-    Unknown,
-    /// The live versions showed that it worked.
-    Verified,
-    /// They did not within the policy's time.
-    Unverified,
-}
-
-impl RollbackState {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Calling => "calling",
-            Self::Waiting(_) => "waiting",
-            Self::Undelivered => "undelivered",
-            Self::Accepted => "accepted",
-            Self::Rejected => "rejected",
-            Self::Unknown => "unknown",
-            Self::Verified => "verified",
-            Self::Unverified => "unverified",
-        }
-    }
 }
 
 #[cfg(test)]

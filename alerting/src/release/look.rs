@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use davy_model::Timestamp;
 
+use super::act::ActState;
 use super::alerts::Kind;
 use super::machine::DAVY;
-use super::{Command, Liveness, Phase, ReleaseMachine, RollbackState};
+use super::read::Purpose;
+use super::{Command, Down, Liveness, Phase, ReleaseMachine};
 
 /// Looks in a row without the canary before a release that Davy did not touch counts as over.
 const GONE_LOOKS: u32 = 4;
@@ -17,6 +19,8 @@ const GONE_LOOKS: u32 = 4;
 const ALONE_LOOKS: u32 = 4;
 /// Looks in a row in which the canary serves nothing before a rollback counts as worked.
 pub(super) const SETTLED_LOOKS: u32 = 2;
+/// How long a release that was rolled back is looked at before it is over.
+const COOL_DOWN: Duration = Duration::from_secs(3600);
 /// Looks in a row with traffic on a canary that was rolled back before someone is told.
 const BACK_LOOKS: u32 = 3;
 /// A canary whose share of the requests fell below this part of its share before the call is without traffic:
@@ -30,6 +34,8 @@ pub(super) struct Look {
     pub(super) blind: bool,
     pub(super) baseline_seen: bool,
     pub(super) canary_seen: bool,
+    /// The canary is there and does not answer.
+    pub(super) down: bool,
 }
 
 /// How many looks in a row showed something; blind ones count as not made.
@@ -48,8 +54,13 @@ impl ReleaseMachine {
     pub(super) fn looked(&mut self, now: Timestamp, live: Liveness, out: &mut Vec<Command>) {
         // Neither version seen looks the same as a dead network; Davy does not guess.
         let blind = live.blind || !(live.baseline_seen || live.canary_seen);
-        self.look =
-            Some(Look { at: now, blind, baseline_seen: live.baseline_seen, canary_seen: live.canary_seen });
+        self.look = Some(Look {
+            at: now,
+            blind,
+            baseline_seen: live.baseline_seen,
+            canary_seen: live.canary_seen,
+            down: live.down.is_some(),
+        });
         let before = self.streaks.at.replace(now);
         if blind {
             return;
@@ -57,21 +68,30 @@ impl ReleaseMachine {
         self.seen_at = now;
         self.resolve(Kind::DavyBlind, "The versions are seen again.", out);
         self.count(live);
+        if let Some(down) = live.down
+            && self.phase.is_judged()
+        {
+            self.is_down(now, down, out);
+        }
         match self.phase {
             Phase::Watching | Phase::Holding | Phase::Promoting | Phase::Promoted => self.ends(now, out),
             Phase::RollingBack => self.left_before_call(now, out),
             Phase::Verifying => {
                 self.verified_for += before.map_or(Duration::ZERO, |b| now.since(b));
-                self.verifies(now, out);
+                self.verifies(now, live.recovered, out);
+                if self.phase == Phase::Verifying && self.can_be_asked() && !self.read_back {
+                    self.read_again(now, Purpose::Rollback, out);
+                }
             }
-            Phase::NeedsHuman => self.settles_late(now, out),
+            Phase::NeedsHuman => self.settles_late(now, live.recovered, out),
             Phase::RolledBack => self.comes_back(now, out),
             Phase::Closed => {}
         }
     }
 
     fn count(&mut self, live: Liveness) {
-        let gone = live.baseline_seen && !live.canary_seen;
+        // What is down has not gone: it comes back as it was.
+        let gone = live.baseline_seen && !live.canary_seen && live.down.is_none();
         let drained = live.baseline_seen && live.canary_seen && self.is_drained(live);
         let serves = live.canary_seen && !drained && live.canary_requests.is_some_and(|c| c > 0.0);
         let next = |streak: u32, goes_on: bool| if goes_on { streak.saturating_add(1) } else { 0 };
@@ -106,7 +126,10 @@ impl ReleaseMachine {
 
     /// Someone was quicker than a call that could not be delivered.
     fn left_before_call(&mut self, now: Timestamp, out: &mut Vec<Command>) {
-        let waiting = self.rollback.as_ref().is_some_and(|r| matches!(r.state, RollbackState::Waiting(_)));
+        let waiting = self
+            .rollback
+            .as_ref()
+            .is_some_and(|r| matches!(r.state, ActState::Waiting(_) | ActState::Reading));
         if waiting && self.streaks.gone >= SETTLED_LOOKS {
             self.undelivered();
             let reason = format!("canary gone: {} left before the rollback was delivered", self.canary);
@@ -114,21 +137,29 @@ impl ReleaseMachine {
         }
     }
 
-    fn verifies(&mut self, now: Timestamp, out: &mut Vec<Command>) {
-        if self.streaks.settled >= SETTLED_LOOKS {
-            self.rolled_back(now, out);
-        } else if self.verified_for >= self.policy.verify_timeout
-            && self.streaks.settled == 0
-            && self.streaks.looks >= SETTLED_LOOKS
-        {
-            self.set_state_only(RollbackState::Unverified);
-            let why = format!(
-                "{} still serves {} s after the rollback was called",
-                self.canary,
-                self.verified_for.as_secs()
-            );
-            self.page(now, &why, out);
+    /// Worked when the versions show it, the target says so where it can be asked, and what was worse is not so any
+    /// more where the baseline can tell.
+    fn verifies(&mut self, now: Timestamp, recovered: Option<bool>, out: &mut Vec<Command>) {
+        let settled = self.streaks.settled >= SETTLED_LOOKS;
+        let read_back = self.read_back || !self.can_be_asked();
+        if settled && read_back && recovered != Some(false) {
+            return self.rolled_back(now, out);
         }
+        if self.verified_for < self.policy.verify_timeout || self.streaks.looks < SETTLED_LOOKS {
+            return;
+        }
+        let after = self.verified_for.as_secs();
+        let why = if self.streaks.settled == 0 {
+            format!("{} still serves {after} s after the rollback was called", self.canary)
+        } else if settled && !read_back {
+            format!("the target is not at {} {after} s after the rollback was called", self.baseline)
+        } else if settled {
+            format!("{} serves alone, and what was worse is no better after {after} s", self.baseline)
+        } else {
+            return;
+        };
+        self.set_state_only(ActState::Unverified);
+        self.page(now, &why, out);
     }
 
     fn rolled_back(&mut self, now: Timestamp, out: &mut Vec<Command>) {
@@ -137,7 +168,9 @@ impl ReleaseMachine {
         let after = now.since(called_at).as_secs();
         let reason =
             format!("{} {how} while {} serves, {after} s after the call", self.canary, self.baseline);
-        self.set_state_only(RollbackState::Verified);
+        if self.rollback.as_ref().is_some_and(|r| r.state != ActState::Adopted) {
+            self.set_state_only(ActState::Verified);
+        }
         self.enter(now, Phase::RolledBack, DAVY, "verify", reason.clone(), out);
         let done = format!("Rolled back and verified: {reason}.");
         self.resolve_all(&done, out);
@@ -145,18 +178,36 @@ impl ReleaseMachine {
     }
 
     /// After the page: a rollback that worked late, or a human's own.
-    fn settles_late(&mut self, now: Timestamp, out: &mut Vec<Command>) {
+    fn settles_late(&mut self, now: Timestamp, recovered: Option<bool>, out: &mut Vec<Command>) {
         if self.streaks.alone >= ALONE_LOOKS {
             let reason = format!("{} serves alone, {} is gone", self.canary, self.baseline);
             self.enter(now, Phase::Closed, DAVY, "close", reason, out);
         } else if self.streaks.settled >= SETTLED_LOOKS {
             match self.rollback.as_ref().map(|r| r.state) {
-                Some(RollbackState::Unverified) => self.rolled_back(now, out),
+                Some(ActState::Unverified) => {
+                    if recovered != Some(false) && (self.read_back || !self.can_be_asked()) {
+                        self.rolled_back(now, out);
+                    }
+                }
                 _ => {
                     let reason = format!("{} no longer serves, without a call of Davy's", self.canary);
                     self.enter(now, Phase::Closed, DAVY, "close", reason, out);
                 }
             }
+        }
+    }
+
+    /// As bad as a fail of the judge, which has nothing to judge.
+    fn is_down(&mut self, now: Timestamp, down: Down, out: &mut Vec<Command>) {
+        self.down_at = Some(now);
+        let how = match down {
+            Down::Refused => "refuses connections",
+            Down::Hung => "takes connections and answers nothing",
+        };
+        let reason = format!("{} {how} while {} serves, and others say so too", self.canary, self.baseline);
+        self.failed_at = Some(now);
+        if self.phase != Phase::RollingBack {
+            self.failed(now, &reason, out);
         }
     }
 
@@ -173,10 +224,15 @@ impl ReleaseMachine {
             );
         } else if self.streaks.settled >= BACK_LOOKS {
             self.resolve(Kind::RolledBackCanaryServes, "It is without traffic again.", out);
+            // While the version is still there, closing would open a release of the same two anew.
+            if self.streaks.gone >= GONE_LOOKS && now.since(self.since) >= COOL_DOWN {
+                let reason = format!("{} is gone, {} s after its rollback", self.canary, COOL_DOWN.as_secs());
+                self.enter(now, Phase::Closed, DAVY, "close", reason, out);
+            }
         }
     }
 
-    fn set_state_only(&mut self, state: RollbackState) {
+    fn set_state_only(&mut self, state: ActState) {
         let detail = self.rollback.as_ref().map_or_else(String::new, |r| r.detail.clone());
         self.set_rollback(state, detail);
     }

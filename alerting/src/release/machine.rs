@@ -3,16 +3,20 @@
 //! Verdicts are handled here; calls in [`call`](super::call), looks in [`look`](super::look), people in
 //! [`operator`](super::operator).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use davy_detector::{Contract, Outcome, Verdict};
 use davy_model::Timestamp;
 use davy_store::control::AuditRecord;
 
+use super::act::{Act, ActState};
 use super::alerts::Kind;
+use super::approval::Asked;
 use super::look::{Look, Streaks};
-use super::{Command, Event, Phase, Rollback, RollbackState};
+use super::ramp::RampRun;
+use super::read::{Known, Purpose, Reading};
+use super::{Command, Desired, Event, Gates, Level, Phase};
 use crate::config::{OnFail, Policy};
 
 /// Older evidence, verdict or look, moves nothing: the process may have been asleep.
@@ -50,13 +54,34 @@ pub struct ReleaseMachine {
     pub(super) failing: bool,
     /// Time of the newest verdict if it is a usable fail. Not kept over a restart: it must be said again.
     pub(super) failed_at: Option<Timestamp>,
+    /// When the canary was last seen to be down. Not kept over a restart.
+    pub(super) down_at: Option<Timestamp>,
 
     pub(super) held_by: Option<String>,
     /// An operator decided for the canary: no automatic rollback until an operator resumes.
     pub(super) overridden_by: Option<String>,
     pub(super) superseded_by: Option<String>,
 
-    pub(super) rollback: Option<Rollback>,
+    pub(super) rollback: Option<Act>,
+    pub(super) ramp: RampRun,
+    /// Acts that are over.
+    pub(super) done: Vec<Act>,
+    /// Intents so far.
+    pub(super) acts: u32,
+    /// The generation of each actuator's target that is judged.
+    pub(super) known: BTreeMap<String, Known>,
+    /// The act that waits for a human.
+    pub(super) approval: Option<Asked>,
+    pub(super) gates: Gates,
+
+    /// Not kept over a restart: it is asked again.
+    pub(super) reading: Option<Reading>,
+    pub(super) ticket: u64,
+    pub(super) read_due: Timestamp,
+    pub(super) begin_failures: u32,
+    /// Whether the target was seen at the baseline since the rollback was called.
+    pub(super) read_back: bool,
+
     /// The canary's share of the requests when the rollback was intended.
     pub(super) share_at_call: Option<f64>,
     /// Time spent looking, not blind, since the call.
@@ -98,10 +123,22 @@ impl ReleaseMachine {
             decided: None,
             failing: false,
             failed_at: None,
+            down_at: None,
             held_by: None,
             overridden_by: None,
             superseded_by: None,
             rollback: None,
+            ramp: RampRun { since: now, ..RampRun::default() },
+            done: Vec::new(),
+            acts: 0,
+            known: BTreeMap::new(),
+            approval: None,
+            gates: Gates::default(),
+            reading: None,
+            ticket: 0,
+            read_due: now,
+            begin_failures: 0,
+            read_back: false,
             share_at_call: None,
             verified_for: Duration::ZERO,
             look: None,
@@ -118,24 +155,32 @@ impl ReleaseMachine {
         match event {
             Event::Judged(verdict) => self.judged(now, verdict, &mut out),
             Event::Live(liveness) => self.looked(now, liveness, &mut out),
-            Event::Called(outcome) => self.called(now, outcome, &mut out),
+            Event::Gates(gates) => self.gated(now, gates, &mut out),
+            Event::Read { ticket, state } => self.heard(now, ticket, state, &mut out),
+            Event::Called(Desired::Baseline, outcome) => self.called(now, outcome, &mut out),
+            Event::Called(wanted, outcome) => self.step_called(now, wanted, outcome, &mut out),
             Event::Operator(act, actor, reason) => self.ordered(now, act, &actor, &reason, &mut out),
             Event::Restarted => self.restarted(now, &mut out),
             Event::Superseded { by } => self.superseded(now, by, &mut out),
             Event::Tick => {}
         }
         self.time_passed(now, &mut out);
-        // A call is only made once everything else about it has been taken care of.
-        out.sort_by_key(|c| matches!(c, Command::Call(_)));
+        // The target is asked and called once everything else has been taken care of.
+        out.sort_by_key(|c| matches!(c, Command::Call(_) | Command::Read(_)));
         out
     }
 
     /// When a [`Event::Tick`] is due; `None` while only looks and verdicts can move the machine.
     pub fn wake_at(&self) -> Option<Timestamp> {
-        match self.rollback.as_ref().map(|r| r.state) {
-            Some(RollbackState::Waiting(until)) => Some(until),
+        let acts = [self.rollback.as_ref(), self.ramp.act.as_ref()];
+        let due = |act: &Act| match act.state {
+            ActState::Waiting(until) => Some(until),
+            ActState::Reading | ActState::Unknown if self.reading.is_none() && act.level != Level::C => {
+                Some(self.read_due)
+            }
             _ => None,
-        }
+        };
+        acts.into_iter().flatten().filter_map(due).min()
     }
 
     fn judged(&mut self, now: Timestamp, verdict: &Verdict, out: &mut Vec<Command>) {
@@ -144,7 +189,8 @@ impl ReleaseMachine {
         }
         let usable = verdict.contract == Contract::Ok && now.since(verdict.at) <= EVIDENCE_AGE_MAX;
         let outcome = if usable { verdict.outcome } else { Outcome::Insufficient };
-        self.failed_at = (outcome == Outcome::Fail).then_some(verdict.at);
+        // A safety rule or a canary that is down goes on speaking for itself.
+        self.failed_at = (outcome == Outcome::Fail).then_some(verdict.at).or(self.alarmed_at(now));
         if self.phase == Phase::RollingBack {
             return; // what led to the call stays on show; `failed_at` is what a retry asks for
         }
@@ -154,7 +200,7 @@ impl ReleaseMachine {
         }
         match outcome {
             Outcome::Pass => self.passed(now, verdict, out),
-            Outcome::Fail => self.failed(now, verdict, out),
+            Outcome::Fail => self.failed(now, &verdict.reason, out),
             Outcome::Insufficient => {}
         }
         if usable {
@@ -163,8 +209,19 @@ impl ReleaseMachine {
     }
 
     fn passed(&mut self, now: Timestamp, verdict: &Verdict, out: &mut Vec<Command>) {
+        if self.alarmed_at(now).is_some() {
+            return;
+        }
         self.failing = false;
-        self.resolve(Kind::CanaryRegression, &format!("The judge now says pass: {}", verdict.reason), out);
+        let how = format!("The judge now says pass: {}", verdict.reason);
+        self.resolve(Kind::CanaryRegression, &how, out);
+        self.resolve(Kind::RollbackBlocked, &how, out);
+        if self.approval.as_ref().is_some_and(|a| a.desired == Desired::Baseline) {
+            self.withdraw_question(&how, out);
+        }
+        if self.policy.ramp.is_some() && !self.is_at_last_step() {
+            return self.advance(now, &verdict.reason, out);
+        }
         if self.phase == Phase::Watching && now.since(self.started_at) >= self.policy.watch {
             let reason = format!("passed its watch: {}", verdict.reason);
             self.enter(now, Phase::Promoted, DAVY, "promote", reason, out);
@@ -172,27 +229,41 @@ impl ReleaseMachine {
     }
 
     /// What a fail leads to depends on the policy and the phase; that someone hears of it does not.
-    fn failed(&mut self, now: Timestamp, verdict: &Verdict, out: &mut Vec<Command>) {
+    pub(super) fn failed(&mut self, now: Timestamp, reason: &str, out: &mut Vec<Command>) {
         let onset = !std::mem::replace(&mut self.failing, true);
+        if self.approval.as_ref().is_some_and(|a| a.desired != Desired::Baseline) {
+            self.withdraw_question("The canary is called worse.", out);
+        }
         let done = match (self.phase, self.policy.on_fail) {
             (Phase::Watching | Phase::Promoted, OnFail::Record) => {
                 "Nothing was done: on_fail is record.".to_owned()
             }
             // An operator who resumed has seen this fail; only a new one holds again.
             (Phase::Watching | Phase::Promoted, OnFail::Hold) if onset => {
-                self.enter(now, Phase::Holding, DAVY, "hold", verdict.reason.clone(), out);
+                self.enter(now, Phase::Holding, DAVY, "hold", reason.to_owned(), out);
                 "The release is on hold until an operator resumes.".to_owned()
             }
             (Phase::Watching | Phase::Promoted, OnFail::Hold) => {
                 "Nothing was done: an operator resumed.".to_owned()
             }
             (Phase::Watching | Phase::Promoted, OnFail::Rollback) => match self.may_roll_back(now) {
-                Ok(actuator) => {
-                    self.intend(now, actuator, verdict.reason.clone(), None, out);
-                    self.raise(Kind::CanaryRegression, now, &self.calling(), out);
-                    return;
+                Ok(hand) => match self.needs_approval() {
+                    None => {
+                        self.intend(now, hand, reason.to_owned(), None, out);
+                        if self.phase != Phase::Watching {
+                            self.raise(Kind::CanaryRegression, now, &self.calling(), out);
+                        }
+                        return;
+                    }
+                    Some(why) => {
+                        self.ask(now, Desired::Baseline, reason, out);
+                        format!("The rollback waits for a human's approval: {why}.")
+                    }
+                },
+                Err(why) => {
+                    self.blocked(now, &why, out);
+                    format!("Nothing was rolled back: {why}.")
                 }
-                Err(why) => format!("Nothing was rolled back: {why}."),
             },
             (Phase::Holding, _) => "Nothing was done: the release is on hold.".to_owned(),
             (Phase::Promoting, _) => "Nothing was done: an operator promoted this version.".to_owned(),
@@ -202,7 +273,7 @@ impl ReleaseMachine {
             ) => return,
         };
         if onset {
-            self.audit(now, DAVY, "judge", &verdict.reason, &format!("fail: {done}"), out);
+            self.audit(now, DAVY, "judge", reason, &format!("fail: {done}"), out);
             self.raise(Kind::CanaryRegression, now, &done, out);
         }
     }
@@ -213,8 +284,22 @@ impl ReleaseMachine {
         self.streaks = Streaks::default();
         // Not having run is not being blind.
         self.seen_at = self.seen_at.max(now);
-        if self.rollback.as_ref().is_some_and(|r| r.state == RollbackState::Calling) {
-            self.unknown(now, "Davy stopped while the call was in flight".to_owned(), out);
+        self.reading = None;
+        self.read_due = now;
+        let lost = || "Davy stopped while the call was in flight".to_owned();
+        if let Some(act) = self.rollback.as_mut().filter(|r| r.state == ActState::Calling) {
+            if act.level == Level::C {
+                self.unknown(now, lost(), out);
+            } else {
+                (act.state, act.detail) = (ActState::Unknown, lost());
+            }
+        }
+        if let Some(act) = self.ramp.act.as_mut().filter(|a| a.state == ActState::Calling) {
+            if act.level == Level::C {
+                self.pause(now, format!("the call may or may not have been carried out: {}", lost()), out);
+            } else {
+                (act.state, act.detail) = (ActState::Unknown, lost());
+            }
         }
     }
 
@@ -226,7 +311,7 @@ impl ReleaseMachine {
             }
             Phase::RollingBack => {
                 self.superseded_by = Some(by);
-                if self.rollback.as_ref().is_some_and(|r| matches!(r.state, RollbackState::Waiting(_))) {
+                if self.rollback.as_ref().is_some_and(|r| matches!(r.state, ActState::Waiting(_))) {
                     self.undelivered();
                     self.enter(now, Phase::Closed, DAVY, "close", reason, out);
                 }
@@ -245,7 +330,15 @@ impl ReleaseMachine {
 
     /// Retries that are due, and time-outs: each tells someone, none does anything to the release.
     fn time_passed(&mut self, now: Timestamp, out: &mut Vec<Command>) {
+        if self.phase == Phase::Watching && self.look.is_some_and(|l| !l.blind) {
+            self.assume_ramp(now);
+            if self.unread_hand().is_some() {
+                self.read_again(now, Purpose::Begin, out);
+            }
+        }
         self.retry(now, out);
+        self.retry_step(now, out);
+        self.expire_question(now, out);
         let limit = match self.phase {
             Phase::Watching => Some(self.policy.watch.saturating_mul(WATCH_PAGE_TIMES)),
             Phase::Holding => Some(HOLD_PAGE_AFTER),
@@ -256,8 +349,9 @@ impl ReleaseMachine {
                 None
             }
         };
-        if limit.is_some_and(|l| now.since(self.since) >= l) && !self.raised.contains(&Kind::ReleaseStuck) {
-            let waiting = format!("{} since {}", self.phase.as_str(), crate::time::for_people(self.since));
+        let since = self.since.max(self.ramp.since);
+        if limit.is_some_and(|l| now.since(since) >= l) && !self.raised.contains(&Kind::ReleaseStuck) {
+            let waiting = format!("{} since {}", self.phase.as_str(), crate::time::for_people(since));
             self.raise(Kind::ReleaseStuck, now, &waiting, out);
         }
         let looking = !matches!(self.phase, Phase::RolledBack | Phase::Closed);
@@ -279,7 +373,12 @@ impl ReleaseMachine {
         self.audit(now, actor, action, &reason, &outcome, out);
         self.resolve(Kind::ReleaseStuck, &outcome, out);
         (self.phase, self.since) = (to, now);
+        if matches!(to, Phase::Closed | Phase::RolledBack | Phase::NeedsHuman | Phase::Holding) {
+            self.abandon_step();
+            self.withdraw_question(&outcome, out);
+        }
         if to == Phase::Closed {
+            self.reading = None;
             self.resolve_all(&format!("The release is closed: {reason}."), out);
         }
         self.reason = reason;
@@ -344,8 +443,35 @@ impl ReleaseMachine {
         self.verdict.as_ref()
     }
 
-    pub fn rollback(&self) -> Option<&Rollback> {
+    pub fn rollback(&self) -> Option<&Act> {
         self.rollback.as_ref()
+    }
+
+    /// The step of the ramp that is under way.
+    pub fn step_under_way(&self) -> Option<&Act> {
+        self.ramp.act.as_ref()
+    }
+
+    /// The canary's share that the ramp has reached, in percent, and since when; `None` without a ramp, or before
+    /// its first step.
+    pub fn step_in_force(&self) -> Option<(u8, Timestamp)> {
+        let ramp = self.policy.ramp.as_ref().filter(|_| self.ramp.started)?;
+        Some((*ramp.steps.get(self.ramp.step)?, self.ramp.since))
+    }
+
+    /// How many reads were asked for since the start: the ticket of the newest.
+    pub fn reads(&self) -> u64 {
+        self.ticket
+    }
+
+    /// Why the ramp waits for an operator.
+    pub fn ramp_paused(&self) -> Option<&str> {
+        self.ramp.paused.as_deref()
+    }
+
+    /// What waits for a human's approval, and why.
+    pub fn awaits(&self) -> Option<(Desired, &str)> {
+        self.approval.as_ref().map(|a| (a.desired, a.reason.as_str()))
     }
 
     pub fn policy(&self) -> &Policy {

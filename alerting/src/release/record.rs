@@ -11,15 +11,19 @@ use davy_model::{Labels, Timestamp, name};
 use davy_store::control::{ActionRecord, ControlBatch, ReleaseRecord};
 use serde::{Deserialize, Serialize};
 
+use super::act::{Act, ActState};
 use super::alerts::Kind;
+use super::approval::Asked;
 use super::look::Streaks;
+use super::ramp::RampRun;
+use super::read::Known;
 use super::verdict_json::{VerdictShape, outcome};
-use super::{Command, Phase, ReleaseMachine, Rollback, RollbackState};
+use super::{Command, Desired, Expect, Gates, Level, Phase, ReleaseMachine};
 use crate::alert::{ALERTNAME, Alert, DESCRIPTION, RELEASE, SEVERITY, SUMMARY};
 use crate::config::Policy;
 use crate::record::{RecordError, read, write};
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Detail {
@@ -30,7 +34,19 @@ struct Detail {
     held_by: Option<String>,
     overridden_by: Option<String>,
     superseded_by: Option<String>,
-    rollback: Option<RollbackShape>,
+    rollback: Option<ActShape>,
+    #[serde(default)]
+    ramp: RampShape,
+    #[serde(default)]
+    done: Vec<ActShape>,
+    #[serde(default)]
+    acts: u32,
+    /// By actuator: uid and generation of what is judged.
+    #[serde(default)]
+    known: BTreeMap<String, (String, String)>,
+    /// What waits for a human, since when, and why.
+    #[serde(default)]
+    approval: Option<(u8, i64, String)>,
     share_at_call: Option<f64>,
     verified_for_ms: u64,
     seen_at: i64,
@@ -39,27 +55,57 @@ struct Detail {
     verdict: Option<VerdictShape>,
 }
 
+#[derive(Default, Serialize, Deserialize)]
+struct RampShape {
+    started: bool,
+    step: usize,
+    since: i64,
+    act: Option<ActShape>,
+    paused: Option<String>,
+}
+
 #[derive(Serialize, Deserialize)]
-struct RollbackShape {
-    key: String,
+struct ActShape {
+    /// Called `key` in the first format, when only targets that cannot be asked were known.
+    #[serde(alias = "key")]
+    id: String,
+    /// The canary's share, in percent.
+    #[serde(default)]
+    percent: u8,
     actuator: String,
+    #[serde(default = "level_c")]
+    level: String,
+    /// uid, generation, token.
+    #[serde(default)]
+    expect: Option<(String, String, String)>,
     reason: String,
     ordered_by: Option<String>,
     intended_at: i64,
     attempts: u32,
+    #[serde(default)]
+    failures: u32,
     state: String,
     /// With state `waiting`: when the next attempt is due.
     next_attempt_at: Option<i64>,
     detail: String,
 }
 
+fn level_c() -> String {
+    Level::C.as_str().to_owned()
+}
+
 #[derive(Serialize)]
 struct ActionDetail<'a> {
     actuator: &'a str,
+    level: &'a str,
+    share: u8,
+    key: String,
+    target_generation: Option<&'a str>,
     from_version: &'a str,
     to_version: &'a str,
     reason: &'a str,
     ordered_by: Option<&'a str>,
+    dry_run: bool,
     detail: &'a str,
 }
 
@@ -73,7 +119,25 @@ impl ReleaseMachine {
             held_by: self.held_by.clone(),
             overridden_by: self.overridden_by.clone(),
             superseded_by: self.superseded_by.clone(),
-            rollback: self.rollback.as_ref().map(RollbackShape::of),
+            rollback: self.rollback.as_ref().map(ActShape::of),
+            ramp: RampShape {
+                started: self.ramp.started,
+                step: self.ramp.step,
+                since: self.ramp.since.as_millis(),
+                act: self.ramp.act.as_ref().map(ActShape::of),
+                paused: self.ramp.paused.clone(),
+            },
+            done: self.done.iter().map(ActShape::of).collect(),
+            acts: self.acts,
+            known: self
+                .known
+                .iter()
+                .map(|(name, k)| (name.clone(), (k.uid.clone(), k.generation.clone())))
+                .collect(),
+            approval: self
+                .approval
+                .as_ref()
+                .map(|a| (a.desired.percent(), a.since.as_millis(), a.reason.clone())),
             share_at_call: self.share_at_call,
             verified_for_ms: u64::try_from(self.verified_for.as_millis()).unwrap_or(u64::MAX),
             seen_at: self.seen_at.as_millis(),
@@ -113,13 +177,24 @@ impl ReleaseMachine {
             None => None,
         };
         let kind = |name: &String| Kind::ALL.into_iter().find(|k| k.as_str() == name);
-        let rollback = match detail.rollback {
-            Some(shape) => {
-                let state = shape.state.clone();
-                Some(shape.rollback().ok_or_else(|| unknown("rollback state", &state))?)
-            }
-            None => None,
+        let act = |shape: ActShape| {
+            let state = shape.state.clone();
+            shape.act().ok_or_else(|| unknown("state of an act", &state))
         };
+        let rollback = detail.rollback.map(act).transpose()?;
+        let ramp = RampRun {
+            started: detail.ramp.started,
+            step: detail.ramp.step,
+            since: Timestamp::from_millis(detail.ramp.since),
+            act: detail.ramp.act.map(act).transpose()?,
+            paused: detail.ramp.paused,
+        };
+        let known = |(name, (uid, generation))| (name, Known { uid, generation });
+        let approval = detail.approval.map(|(percent, since, reason)| Asked {
+            desired: Desired::of_percent(percent),
+            since: Timestamp::from_millis(since),
+            reason,
+        });
         let needs_rollback = matches!(phase, Phase::RollingBack | Phase::Verifying | Phase::RolledBack);
         if needs_rollback && rollback.is_none() {
             return Err(RecordError::Unreadable {
@@ -146,10 +221,22 @@ impl ReleaseMachine {
             decided,
             failing: detail.failing,
             failed_at: None,
+            down_at: None,
             held_by: detail.held_by,
             overridden_by: detail.overridden_by,
             superseded_by: detail.superseded_by,
             rollback,
+            ramp,
+            done: detail.done.into_iter().map(act).collect::<Result<_, _>>()?,
+            acts: detail.acts,
+            known: detail.known.into_iter().map(known).collect(),
+            approval,
+            gates: Gates::default(),
+            reading: None,
+            ticket: 0,
+            read_due: Timestamp::from_millis(0),
+            begin_failures: 0,
+            read_back: false,
             share_at_call: detail.share_at_call,
             verified_for: Duration::from_millis(detail.verified_for_ms),
             look: None,
@@ -169,7 +256,7 @@ impl ReleaseMachine {
     pub fn batch(&self, commands: &[Command]) -> ControlBatch {
         let audit = commands.iter().filter_map(|c| match c {
             Command::Audit(row) => Some(row.clone()),
-            Command::Raise(_) | Command::Resolve { .. } | Command::Call(_) => None,
+            Command::Raise(_) | Command::Resolve { .. } | Command::Read(_) | Command::Call(_) => None,
         });
         ControlBatch {
             releases: vec![self.to_record()],
@@ -180,65 +267,70 @@ impl ReleaseMachine {
     }
 
     pub fn action_records(&self) -> Vec<ActionRecord> {
-        let record = |r: &Rollback| ActionRecord {
-            id: r.key.clone(),
+        let record = |act: &Act| ActionRecord {
+            id: act.id.clone(),
             generation: self.generation,
-            kind: "rollback".to_owned(),
-            state: r.state.as_str().to_owned(),
-            attempts: r.attempts,
-            at: r.intended_at,
+            kind: act.desired.as_str().to_owned(),
+            state: act.state.as_str().to_owned(),
+            attempts: act.attempts,
+            at: act.intended_at,
             detail: write(&ActionDetail {
-                actuator: &r.actuator,
+                actuator: &act.actuator,
+                level: act.level.as_str(),
+                share: act.desired.percent(),
+                key: act.key(&self.canary),
+                target_generation: act.expect.as_ref().map(|e| e.generation.as_str()),
                 from_version: &self.canary,
                 to_version: &self.baseline,
-                reason: &r.reason,
-                ordered_by: r.ordered_by.as_deref(),
-                detail: &r.detail,
+                reason: &act.reason,
+                ordered_by: act.ordered_by.as_deref(),
+                dry_run: self.policy.dry_run,
+                detail: &act.detail,
             }),
         };
-        self.rollback.iter().map(record).collect()
+        self.done.iter().chain(&self.rollback).chain(&self.ramp.act).map(record).collect()
     }
 }
 
-impl RollbackShape {
-    fn of(r: &Rollback) -> Self {
-        let next_attempt_at = match r.state {
-            RollbackState::Waiting(until) => Some(until.as_millis()),
+impl ActShape {
+    fn of(act: &Act) -> Self {
+        let next_attempt_at = match act.state {
+            ActState::Waiting(until) => Some(until.as_millis()),
             _ => None,
         };
+        let expect = act.expect.as_ref();
         Self {
-            key: r.key.clone(),
-            actuator: r.actuator.clone(),
-            reason: r.reason.clone(),
-            ordered_by: r.ordered_by.clone(),
-            intended_at: r.intended_at.as_millis(),
-            attempts: r.attempts,
-            state: r.state.as_str().to_owned(),
+            id: act.id.clone(),
+            percent: act.desired.percent(),
+            actuator: act.actuator.clone(),
+            level: act.level.as_str().to_owned(),
+            expect: expect.map(|e| (e.uid.clone(), e.generation.clone(), e.token.clone())),
+            reason: act.reason.clone(),
+            ordered_by: act.ordered_by.clone(),
+            intended_at: act.intended_at.as_millis(),
+            attempts: act.attempts,
+            failures: act.failures,
+            state: act.state.as_str().to_owned(),
             next_attempt_at,
-            detail: r.detail.clone(),
+            detail: act.detail.clone(),
         }
     }
 
-    fn rollback(self) -> Option<Rollback> {
-        let state = match (self.state.as_str(), self.next_attempt_at) {
-            ("calling", _) => RollbackState::Calling,
-            ("waiting", Some(at)) => RollbackState::Waiting(Timestamp::from_millis(at)),
-            ("undelivered", _) => RollbackState::Undelivered,
-            ("accepted", _) => RollbackState::Accepted,
-            ("rejected", _) => RollbackState::Rejected,
-            ("unknown", _) => RollbackState::Unknown,
-            ("verified", _) => RollbackState::Verified,
-            ("unverified", _) => RollbackState::Unverified,
-            _ => return None,
-        };
-        Some(Rollback {
-            key: self.key,
+    fn act(self) -> Option<Act> {
+        let level = [Level::A, Level::B, Level::C].into_iter().find(|l| l.as_str() == self.level)?;
+        let expect = |(uid, generation, token)| Expect { uid, generation, token };
+        Some(Act {
+            id: self.id,
+            desired: Desired::of_percent(self.percent),
             actuator: self.actuator,
+            level,
+            expect: self.expect.map(expect),
             reason: self.reason,
             ordered_by: self.ordered_by,
             intended_at: Timestamp::from_millis(self.intended_at),
             attempts: self.attempts,
-            state,
+            failures: self.failures,
+            state: ActState::parse(&self.state, self.next_attempt_at.map(Timestamp::from_millis))?,
             detail: self.detail,
         })
     }

@@ -48,6 +48,14 @@ impl Desired {
         }
     }
 
+    pub fn of_percent(percent: u8) -> Self {
+        match percent {
+            0 => Self::Baseline,
+            1..=99 => Self::Share(percent),
+            _ => Self::Canary,
+        }
+    }
+
     /// The canary's part of the requests, in percent.
     pub fn percent(self) -> u8 {
         match self {
@@ -102,6 +110,18 @@ impl Live {
             _ => false,
         }
     }
+}
+
+/// One question to an actuator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadRequest {
+    /// Name of the actuator.
+    pub actuator: String,
+    /// Davy's own number of the release.
+    pub release: i64,
+    /// Goes back with the answer.
+    pub ticket: u64,
+    pub subject: Subject,
 }
 
 /// Why a target could not be read.

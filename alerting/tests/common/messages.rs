@@ -6,11 +6,11 @@ use std::time::Duration;
 use davy_alerting::alert::Alert;
 use davy_alerting::book::AlertBook;
 use davy_alerting::config::{
-    EmailConfig, Integration, OnFail, Policy, Receiver, Route, SlackConfig, WebhookConfig,
+    EmailConfig, Hand, Integration, OnFail, Policy, Receiver, Route, SlackConfig, WebhookConfig,
 };
 use davy_alerting::dispatch::Dispatcher;
 use davy_alerting::notify::{DeliveryError, Notifier};
-use davy_alerting::release::{Command, Event, Liveness, ReleaseMachine};
+use davy_alerting::release::{Command, Event, Level, Liveness, ReleaseMachine};
 use davy_detector::{Contract, Outcome};
 use davy_model::{Clock, Labels, ManualClock, Timestamp};
 use davy_store::control::OutboxRecord;
@@ -54,8 +54,11 @@ pub(crate) fn email(server: &MailServer, to: &[&str], require_tls: bool) -> Inte
 /// The alert of a release that fails its verdict and is being rolled back.
 pub(crate) fn regression() -> Alert {
     let name = |s: &str| s.to_owned();
-    let policy =
-        Policy { on_fail: OnFail::Rollback, rollback: Some("to-stable".into()), ..Policy::default() };
+    let policy = Policy {
+        on_fail: OnFail::Rollback,
+        rollback: Some(Hand { name: "to-stable".into(), level: Level::C }),
+        ..Policy::default()
+    };
     let mut machine =
         ReleaseMachine::new(7, name("checkout-v2-7"), name("checkout"), name("v1"), name("v2"), policy, NOW);
     let live = Liveness {
@@ -64,6 +67,7 @@ pub(crate) fn regression() -> Alert {
         baseline_requests: Some(900.0),
         canary_requests: Some(100.0),
         blind: false,
+        ..Liveness::default()
     };
     machine.step(NOW, Event::Live(live));
     let commands = machine.step(NOW, Event::Judged(&verdict(Outcome::Fail, Contract::Ok, NOW)));

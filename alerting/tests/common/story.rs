@@ -5,8 +5,11 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use davy_alerting::alert::{ACTION, ALERTNAME, fingerprint};
-use davy_alerting::config::{OnFail, Policy};
-use davy_alerting::release::{CallOutcome, Command, Event, Liveness, OperatorAct, ReleaseMachine};
+use davy_alerting::config::{Hand, OnFail, Policy};
+use davy_alerting::release::{
+    CallOutcome, Command, Desired, Down, Event, Gates, Level, Live, Liveness, OperatorAct, ReadError,
+    ReleaseMachine, TargetState,
+};
 use davy_detector::{Contract, Outcome, Verdict};
 use davy_model::Timestamp;
 use expect_test::Expect;
@@ -18,7 +21,8 @@ pub(crate) fn policy(on_fail: OnFail) -> Policy {
         on_fail,
         watch: Duration::from_secs(60),
         verify_timeout: Duration::from_secs(60),
-        rollback: Some("to-stable".into()),
+        rollback: Some(Hand { name: "to-stable".into(), level: Level::C }),
+        ..Policy::default()
     }
 }
 
@@ -35,6 +39,7 @@ fn live(baseline: Option<f64>, canary: Option<f64>, blind: bool) -> Liveness {
         baseline_requests: baseline,
         canary_requests: canary,
         blind,
+        ..Liveness::default()
     }
 }
 
@@ -66,16 +71,10 @@ pub(crate) fn play(m: &mut ReleaseMachine, now: Timestamp, line: &str) -> Vec<Co
         "drained" => m.step(now, Event::Live(live(Some(1000.0), Some(0.0), false))),
         "probes only" => m.step(now, Event::Live(live(Some(1000.0), Some(1.0), false))),
         "idle" => m.step(now, Event::Live(live(Some(0.0), Some(0.0), false))),
-        "accepted" => {
-            m.step(now, Event::Called(CallOutcome::Accepted { detail: "status 200".into(), state: None }))
-        }
-        "rejected" => {
-            m.step(now, Event::Called(CallOutcome::Rejected { detail: "status 409: not that one".into() }))
-        }
-        "not sent" => {
-            m.step(now, Event::Called(CallOutcome::NotSent { detail: "connection refused".into() }))
-        }
-        "unknown" => m.step(now, Event::Called(CallOutcome::Unknown { detail: "timed out".into() })),
+        "accepted" => call(m, now, CallOutcome::Accepted { detail: "status 200".into(), state: None }),
+        "rejected" => call(m, now, CallOutcome::Rejected { detail: "status 409: not that one".into() }),
+        "not sent" => call(m, now, CallOutcome::NotSent { detail: "connection refused".into() }),
+        "unknown" => call(m, now, CallOutcome::Unknown { detail: "timed out".into() }),
         "hold" => m.step(now, order(OperatorAct::Hold)),
         "resume" => m.step(now, order(OperatorAct::Resume)),
         "rollback" => m.step(now, order(OperatorAct::Rollback)),
@@ -86,7 +85,75 @@ pub(crate) fn play(m: &mut ReleaseMachine, now: Timestamp, line: &str) -> Vec<Co
             *m = ReleaseMachine::from_record(&m.to_record(), m.policy().clone()).expect("its own record");
             m.step(now, Event::Restarted)
         }
-        other => panic!("no such event: {other}"),
+        "approve" => m.step(now, order(OperatorAct::Approve)),
+        "deny" => m.step(now, order(OperatorAct::Deny)),
+        "conflict" => call(m, now, CallOutcome::Conflict { detail: "status 409".into() }),
+        "down" => {
+            m.step(now, Event::Live(Liveness { down: Some(Down::Refused), ..live(Some(900.0), None, false) }))
+        }
+        "drained, not recovered" => m.step(
+            now,
+            Event::Live(Liveness { recovered: Some(false), ..live(Some(1000.0), Some(0.0), false) }),
+        ),
+        "free" => m.step(now, Event::Gates(Gates::default())),
+        "unreachable" => tell(m, now, Err(ReadError::Unreachable("timed out".into()))),
+        "unusable" => tell(m, now, Err(ReadError::Unusable("no such object".into()))),
+        other => match other.split_once(": ") {
+            // What the target says: generation, what is live, and the mark where there is one.
+            Some(("target", says)) => tell(m, now, Ok(target(says))),
+            Some(("gate", gate)) => {
+                let (kind, why) = gate.split_once(' ').unwrap();
+                let why = Some(why.to_owned());
+                let gates = match kind {
+                    "hold" => Gates { hold: why, ..Gates::default() },
+                    "blocked" => Gates { blocked: why, ..Gates::default() },
+                    "approval" => Gates { approval: why, ..Gates::default() },
+                    "alarm" => Gates { alarm: why, ..Gates::default() },
+                    other => panic!("no such gate: {other}"),
+                };
+                m.step(now, Event::Gates(gates))
+            }
+            _ => panic!("no such event: {other}"),
+        },
+    }
+}
+
+/// The answer to the call that is out: of the rollback if there is one, else of the ramp's step.
+fn call(m: &mut ReleaseMachine, now: Timestamp, outcome: CallOutcome) -> Vec<Command> {
+    let desired = if m.rollback().is_some() {
+        Desired::Baseline
+    } else {
+        m.step_under_way().map_or(Desired::Baseline, |a| a.desired)
+    };
+    m.step(now, Event::Called(desired, outcome))
+}
+
+/// The answer to the newest read.
+fn tell(m: &mut ReleaseMachine, now: Timestamp, state: Result<TargetState, ReadError>) -> Vec<Command> {
+    let ticket = m.reads();
+    m.step(now, Event::Read { ticket, state })
+}
+
+/// `g4 canary 5`, `g5 baseline`, `g6 other v3`, each with ` mark KEY` if it has one.
+fn target(says: &str) -> TargetState {
+    let (says, marker) = match says.split_once(" mark ") {
+        Some((says, key)) => (says, Some(key.to_owned())),
+        None => (says, None),
+    };
+    let words: Vec<&str> = says.split(' ').collect();
+    let live = match words[1..] {
+        ["baseline"] => Live::Baseline,
+        ["canary", percent] => Live::Share(percent.parse::<f64>().unwrap() / 100.0),
+        ["other", version] => Live::Other(version.into()),
+        _ => panic!("no such target: {says}"),
+    };
+    TargetState {
+        uid: "u1".into(),
+        generation: words[0].into(),
+        token: format!("t{}", words[0]),
+        live,
+        marker,
+        refusal: None,
     }
 }
 
@@ -118,9 +185,11 @@ fn show(command: &Command) -> String {
         Command::Resolve { fingerprint, annotations } => {
             format!("resolve {}: {}", alert_name(fingerprint), annotations[ACTION])
         }
-        Command::Call(r) => {
+        Command::Read(r) => format!("READ {}", r.actuator),
+        Command::Call(r) if r.desired == Desired::Baseline => {
             format!("CALL {} {} -> {} key {}", r.actuator, r.subject.canary, r.subject.baseline, r.key)
         }
+        Command::Call(r) => format!("CALL {} {} % key {}", r.actuator, r.desired.percent(), r.key),
     }
 }
 
@@ -134,6 +203,10 @@ fn alert_name(wanted: &str) -> &'static str {
         ("ReleaseStuck", "warning"),
         ("RolledBackCanaryServes", "critical"),
         ("CanaryMetricWorse", "warning"),
+        ("RollbackBlocked", "critical"),
+        ("ApprovalNeeded", "warning"),
+        ("RampPaused", "warning"),
+        ("RampStep", "info"),
     ] {
         let labels = davy_model::Labels::from_pairs([
             (ALERTNAME, name),
