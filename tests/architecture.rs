@@ -33,6 +33,7 @@ const DRAWING: [(&str, &[&str]); 11] = [
     ),
     ("davy-fixtures", &["davy-model"]),
     ("davy-torture", &["davy-model", "davy-store"]),
+    ("davy-simulation", &["davy-model", "davy-store", "davy-detector", "davy-alerting"]),
 ];
 
 /// Crates that wait, and so have no place in the core.

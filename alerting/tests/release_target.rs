@@ -512,6 +512,7 @@ fn a_safety_rule_and_a_canary_that_is_down_count_as_a_fail() {
         "look
          target: g4 canary 10
          gate: alarm CheckoutBurnsBudget fires
+         look
          target: g4 canary 10",
         &expect![[r#"
             15s look: watching

@@ -6,7 +6,7 @@ use davy_model::Timestamp;
 
 use super::alerts::Kind;
 use super::machine::DAVY;
-use super::{Command, Desired, Gates, Phase, ReleaseMachine};
+use super::{Command, Desired, Phase, ReleaseMachine};
 
 /// A question that nobody answered for this long is withdrawn; nothing is done without an answer.
 const ASKED_MAX: Duration = Duration::from_secs(4 * 3600);
@@ -22,16 +22,12 @@ pub(super) struct Asked {
 }
 
 impl ReleaseMachine {
-    pub(super) fn gated(&mut self, now: Timestamp, gates: Gates, out: &mut Vec<Command>) {
-        let alarm = gates.alarm.clone();
-        self.gates = gates;
-        if let Some(alarm) = alarm
-            && self.phase.is_judged()
-        {
-            self.failed_at = Some(now);
-            if self.phase != Phase::RollingBack {
-                self.failed(now, &alarm, out);
-            }
+    /// A safety rule that fires, once the live versions have been looked at.
+    pub(super) fn is_alarmed(&mut self, now: Timestamp, out: &mut Vec<Command>) {
+        let Some(alarm) = self.gates.alarm.clone().filter(|_| self.phase.is_judged()) else { return };
+        self.failed_at = Some(now);
+        if self.phase != Phase::RollingBack {
+            self.failed(now, &alarm, out);
         }
     }
 

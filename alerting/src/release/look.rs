@@ -73,6 +73,7 @@ impl ReleaseMachine {
         {
             self.is_down(now, down, out);
         }
+        self.is_alarmed(now, out);
         match self.phase {
             Phase::Watching | Phase::Holding | Phase::Promoting | Phase::Promoted => self.ends(now, out),
             Phase::RollingBack => self.left_before_call(now, out),

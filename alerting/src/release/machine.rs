@@ -155,7 +155,11 @@ impl ReleaseMachine {
         match event {
             Event::Judged(verdict) => self.judged(now, verdict, &mut out),
             Event::Live(liveness) => self.looked(now, liveness, &mut out),
-            Event::Gates(gates) => self.gated(now, gates, &mut out),
+            // Nothing follows from it alone: the look of the same interval is still to come.
+            Event::Gates(gates) => {
+                self.gates = gates;
+                return out;
+            }
             Event::Read { ticket, state } => self.heard(now, ticket, state, &mut out),
             Event::Called(Desired::Baseline, outcome) => self.called(now, outcome, &mut out),
             Event::Called(wanted, outcome) => self.step_called(now, wanted, outcome, &mut out),

@@ -229,7 +229,12 @@ impl ReleaseMachine {
             }
             let act = self.rollback.as_mut().expect("asked above");
             (act.failures, act.detail) = (failures, why);
-            if unsure {
+            let too_long = now.since(act.intended_at) >= WAITING_MAX;
+            if unsure && too_long {
+                // A call that is still on its way may come yet; then the versions show it.
+                self.set_rollback(ActState::Unverified, "what was called did not arrive".to_owned());
+                self.page(now, "the rollback was not carried out in time", out);
+            } else if unsure {
                 self.read_due = now + backoff(failures);
             } else {
                 self.wait_for(now, failures);
