@@ -182,6 +182,7 @@ mod tests {
             metrics: Vec::new(),
             actions: Vec::new(),
             traces: Vec::new(),
+            ..Release::default()
         }
     }
 

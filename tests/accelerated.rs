@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use davy::app::Watch;
+use davy::app::{Errand, Watch};
 use davy::config::Config;
 use davy::sources::{Fed, SourceStates};
 use davy_alerting::release::{ActRequest, CallOutcome};
@@ -182,13 +182,14 @@ impl World {
         }
         // Ticks come when scrapes have settled.
         let watch = self.watch.as_mut().expect("davy runs");
-        let mut calls = watch.tick(self.now + Duration::from_secs(3), &[]);
-        while let Some(call) = calls.pop() {
+        let mut errands = watch.tick(self.now + Duration::from_secs(3), &[]);
+        while let Some(errand) = errands.pop() {
+            let Errand::Call(call) = errand else { panic!("a webhook is not asked") };
             self.canary_weight = 0.0;
-            let generation = call.release;
+            let (generation, desired) = (call.release, call.desired);
             self.calls.push((self.now, call));
             let accepted = CallOutcome::Accepted { detail: "status 200".into(), state: None };
-            calls.extend(watch.called(self.now + Duration::from_secs(3), generation, accepted));
+            errands.extend(watch.called(self.now + Duration::from_secs(3), generation, desired, accepted));
         }
     }
 

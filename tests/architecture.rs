@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// The drawing: a crate may use what stands in its row, and no other crate of ours.
-const DRAWING: [(&str, &[&str]); 11] = [
+const DRAWING: [(&str, &[&str]); 12] = [
     ("davy-model", &[]),
     ("davy-store", &["davy-model"]),
     ("davy-query", &["davy-model", "davy-store"]),
@@ -150,6 +150,7 @@ fn all_sources() -> Vec<(PathBuf, String)> {
         "api",
         "fixtures",
         "torture",
+        "simulation",
     ]
     .iter()
     .flat_map(|d| sources(&root.join(d)))

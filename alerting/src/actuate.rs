@@ -13,7 +13,7 @@ use crate::config::{ActionSpec, ActuatorConfig};
 pub use crate::egress::SetupError;
 use crate::egress::{self, Names, body_start};
 use crate::release::verdict_json;
-pub use crate::release::{ActRequest, CallOutcome};
+pub use crate::release::{ActRequest, CallOutcome, ReadError, Subject, TargetState};
 use crate::signature::Signer;
 use crate::text;
 
@@ -57,6 +57,12 @@ impl Actuator {
 
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What the target says of itself.
+    #[expect(clippy::unused_async, reason = "other kinds ask over the network")]
+    pub async fn read(&self, _: &Subject) -> Result<TargetState, ReadError> {
+        Err(ReadError::Unusable("a webhook cannot be asked".to_owned()))
     }
 
     /// One request, never repeated here.

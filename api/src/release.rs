@@ -34,6 +34,8 @@ pub enum OperationKind {
     Resume,
     Rollback,
     Promote,
+    Approve,
+    Deny,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -140,7 +142,7 @@ pub(crate) struct OperationBody {
     reason: String,
 }
 
-/// `POST /api/davy/v1/releases/{id}/{hold,resume,rollback,promote}` with `{"actor": "...", "reason": "..."}`.
+/// `POST /api/davy/v1/releases/{id}/{hold,resume,rollback,promote,approve,deny}` with `{"actor": "...", "reason": "..."}`.
 /// Answers once the decision is on disk; the release as it then stands is at `GET .../{id}`.
 pub(crate) async fn operate(
     state: ApiState,

@@ -186,9 +186,12 @@ async fn operate(
         "hold" => OperationKind::Hold,
         "resume" => OperationKind::Resume,
         "rollback" => OperationKind::Rollback,
+        "promote" => OperationKind::Promote,
+        "approve" => OperationKind::Approve,
+        "deny" => OperationKind::Deny,
         other => {
             return Err(ApiError::NotFound(format!(
-                "no operation {other:?}: expected hold, resume or rollback"
+                "no operation {other:?}: expected hold, resume, rollback, promote, approve or deny"
             )));
         }
     };

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub mod rules;
 
 /// One release, as `GET /api/davy/v1/releases` lists it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Default, Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Release {
     pub id: String,
     /// The release's number; grows with every release and is never used twice.
@@ -39,6 +39,26 @@ pub struct Release {
     pub actions: Vec<Action>,
     /// Trace ids worth looking at: the canary's newest failed spans.
     pub traces: Vec<String>,
+    /// Where Davy gives the canary its share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ramp: Option<Ramp>,
+    /// What waits for a human's approval: `rollback`, `set_share` or `promote`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaits: Option<String>,
+    /// What is seen of the canary: `clear`, or what stands in the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sight: Option<String>,
+}
+
+/// How far the canary's share has grown; percent of the requests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ramp {
+    pub steps: Vec<u8>,
+    /// The step in force; `None` before the first.
+    pub share: Option<u8>,
+    pub since: Option<String>,
+    /// Why it waits for an operator.
+    pub paused: Option<String>,
 }
 
 /// One judged metric. `estimate`, `lower`, `upper` and `margin` are relative differences, canary over baseline

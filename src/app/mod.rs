@@ -8,6 +8,7 @@ mod error;
 mod forward_metrics;
 mod metrics;
 mod own;
+mod perform;
 mod rules;
 mod tasks;
 mod watch;
@@ -18,7 +19,7 @@ use std::path::PathBuf;
 pub use error::AppError;
 pub use metrics::{About, Metrics};
 pub use own::OwnSeries;
-pub use watch::Watch;
+pub use watch::{Errand, Watch};
 
 use crate::config::Config;
 

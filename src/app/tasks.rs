@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use davy_alerting::actuate::Actuator;
 use davy_alerting::notify::Notifier;
-use davy_alerting::release::{ActRequest, CallOutcome};
 use davy_api::{ApiState, Operation, OperationError, QueryGate, Reload, Storage, View, ViewHandle};
 use davy_collector::otlp;
 use davy_collector::remote_write;
@@ -27,8 +26,9 @@ use tracing::{error, info, warn};
 use super::deliver::{Delivery, Messaging};
 use super::metrics::{About, Metrics};
 use super::own::OwnSeries;
+use super::perform::{Performer, Report};
 use super::rules::Rules;
-use super::watch::{Watch, dispatcher};
+use super::watch::{Errand, Watch, dispatcher};
 use super::{AppError, Options};
 use crate::clock::SystemClock;
 use crate::config::Config;
@@ -131,6 +131,7 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
     let feeds = Arc::new(Feeds::new(store.clone(), clock.clone()));
     feeds.apply(&config.sources, &config.release_sources).await.map_err(AppError::Sources)?;
     let watch = Watch::new(config, store.clone(), control, clock.now()).with_sources(feeds.states());
+    let watch = watch.with_folder(options.storage_path.clone());
     let own = OwnSeries::new(registry, &options.listen_address.to_string(), watch.tick_interval());
     let brain = Brain {
         watch: Some(watch),
@@ -150,6 +151,7 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         rules,
         forwarder: forwarder.clone(),
         feeds: feeds.clone(),
+        folder: options.storage_path,
     };
     // Whoever is told "ready" is answered from what was read back.
     brain.publish();
@@ -286,9 +288,9 @@ struct Brain {
     rules: Rules,
     forwarder: Forwarder,
     feeds: Arc<Feeds>,
+    /// Where holds are looked for.
+    folder: PathBuf,
 }
-
-type CallDone = (i64, CallOutcome);
 
 impl Brain {
     async fn run(
@@ -301,7 +303,10 @@ impl Brain {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(AppError::Runtime)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(AppError::Runtime)?;
         let mut hangup = signal(SignalKind::hangup()).map_err(AppError::Runtime)?;
-        let (done_tx, mut done) = mpsc::channel::<CallDone>(WAITING_MAX);
+        let (done_tx, mut done) = mpsc::channel::<Report>(WAITING_MAX);
+        let performer = Performer { folder: self.folder.clone(), done: done_tx };
+        let mut wall = self.clock.now();
+        let mut monotonic = tokio::time::Instant::now();
         let mut next = tokio::time::Instant::now();
         let inbox = self.rules.inbox();
         loop {
@@ -322,30 +327,43 @@ impl Brain {
                         .with_watch(move |watch, now| watch.operate(now, &release, kind, actor, reason))
                         .await;
                     let answer = match decided {
-                        Some(Ok(calls)) => { self.publish(); self.perform(calls, &done_tx); Ok(()) }
+                        Some(Ok(calls)) => { self.publish(); self.perform(calls, &performer); Ok(()) }
                         Some(Err(error)) => Err(error),
                         None => Err(OperationError::NotRecorded("the decision loop ended early".into())),
                     };
                     let _ = operation.reply.send(answer);
                 }
-                Some((generation, outcome)) = done.recv() => {
-                    let calls = self.with_watch(move |watch, now| watch.called(now, generation, outcome)).await;
+                Some(report) = done.recv() => {
+                    let heard = move |watch: &mut Watch, now: Timestamp| match report {
+                        Report::Read { release, ticket, state } => watch.read(now, release, ticket, state),
+                        Report::Called { release, desired, outcome } => {
+                            watch.called(now, release, desired, outcome)
+                        }
+                    };
+                    let calls = self.with_watch(heard).await;
                     self.publish();
-                    self.perform(calls.unwrap_or_default(), &done_tx);
+                    self.perform(calls.unwrap_or_default(), &performer);
                 }
                 () = inbox.rung() => {
                     let updates = inbox.take();
                     let calls = self.with_watch(move |watch, now| watch.hear_rules(now, updates)).await;
                     self.publish();
-                    self.perform(calls.unwrap_or_default(), &done_tx);
+                    self.perform(calls.unwrap_or_default(), &performer);
                 }
                 () = tokio::time::sleep_until(next) => {
                     let targets = self.scrapes.targets();
                     let began = tokio::time::Instant::now();
-                    let calls = self.with_watch(move |watch, now| watch.tick(now, &targets)).await;
+                    let now = self.clock.now();
+                    let (wall_moved, moved) = (now.since(wall), began.duration_since(monotonic));
+                    (wall, monotonic) = (now, began);
+                    let tick = move |watch: &mut Watch, now: Timestamp| {
+                        watch.clocks(now, wall_moved, moved);
+                        watch.tick(now, &targets)
+                    };
+                    let calls = self.with_watch(tick).await;
                     self.metrics.ticked(began.elapsed());
                     self.publish();
-                    self.perform(calls.unwrap_or_default(), &done_tx);
+                    self.perform(calls.unwrap_or_default(), &performer);
                     self.store_own_series().await;
                     let interval = self.watch.as_ref().map_or(Duration::from_secs(1), Watch::tick_interval);
                     // A tick that took longer than the interval is not made up for.
@@ -411,22 +429,9 @@ impl Brain {
         }
     }
 
-    /// Calls actuators, each in a task of its own; the outcome comes back to the loop.
-    fn perform(&self, calls: Vec<ActRequest>, done: &mpsc::Sender<CallDone>) {
-        for call in calls {
-            let (done, actuators) = (done.clone(), self.messaging.borrow().clone());
-            tokio::spawn(async move {
-                let (name, generation) = (&call.actuator, call.release);
-                info!(release = call.release_id, actuator = name, "calling the rollback actuator");
-                let outcome = match actuators.actuators.get(name) {
-                    Some(actuator) => actuator.call(&call).await,
-                    None => {
-                        CallOutcome::NotSent { detail: format!("no actuator is called {name:?} any more") }
-                    }
-                };
-                info!(release = call.release_id, ?outcome, "the rollback actuator was called");
-                let _ = done.send((generation, outcome)).await;
-            });
+    fn perform(&self, errands: Vec<Errand>, performer: &Performer) {
+        if !errands.is_empty() {
+            performer.perform(errands, &self.messaging.borrow());
         }
     }
 

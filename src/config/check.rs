@@ -70,7 +70,9 @@ fn releases(config: &Config) -> String {
     let named = config.releases.iter().map(|(spec, policy)| {
         let service = spec.service.as_deref().unwrap_or("");
         match (policy.on_fail, &policy.rollback) {
-            (OnFail::Rollback, Some(action)) => format!("{service} (rollback by {action})"),
+            (OnFail::Rollback, Some(action)) => {
+                format!("{service} (rollback by {}, level {})", action.name, action.level.as_str())
+            }
             (on_fail, _) => format!("{service} ({})", on_fail.as_str()),
         }
     });

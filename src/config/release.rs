@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use davy_alerting::config::{ActionSpec, OnFail, Policy};
+use davy_alerting::config::{ActionSpec, Approval, Hand, OnFail, Policy, Ramp};
 use davy_detector::config::{ArmSpec, JudgeSpec, Preset, ReleaseSpec};
 use davy_model::{Matcher, name};
 
@@ -85,11 +85,10 @@ fn release(
         let presets = if presets.is_empty() { default.presets } else { presets };
         let traffic_share =
             s.get("traffic_share").and_then(|f| f.number(TRAFFIC_SHARE_MIN..=1.0 - TRAFFIC_SHARE_MIN));
-        let actions = s.get("actions").map_or(Some((None, false)), |f| rollback_action(&f, actions));
-        // Where the action is wrong, that is said; that none is left need not be said as well.
-        let (rollback, can_roll_back) = actions.unwrap_or((None, true));
-        let base = Policy { rollback, ..Policy::default() };
-        let (judge, policy) = policy(s, default.judge, &base, can_roll_back)?;
+        let hands = s.get("actions").map_or(Some(Hands::default()), |f| hands(&f, actions));
+        // Where an action is wrong, that is said; that none is left need not be said as well.
+        let hands = hands.unwrap_or(Hands { unclear: true, ..Hands::default() });
+        let (judge, policy) = policy(s, default.judge, &hands)?;
         let spec = ReleaseSpec {
             service: Some(service?.to_owned()),
             version_label,
@@ -122,30 +121,51 @@ fn arm(field: &Field<'_>) -> Option<ArmSpec> {
     Some(ArmSpec::Matchers(labels.iter().map(|(n, v)| Matcher::equal(n, v)).collect()))
 }
 
-/// The action that rolls back, and whether one is named at all.
-fn rollback_action(field: &Field<'_>, actions: &[ActionSpec]) -> Option<(Option<String>, bool)> {
+/// The actions that a release names.
+#[derive(Default)]
+struct Hands {
+    rollback: Option<Hand>,
+    /// And whether it can set any share.
+    promote: Option<(Hand, bool)>,
+    /// One is wrong, which has been said.
+    unclear: bool,
+}
+
+fn hands(field: &Field<'_>, actions: &[ActionSpec]) -> Option<Hands> {
     field.section(|s| {
-        s.not_yet(&["promote", "hold", "set_weight"], "only `rollback` is called");
-        let Some(field) = s.get("rollback") else { return Some((None, false)) };
-        let name = field.name()?;
-        if !actions.iter().any(|a| a.name == name) {
-            let hint = did_you_mean(name, actions.iter().map(|a| a.name.as_str()));
-            let got = field.got();
-            field.error(format!(
-                "no action is called {got}; define it under `actions` at the top of the file{hint}"
-            ));
+        s.not_yet(
+            &["hold", "set_weight"],
+            "`promote` sets the shares of the ramp, `rollback` takes them back",
+        );
+        let mut hands = Hands::default();
+        if let Some(field) = s.get("rollback") {
+            hands.rollback = named(&field, actions).map(|(hand, _)| hand);
+            hands.unclear |= hands.rollback.is_none();
         }
-        Some((Some(name.to_owned()), true))
+        if let Some(field) = s.get("promote") {
+            hands.promote = named(&field, actions);
+            hands.unclear |= hands.promote.is_none();
+        }
+        Some(hands)
     })
 }
 
-fn policy(
-    s: &mut Section<'_>,
-    judge: JudgeSpec,
-    default: &Policy,
-    can_roll_back: bool,
-) -> Option<(JudgeSpec, Policy)> {
-    let Some(field) = s.get("policy") else { return Some((judge, default.clone())) };
+fn named(field: &Field<'_>, actions: &[ActionSpec]) -> Option<(Hand, bool)> {
+    let name = field.name()?;
+    let Some(action) = actions.iter().find(|a| a.name == name) else {
+        let hint = did_you_mean(name, actions.iter().map(|a| a.name.as_str()));
+        let got = field.got();
+        field.error(format!(
+            "no action is called {got}; define it under `actions` at the top of the file{hint}"
+        ));
+        return None;
+    };
+    Some((Hand { name: name.to_owned(), level: action.level() }, action.actuator.sets_shares()))
+}
+
+fn policy(s: &mut Section<'_>, judge: JudgeSpec, hands: &Hands) -> Option<(JudgeSpec, Policy)> {
+    let default = Policy { rollback: hands.rollback.clone(), ..Policy::default() };
+    let Some(field) = s.get("policy") else { return Some((judge, default)) };
     field.section(|s| {
         let alpha = s.or("alpha", judge.alpha, |f| f.number(ALPHA_MIN..=ALPHA_MAX));
         let interval = s.or("interval", judge.interval, |f| f.parse(positive_duration));
@@ -160,14 +180,56 @@ fn policy(
         let words = [("record", OnFail::Record), ("hold", OnFail::Hold), ("rollback", OnFail::Rollback)];
         let on_fail = s.or("on_fail", default.on_fail, |f| {
             let on_fail = f.one_of(&words)?;
-            if on_fail == OnFail::Rollback && !can_roll_back {
+            if on_fail == OnFail::Rollback && hands.rollback.is_none() && !hands.unclear {
                 f.error("rollback needs an action to call; add actions: {rollback: NAME} beside `policy`");
             }
             Some(on_fail)
         });
         let verify_timeout = s.or("verify_timeout", default.verify_timeout, |f| f.parse(positive_duration));
-        s.not_yet(&["ramp"], "Davy watches the traffic share that others set");
-        let policy = Policy { on_fail, watch, verify_timeout, rollback: default.rollback.clone() };
+        let policy = Policy {
+            on_fail,
+            watch,
+            verify_timeout,
+            ramp: s.get("ramp").and_then(|f| ramp(&f, hands)),
+            approval: approval(s),
+            dry_run: s.or("dry_run", default.dry_run, Field::bool),
+            safety_rules: s.list("safety_rules", |f| f.name().map(str::to_owned)),
+            ..default
+        };
         Some((JudgeSpec { alpha, interval, warm_up }, policy))
     })
+}
+
+/// Percent of the requests, ascending.
+fn ramp(field: &Field<'_>, hands: &Hands) -> Option<Ramp> {
+    let steps: Vec<f64> = field.items().iter().map(|f| f.number(1.0..=100.0)).collect::<Option<_>>()?;
+    if steps.is_empty() || steps.iter().any(|s| s.fract() != 0.0) || !steps.is_sorted_by(|a, b| a < b) {
+        field.error("expected whole percents that grow, such as [5, 25, 50, 100]");
+        return None;
+    }
+    let steps: Vec<u8> = steps.iter().map(|s| *s as u8).collect();
+    match &hands.promote {
+        Some((hand, sets_shares)) => {
+            if !sets_shares && steps.iter().any(|s| *s < 100) {
+                field.error(format!(
+                    "the action {} cannot set a share, only one version or the other: write [100]",
+                    hand.name
+                ));
+            }
+            Some(Ramp { hand: hand.clone(), steps })
+        }
+        None if hands.unclear => None,
+        None => {
+            field.error(
+                "a ramp needs an action that sets the shares; add actions: {promote: NAME} beside `policy`",
+            );
+            None
+        }
+    }
+}
+
+fn approval(s: &mut Section<'_>) -> Approval {
+    let words = [("rollback", true), ("promote", false)];
+    let named = s.list("approval", |f| f.one_of(&words));
+    Approval { rollback: named.contains(&true), promote: named.contains(&false) }
 }

@@ -62,6 +62,7 @@ pub(super) fn release(phase: &str, errors: f64, evidence: f64) -> Release {
         contract: "ok".to_owned(),
         intervals: 12,
         traces: Vec::new(),
+        ..Release::default()
     }
 }
 

@@ -71,6 +71,7 @@ mod tests {
             metrics: Vec::new(),
             actions: Vec::new(),
             traces: Vec::new(),
+            ..Release::default()
         };
         let first = Evidence {
             at: "2026-01-31T12:00:15Z".into(),

@@ -143,6 +143,7 @@ pub(super) mod tests {
             metrics: vec![metric("errors", "errors", "fail"), latency],
             actions: vec![],
             traces: vec![],
+            ..Release::default()
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use davy::app::{About, Metrics, OwnSeries, Watch};
+use davy::app::{About, Errand, Metrics, OwnSeries, Watch};
 use davy::config::Config;
 use davy_alerting::release::CallOutcome;
 use davy_api::wire::rules::{RecordingRule, Rule, RuleGroup};
@@ -205,11 +205,12 @@ impl World {
         let now = self.now();
         // Ticks come when scrapes have settled.
         self.clock.advance(Duration::from_secs(3));
-        let mut calls = self.watch.tick(self.now(), &[]);
-        while let Some(call) = calls.pop() {
+        let mut errands = self.watch.tick(self.now(), &[]);
+        while let Some(errand) = errands.pop() {
+            let Errand::Call(call) = errand else { panic!("a webhook is not asked") };
             self.canary_weight = 0.0;
             let accepted = CallOutcome::Accepted { detail: "status 200".into(), state: None };
-            calls.extend(self.watch.called(self.now(), call.release, accepted));
+            errands.extend(self.watch.called(self.now(), call.release, call.desired, accepted));
         }
         if self.steps.is_multiple_of(4) {
             self.store.maintain(self.now()).expect("maintenance works");

@@ -93,6 +93,12 @@ impl ActState {
 }
 
 impl Act {
+    /// Whether it counts against the budgets: a rollback of Davy's own that was not withdrawn.
+    pub fn is_taken(&self) -> bool {
+        let withdrawn = matches!(self.state, ActState::Undelivered | ActState::Recorded | ActState::Adopted);
+        self.desired == Desired::Baseline && self.ordered_by.is_none() && !withdrawn
+    }
+
     /// The same for the same change of the same generation of the target, whichever Davy asks: it is the key that a
     /// receiver deduplicates by and the mark that the target keeps.
     pub fn key(&self, canary: &str) -> String {

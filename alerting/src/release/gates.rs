@@ -29,17 +29,20 @@ const CLOCK_STEP_MAX: Duration = Duration::from_secs(2);
 /// Nothing is done for this long after that.
 const CLOCK_SUSPECT_FOR: Duration = Duration::from_secs(30);
 
-/// A rollback that Davy decided by itself.
+/// A rollback that Davy decided by itself, and that was not withdrawn.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Taken {
-    at: Timestamp,
-    service: String,
-    canary: String,
+pub struct Taken {
+    pub at: Timestamp,
+    pub service: String,
+    pub canary: String,
+    /// More may come of it.
+    pub open: bool,
 }
 
 #[derive(Debug, Clone, Default)]
 pub struct Guard {
-    taken: Vec<Taken>,
+    /// Of releases that are over.
+    past: Vec<Taken>,
     /// Since when each service has been called bad.
     bad_since: BTreeMap<String, Timestamp>,
     breaker_until: Option<Timestamp>,
@@ -47,10 +50,10 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// An automatic rollback was intended.
-    pub fn took(&mut self, at: Timestamp, service: &str, canary: &str) {
-        self.taken.retain(|t| at.since(t.at) < DAY);
-        self.taken.push(Taken { at, service: service.to_owned(), canary: canary.to_owned() });
+    /// A release is over that was rolled back.
+    pub fn remember(&mut self, now: Timestamp, taken: Taken) {
+        self.past.retain(|t| now.since(t.at) < DAY);
+        self.past.push(Taken { open: false, ..taken });
     }
 
     /// Notes whether a service's canary is called bad; several at once trip the breaker.
@@ -79,9 +82,10 @@ impl Guard {
         self.suspect_until.is_some_and(|until| now < until && until.since(now) <= CLOCK_SUSPECT_FOR)
     }
 
-    /// Why nothing may be rolled back by itself now; `open` is how many rollbacks are under way.
-    pub fn blocks(&self, now: Timestamp, service: &str, canary: &str, open: usize) -> Option<String> {
-        let within = |window: Duration| self.taken.iter().filter(move |t| now.since(t.at) < window);
+    /// Why nothing may be rolled back by itself now; `others` are the rollbacks of all other releases that run.
+    pub fn blocks(&self, now: Timestamp, service: &str, canary: &str, others: &[Taken]) -> Option<String> {
+        let all = || self.past.iter().chain(others);
+        let within = |window: Duration| all().filter(move |t| now.since(t.at) < window);
         if self.is_suspect(now) {
             return Some("the clock jumped, so what is recent is in doubt".to_owned());
         }
@@ -94,6 +98,7 @@ impl Guard {
         if within(HOUR).count() >= PER_HOUR_MAX {
             return Some(format!("{PER_HOUR_MAX} rollbacks within an hour are the most"));
         }
+        let open = others.iter().filter(|t| t.open).count();
         (open >= OPEN_MAX).then(|| format!("{OPEN_MAX} rollbacks under way at once are the most"))
     }
 
@@ -117,22 +122,31 @@ mod tests {
         Timestamp::from_millis(minutes * 60_000)
     }
 
+    fn taken(minute: i64, service: &str, canary: &str) -> Taken {
+        Taken { at: at(minute), service: service.into(), canary: canary.into(), open: true }
+    }
+
     #[test]
     fn budgets_are_per_version_service_and_hour() {
         let mut guard = Guard::default();
-        assert_eq!(guard.blocks(at(0), "a", "v2", 0), None);
-        guard.took(at(0), "a", "v2");
-        assert!(guard.blocks(at(1), "a", "v2", 0).unwrap().contains("within the last hour"));
-        assert_eq!(guard.blocks(at(60), "a", "v2", 0), None);
-        guard.took(at(60), "a", "v3");
-        assert!(guard.blocks(at(61), "a", "v4", 0).unwrap().contains("within a day"));
-        assert_eq!(guard.blocks(at(61), "b", "v4", 0), None);
+        assert_eq!(guard.blocks(at(0), "a", "v2", &[]), None);
+        guard.remember(at(0), taken(0, "a", "v2"));
+        assert!(guard.blocks(at(1), "a", "v2", &[]).unwrap().contains("within the last hour"));
+        assert_eq!(guard.blocks(at(60), "a", "v2", &[]), None);
+        guard.remember(at(60), taken(60, "a", "v3"));
+        assert!(guard.blocks(at(61), "a", "v4", &[]).unwrap().contains("within a day"));
+        assert_eq!(guard.blocks(at(61), "b", "v4", &[]), None);
         for service in ["c", "d", "e", "f"] {
-            guard.took(at(61), service, "v1");
+            guard.remember(at(61), taken(61, service, "v1"));
         }
-        assert!(guard.blocks(at(62), "b", "v4", 0).unwrap().contains("within an hour"));
-        assert_eq!(guard.blocks(at(60 * 25), "a", "v2", 0), None);
-        assert!(guard.blocks(at(60 * 25), "a", "v2", 3).unwrap().contains("at once"));
+        assert!(guard.blocks(at(62), "b", "v4", &[]).unwrap().contains("within an hour"));
+        assert_eq!(guard.blocks(at(60 * 25), "a", "v2", &[]), None);
+        assert!(
+            guard
+                .blocks(at(60 * 25), "a", "v2", &[taken(0, "x", "v"), taken(0, "y", "v"), taken(0, "z", "v")])
+                .unwrap()
+                .contains("at once")
+        );
     }
 
     #[test]
@@ -158,12 +172,12 @@ mod tests {
         let s = Duration::from_secs;
         let mut guard = Guard::default();
         guard.clocks(at(1), s(16), s(15));
-        assert_eq!(guard.blocks(at(1), "a", "v2", 0), None);
+        assert_eq!(guard.blocks(at(1), "a", "v2", &[]), None);
         guard.clocks(at(1), s(3600), s(15));
-        assert!(guard.blocks(at(1), "a", "v2", 0).unwrap().contains("clock"));
-        assert_eq!(guard.blocks(at(2), "a", "v2", 0), None);
+        assert!(guard.blocks(at(1), "a", "v2", &[]).unwrap().contains("clock"));
+        assert_eq!(guard.blocks(at(2), "a", "v2", &[]), None);
         // And back: the doubt does not last until the old time is reached again.
         guard.clocks(at(600), s(0), s(15));
-        assert_eq!(guard.blocks(at(1), "a", "v2", 0), None);
+        assert_eq!(guard.blocks(at(1), "a", "v2", &[]), None);
     }
 }

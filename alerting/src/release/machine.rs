@@ -16,7 +16,7 @@ use super::approval::Asked;
 use super::look::{Look, Streaks};
 use super::ramp::RampRun;
 use super::read::{Known, Purpose, Reading};
-use super::{Command, Desired, Event, Gates, Level, Phase};
+use super::{Command, Desired, Event, Gates, Level, Phase, Taken};
 use crate::config::{OnFail, Policy};
 
 /// Older evidence, verdict or look, moves nothing: the process may have been asleep.
@@ -449,6 +449,21 @@ impl ReleaseMachine {
 
     pub fn rollback(&self) -> Option<&Act> {
         self.rollback.as_ref()
+    }
+
+    /// The rollbacks that count against the budgets.
+    pub fn taken(&self) -> impl Iterator<Item = Taken> {
+        self.done.iter().chain(&self.rollback).filter(|a| a.is_taken()).map(|a| Taken {
+            at: a.intended_at,
+            service: self.service.clone(),
+            canary: self.canary.clone(),
+            open: a.state.is_open(),
+        })
+    }
+
+    /// Whether the judge, a safety rule or the versions themselves call the canary bad.
+    pub fn is_failing(&self) -> bool {
+        self.failing
     }
 
     /// The step of the ramp that is under way.

@@ -45,7 +45,7 @@ mod verdict_json;
 
 pub use act::{Act, ActState};
 pub use event::{Command, Down, Event, Gates, Liveness, OperatorAct, Phase};
-pub use gates::Guard;
+pub use gates::{Guard, Taken};
 pub use machine::ReleaseMachine;
 pub use record::{record_alert, verdict_of};
 pub use target::{

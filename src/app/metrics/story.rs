@@ -122,6 +122,7 @@ pub(super) mod tests {
             metrics: Vec::new(),
             actions: Vec::new(),
             traces: Vec::new(),
+            ..wire::Release::default()
         }
     }
 

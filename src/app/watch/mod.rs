@@ -4,28 +4,37 @@
 //! One tick: which versions live → which releases run → one verdict each for every interval that has ended → what
 //! the release machines make of verdicts and looks → thresholds → alerts → one [`ControlBatch`] → calls.
 
+mod gates;
+mod recovery;
 mod release;
+mod sight;
+mod step;
 mod thresholds;
 mod versions;
 mod view;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use davy_alerting::book::AlertBook;
 use davy_alerting::config::Route;
 use davy_alerting::dispatch::Dispatcher;
-use davy_alerting::release::{ActRequest, CallOutcome, Command, Event, OperatorAct, RollbackState};
+use davy_alerting::release::{
+    ActRequest, ActState, CallOutcome, Command, Desired, Event, Guard, OperatorAct, ReadError, ReadRequest,
+    Taken, TargetState,
+};
 use davy_alerting::rule::AlertUpdate;
 use davy_api::{Event as Happening, OperationError, OperationKind, wire};
 use davy_collector::scrape::TargetStatus;
 use davy_detector::Calibration;
 use davy_model::Timestamp;
-use davy_store::control::{Control, ControlBatch, ReleaseRecord};
+use davy_store::control::{ActionRecord, Control, ControlBatch, ReleaseRecord};
 use davy_store::{Snapshot, Store};
 use tracing::{error, info};
 
-use self::release::Running;
+pub(crate) use self::gates::hold_file;
+use self::release::{Running, Surroundings};
 use self::thresholds::Thresholds;
 use self::versions::Versions;
 use crate::analysis;
@@ -40,6 +49,15 @@ const ENDED_MAX: usize = 100;
 const UNWRITTEN_MAX: usize = 10_000;
 /// Spreads retries; any number will do.
 const RETRY_SEED: u64 = 0x000d_a5e1;
+
+/// Something to ask or to tell a target; its intent is on disk.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Errand {
+    /// Report with [`Watch::read`].
+    Read(ReadRequest),
+    /// Report with [`Watch::called`].
+    Call(ActRequest),
+}
 
 pub struct Watch {
     config: Config,
@@ -65,6 +83,11 @@ pub struct Watch {
     at: Timestamp,
     /// Services whose samples come from another server, and how far those reach.
     sources: SourceStates,
+    /// Bounds over all releases.
+    guard: Guard,
+    /// Where holds are looked for.
+    folder: Option<PathBuf>,
+    hold: Option<String>,
 }
 
 impl Watch {
@@ -89,6 +112,9 @@ impl Watch {
             calibrations: BTreeMap::new(),
             at: now,
             sources: SourceStates::default(),
+            guard: Guard::default(),
+            folder: None,
+            hold: None,
         };
         if let Err(error) = watch.read_back(now) {
             error!(%error, "what was decided before cannot be read back; running releases are seen as new");
@@ -129,7 +155,10 @@ impl Watch {
             }
             Ok(None) => {
                 let actions = self.control.actions(record.generation)?;
-                let rolled_back = actions.iter().any(|a| a.state == RollbackState::Verified.as_str());
+                let rolled_back = actions.iter().any(is_verified_rollback);
+                for action in actions.iter().filter(|a| counts(a)) {
+                    self.guard.remember(now, taken(record, action));
+                }
                 self.end(view::ended(record, &actions));
                 self.versions.remember(record, rolled_back);
             }
@@ -150,23 +179,25 @@ impl Watch {
 
     /// Everything that is due at `now`. The calls that come back have their intent on disk: make them, and report
     /// each with [`Self::called`].
-    pub fn tick(&mut self, now: Timestamp, targets: &[TargetStatus]) -> Vec<ActRequest> {
+    pub fn tick(&mut self, now: Timestamp, targets: &[TargetStatus]) -> Vec<Errand> {
         self.at = now;
+        self.look_for_hold(now);
         if !self.write() && self.unwritten() > UNWRITTEN_MAX {
             return Vec::new();
         }
         let snapshot = self.store.snapshot();
         let blind = release::is_blind(targets);
         self.discover(now, &snapshot);
-        let mut calls = Vec::new();
+        let around = Surroundings { snapshot: &snapshot, targets, blind };
+        let mut errands = Vec::new();
         for generation in self.running.keys().copied().collect::<Vec<_>>() {
-            calls.extend(self.step(now, generation, &snapshot, blind));
+            errands.extend(self.step(now, generation, around));
         }
         let happened = self.thresholds.evaluate(now, &snapshot, &mut self.book);
         for text in happened {
             self.say(now, text);
         }
-        self.settle(now, calls)
+        self.settle(now, errands)
     }
 
     /// New releases, and versions that came or went.
@@ -208,12 +239,14 @@ impl Watch {
     }
 
     /// Judges the intervals that ended and looks at the live versions.
-    fn step(&mut self, now: Timestamp, generation: i64, snapshot: &Snapshot, blind: bool) -> Vec<ActRequest> {
+    fn step(&mut self, now: Timestamp, generation: i64, around: Surroundings<'_>) -> Vec<Errand> {
+        let gates = self.gates(now, generation);
         let Some(running) = self.running.get_mut(&generation) else { return Vec::new() };
         let fed = self.sources.get(running.service());
         let reach = fed.map(|fed| fed.reach(now, running.interval()));
-        let stepped = running.step(now, snapshot, blind, reach.as_ref());
-        self.thresholds.watch_service(running.service(), running.plan(), snapshot, now);
+        let stepped = running.step(now, around, gates, reach.as_ref());
+        self.guard.judged(now, running.service(), running.machine().is_failing());
+        self.thresholds.watch_service(running.service(), running.plan(), around.snapshot, now);
         self.unwritten.verdicts.extend(stepped.verdicts);
         let calls = self.carry_out(now, generation, &stepped.commands);
         self.retire(generation);
@@ -221,7 +254,7 @@ impl Watch {
     }
 
     /// One event for one release.
-    fn hear(&mut self, now: Timestamp, generation: i64, event: Event<'_>) -> Vec<ActRequest> {
+    fn hear(&mut self, now: Timestamp, generation: i64, event: Event<'_>) -> Vec<Errand> {
         let Some(running) = self.running.get_mut(&generation) else { return Vec::new() };
         let commands = running.hear(now, event);
         let calls = self.carry_out(now, generation, &commands);
@@ -230,28 +263,33 @@ impl Watch {
     }
 
     /// Puts what a machine asked for where it belongs; calls come back.
-    fn carry_out(&mut self, now: Timestamp, generation: i64, commands: &[Command]) -> Vec<ActRequest> {
+    fn carry_out(&mut self, now: Timestamp, generation: i64, commands: &[Command]) -> Vec<Errand> {
         let Some(running) = self.running.get(&generation) else { return Vec::new() };
         let batch = running.batch(commands);
         let headline = running.headline();
         merge(&mut self.unwritten, batch);
         self.book.apply(commands, now);
-        let mut calls = Vec::new();
+        let mut errands = Vec::new();
         for command in commands {
             match command {
                 Command::Audit(row) => self.say(now, format!("{headline}: {} ({})", row.action, row.reason)),
-                Command::Call(request) => calls.push(request.clone()),
+                Command::Read(request) => errands.push(Errand::Read(request.clone())),
+                Command::Call(request) => errands.push(Errand::Call(request.clone())),
                 Command::Raise(_) | Command::Resolve { .. } => {}
             }
         }
-        calls
+        errands
     }
 
     /// Moves a release that is over to the ended ones.
     fn retire(&mut self, generation: i64) {
         let Some(running) = self.running.get(&generation).filter(|r| r.is_over()) else { return };
         let ended = running.view(&[]);
-        let rolled_back = running.actions().iter().any(|a| a.state == RollbackState::Verified.as_str());
+        let rolled_back = running.actions().iter().any(is_verified_rollback);
+        for taken in running.machine().taken() {
+            self.guard.remember(self.at, taken);
+        }
+        self.guard.judged(self.at, running.service(), false);
         self.versions.remember(&running.record(), rolled_back);
         let (service, learned) = (running.service().to_owned(), running.learned());
         self.running.remove(&generation);
@@ -269,16 +307,28 @@ impl Watch {
 
     /// Messages for what changed, then one transaction. Calls are only given out once it is on disk; if it is not,
     /// their machines hear that they were not sent.
-    fn settle(&mut self, now: Timestamp, calls: Vec<ActRequest>) -> Vec<ActRequest> {
+    fn settle(&mut self, now: Timestamp, errands: Vec<Errand>) -> Vec<Errand> {
         let messages = self.dispatcher.poll(&mut self.book, now);
         self.unwritten.alerts.extend(messages.alerts);
         self.unwritten.outbox.extend(messages.outbox);
         if self.write() {
-            return calls;
+            return errands;
         }
-        for call in calls {
-            let detail = "the intent could not be written down, so the call was not made".to_owned();
-            self.hear(now, call.release, Event::Called(CallOutcome::NotSent { detail }));
+        for errand in errands {
+            let detail = "the intent could not be written down, so the target was not asked".to_owned();
+            match errand {
+                Errand::Call(call) => {
+                    self.hear(
+                        now,
+                        call.release,
+                        Event::Called(call.desired, CallOutcome::NotSent { detail }),
+                    );
+                }
+                Errand::Read(read) => {
+                    let state = Err(ReadError::Unreachable(detail));
+                    self.hear(now, read.release, Event::Read { ticket: read.ticket, state });
+                }
+            }
         }
         Vec::new()
     }
@@ -313,9 +363,27 @@ impl Watch {
     }
 
     /// The outcome of a call.
-    pub fn called(&mut self, now: Timestamp, generation: i64, outcome: CallOutcome) -> Vec<ActRequest> {
-        let calls = self.hear(now, generation, Event::Called(outcome));
-        self.settle(now, calls)
+    pub fn called(
+        &mut self,
+        now: Timestamp,
+        generation: i64,
+        desired: Desired,
+        outcome: CallOutcome,
+    ) -> Vec<Errand> {
+        let errands = self.hear(now, generation, Event::Called(desired, outcome));
+        self.settle(now, errands)
+    }
+
+    /// What a target said of itself.
+    pub fn read(
+        &mut self,
+        now: Timestamp,
+        generation: i64,
+        ticket: u64,
+        state: Result<TargetState, ReadError>,
+    ) -> Vec<Errand> {
+        let errands = self.hear(now, generation, Event::Read { ticket, state });
+        self.settle(now, errands)
     }
 
     /// What a person asked for.
@@ -326,7 +394,7 @@ impl Watch {
         kind: OperationKind,
         actor: String,
         reason: String,
-    ) -> Result<Vec<ActRequest>, OperationError> {
+    ) -> Result<Vec<Errand>, OperationError> {
         let running = self.running.values().find(|r| r.id() == release);
         let Some(generation) = running.map(Running::generation) else {
             return Err(OperationError::Unknown(release.to_owned()));
@@ -336,7 +404,12 @@ impl Watch {
             OperationKind::Resume => OperatorAct::Resume,
             OperationKind::Rollback => OperatorAct::Rollback,
             OperationKind::Promote => OperatorAct::Promote,
+            OperationKind::Approve => OperatorAct::Approve,
+            OperationKind::Deny => OperatorAct::Deny,
         };
+        self.look_for_hold(now);
+        let gates = self.gates(now, generation);
+        self.hear(now, generation, Event::Gates(gates));
         let calls = self.hear(now, generation, Event::Operator(act, actor, reason));
         let calls = self.settle(now, calls);
         if self.unwritten() > 0 {
@@ -346,7 +419,7 @@ impl Watch {
     }
 
     /// Alerts of recording and alerting rules, which are evaluated elsewhere.
-    pub fn hear_rules(&mut self, now: Timestamp, updates: Vec<AlertUpdate>) -> Vec<ActRequest> {
+    pub fn hear_rules(&mut self, now: Timestamp, updates: Vec<AlertUpdate>) -> Vec<Errand> {
         for AlertUpdate { alert, resolved } in updates {
             let name = alert.name().to_owned();
             if resolved {
@@ -396,6 +469,21 @@ pub(super) fn dispatcher(config: &Config) -> Dispatcher {
         routes: Vec::new(),
     };
     Dispatcher::new(config.route.clone().unwrap_or_else(nobody), config.receivers.clone(), RETRY_SEED)
+}
+
+fn is_verified_rollback(action: &ActionRecord) -> bool {
+    action.kind == Desired::Baseline.as_str() && action.state == ActState::Verified.as_str()
+}
+
+/// Whether a rollback of a release that is over counts against the budgets. Those that an operator ordered are not
+/// told apart here: counting one too many is the safe side.
+fn counts(action: &ActionRecord) -> bool {
+    let withdrawn = [ActState::Undelivered, ActState::Recorded, ActState::Adopted].map(ActState::as_str);
+    action.kind == Desired::Baseline.as_str() && !withdrawn.contains(&action.state.as_str())
+}
+
+fn taken(record: &ReleaseRecord, action: &ActionRecord) -> Taken {
+    Taken { at: action.at, service: record.service.clone(), canary: record.canary.clone(), open: false }
 }
 
 /// Later rows of the same key come after earlier ones, and so replace them.

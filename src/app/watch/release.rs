@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use davy_alerting::config::{OnFail, Policy};
 use davy_alerting::record::RecordError;
-use davy_alerting::release::{Command, Event, Liveness, Phase, ReleaseMachine};
+use davy_alerting::release::quorum::Sight;
+use davy_alerting::release::{Command, Event, Gates, Liveness, Phase, ReleaseMachine};
 use davy_api::wire;
 use davy_collector::scrape::{Health, TargetStatus};
 use davy_detector::config::ReleaseSpec;
@@ -15,6 +16,10 @@ use davy_store::control::{ActionRecord, AuditRecord, Control, ControlBatch, Rele
 use davy_store::{Snapshot, SpanQuery, Store};
 use tracing::{error, info, warn};
 
+use super::recovery::Recovery;
+use super::sight::Eyes;
+use super::step;
+use super::step::StepRun;
 use super::versions::Found;
 use super::view::TRACES_MAX;
 use crate::analysis::{self, Analysis};
@@ -49,6 +54,19 @@ pub(super) struct Running {
     /// Intervals stepped through, warm-up included.
     stepped: u64,
     verdict: Option<Verdict>,
+    /// The step of the ramp that is judged by itself.
+    step: Option<StepRun>,
+    eyes: Eyes,
+    recovery: Option<Recovery>,
+}
+
+/// What one tick sees of the surroundings.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) targets: &'a [TargetStatus],
+    /// Davy's own sight is in doubt.
+    pub(super) blind: bool,
 }
 
 /// What one tick did.
@@ -110,10 +128,14 @@ impl Running {
         known: &Calibration,
     ) -> Self {
         let plan = Plan::default();
+        let judged = step::whole(&spec, machine.policy());
         Self {
+            step: None,
+            eyes: Eyes::default(),
+            recovery: None,
             machine,
             observer: Observer::new(plan.clone(), arms.clone()),
-            run: Analysis::new(&spec, &plan, started_at, known),
+            run: Analysis::new(&judged, &plan, started_at, known),
             arms,
             plan,
             started_at,
@@ -170,7 +192,10 @@ impl Running {
         info!(release = self.id(), ?found, ?also_seen, ?refused, "what the release is judged by");
         self.plan = survey.plan;
         self.observer = Observer::new(self.plan.clone(), self.arms.clone());
-        self.run = Analysis::new(&self.spec, &self.plan, self.started_at, self.run.known());
+        let whole = step::whole(&self.spec, self.machine.policy());
+        self.run = Analysis::new(&whole, &self.plan, self.started_at, self.run.known());
+        // What the step has seen so far was of fewer metrics.
+        self.step = None;
         self.next_end = self.started_at + self.spec.judge.interval;
         while self.next_end < until
             && let Some(interval) = self.next_interval(snapshot, now)
@@ -184,6 +209,7 @@ impl Running {
         while let Some(interval) = self.next_interval(snapshot, now) {
             self.stepped += 1;
             self.verdict = Some(self.run.step(&interval, self.observer.broken()));
+            self.follow_ramp();
         }
     }
 
@@ -206,15 +232,18 @@ impl Running {
         }
     }
 
-    /// Judges the intervals that have ended and tells the machine what was judged and seen. Of a release whose samples come from another server, no further than they reach.
+    /// Judges the intervals that have ended and tells the machine what was judged and seen. Of a release whose samples
+    /// come from another server, no further than they reach.
     pub(super) fn step(
         &mut self,
         now: Timestamp,
-        snapshot: &Snapshot,
-        blind: bool,
+        around: Surroundings<'_>,
+        gates: Gates,
         reach: Option<&Reach>,
     ) -> Stepped {
         let mut out = Stepped::default();
+        let Surroundings { snapshot, targets, blind } = around;
+        out.commands.extend(self.machine.step(now, Event::Gates(gates)));
         let until = reach.map_or(now, |r| r.until);
         if until >= self.next_end
             && (self.stepped < PLAN_EVERY_INTERVAL || self.stepped.is_multiple_of(PLAN_EVERY))
@@ -225,10 +254,22 @@ impl Running {
             self.stepped += 1;
             let missing = reach.filter(|r| interval.end > r.complete_until);
             let missing = missing.map(|r| Broken { contract: Contract::Blind, why: r.why.clone() });
-            let blind = blind || missing.is_some();
-            let verdict = self.run.step(&interval, missing.as_ref().or(self.observer.broken()));
-            out.commands.extend(self.machine.step(now, Event::Live(liveness(&interval, blind))));
+            let unseen = blind.then(|| Broken {
+                contract: Contract::Blind,
+                why: "more than half of all targets do not answer, so the trouble is Davy's own".to_owned(),
+            });
+            let missing = missing.or(unseen);
+            let blind = missing.is_some();
+            let verdict = self.judge(&interval, missing.as_ref());
+            let sight = self.eyes.see(now, &interval, targets, snapshot, blind);
+            let live = Liveness {
+                down: sight.down(),
+                recovered: self.recovered(&interval),
+                ..liveness(&interval, blind)
+            };
+            out.commands.extend(self.machine.step(now, Event::Live(live)));
             out.commands.extend(self.machine.step(now, Event::Judged(&verdict)));
+            self.follow_ramp();
             match serde_json::to_string(&wire::Evidence::new(&verdict)) {
                 Ok(text) => out.verdicts.push((self.generation(), verdict.at, text)),
                 Err(error) => error!(release = self.id(), %error, "a verdict cannot be written as JSON"),
@@ -239,6 +280,43 @@ impl Running {
             out.commands.extend(self.machine.step(now, Event::Tick));
         }
         out
+    }
+
+    /// The release as a whole, and the ramp's step by itself: either may fail it, and only the step's own pass counts.
+    fn judge(&mut self, interval: &Interval, missing: Option<&Broken>) -> Verdict {
+        let broken = missing.or(self.observer.broken());
+        let whole = self.run.step(interval, broken);
+        match &mut self.step {
+            Some(step) => step.judge(whole, interval, broken),
+            None => whole,
+        }
+    }
+
+    /// A share that is in force since is judged from there on.
+    fn follow_ramp(&mut self) {
+        let in_force = self.machine.step_in_force();
+        if self.step.as_ref().map(StepRun::in_force) != in_force {
+            let (spec, known) = (&self.spec, self.run.known());
+            self.step = in_force.map(|at| StepRun::new(at, spec, self.machine.policy(), &self.plan, known));
+        }
+    }
+
+    /// As far as the baseline can tell while a rollback is verified.
+    fn recovered(&mut self, interval: &Interval) -> Option<bool> {
+        if !matches!(self.machine.phase(), Phase::Verifying | Phase::NeedsHuman) {
+            self.recovery = None;
+            return None;
+        }
+        let verdict = self.machine.verdict()?;
+        self.recovery.get_or_insert_default().see(interval, &self.plan, verdict)
+    }
+
+    pub(super) fn machine(&self) -> &ReleaseMachine {
+        &self.machine
+    }
+
+    pub(super) fn sight(&self) -> Option<Sight> {
+        self.eyes.sight
     }
 
     pub(super) fn hear(&mut self, now: Timestamp, event: Event<'_>) -> Vec<Command> {
@@ -327,7 +405,11 @@ impl Found {
     /// A version that was rolled back before and is there again was brought back by someone: Davy says what it
     /// sees and does not fight them.
     fn policy(&self, policy: Policy) -> Policy {
-        if self.rolled_back_before { Policy { on_fail: OnFail::Record, ..policy } } else { policy }
+        if self.rolled_back_before {
+            Policy { on_fail: OnFail::Record, ramp: None, ..policy }
+        } else {
+            policy
+        }
     }
 }
 
@@ -343,6 +425,7 @@ fn liveness(interval: &Interval, blind: bool) -> Liveness {
         baseline_requests: requests(Arm::Baseline),
         canary_requests: requests(Arm::Canary),
         blind,
+        ..Liveness::default()
     }
 }
 

@@ -44,7 +44,20 @@ fn calibration(service: &str, known: &Calibration) -> wire::Calibration {
 impl Running {
     pub(super) fn view(&self, traces: &[String]) -> wire::Release {
         let record = self.record();
-        release(&record, self.verdict(), &self.actions(), traces)
+        let machine = self.machine();
+        let in_force = machine.step_in_force();
+        let ramp = machine.policy().ramp.as_ref().map(|ramp| wire::Ramp {
+            steps: ramp.steps.clone(),
+            share: in_force.map(|(percent, _)| percent),
+            since: in_force.map(|(_, since)| wire::rfc3339(since)),
+            paused: machine.ramp_paused().map(str::to_owned),
+        });
+        wire::Release {
+            ramp,
+            awaits: machine.awaits().map(|(desired, _)| desired.as_str().to_owned()),
+            sight: self.sight().map(|s| s.as_str().to_owned()),
+            ..release(&record, self.verdict(), &self.actions(), traces)
+        }
     }
 }
 
@@ -81,6 +94,9 @@ fn release(
         metrics: evidence.map(|e| e.metrics).unwrap_or_default(),
         actions: actions.iter().map(action).collect(),
         traces: traces.to_vec(),
+        ramp: None,
+        awaits: None,
+        sight: None,
     }
 }
 
