@@ -3,10 +3,11 @@
 //!
 //! Start at [`app::run`]; [`analysis`] judges a release with its service's history; [`config`] is the file, [`demo`] the story of `davy demo`, [`terminal`] what both show;
 //! [`snapshot`] and [`openmetrics`] take data out and in; [`history`] looks back on it, [`judge`] judges what was
-//! recorded, [`report`] says what was found; [`query`] asks a server; [`grafana`] writes the boards that show it.
+//! recorded, [`report`] says what was found; [`audit`] keeps it honest; [`query`] asks a server; [`grafana`] writes the boards that show it.
 
 pub mod analysis;
 pub mod app;
+pub mod audit;
 pub mod clock;
 pub mod config;
 pub mod demo;

@@ -36,6 +36,11 @@ enum Command {
     Query(davy::query::QueryArgs),
     /// What davy would have judged and alerted over recorded samples.
     Replay(davy::replay::ReplayArgs),
+    /// Who did what: list it, hold it against its signed checkpoints, export it.
+    Audit {
+        #[command(subcommand)]
+        what: davy::audit::AuditCommand,
+    },
     /// A backup of the running davy, in a folder that `davy run --storage.path` starts on.
     Snapshot(davy::snapshot::SnapshotArgs),
     /// Samples of other systems into a data folder, of any age.
@@ -74,6 +79,12 @@ struct RunArgs {
     /// Where people reach the API, for links in messages; the listen address unless said.
     #[arg(long = "web.external-url")]
     external_url: Option<String>,
+    /// The key that signs the audit's checkpoints; made in the data folder if it is nowhere.
+    #[arg(long = "audit.key-file")]
+    audit_key_file: Option<PathBuf>,
+    /// Where the audit's checkpoints are appended to; best on another disk, or shipped from there.
+    #[arg(long = "audit.checkpoint-file")]
+    audit_checkpoint_file: Option<PathBuf>,
     #[command(flatten)]
     queries: QueryArgs,
     /// Log lines instead of the terminal view.
@@ -144,6 +155,7 @@ fn main() -> ExitCode {
         },
         Command::Gate(args) => davy::gate::run(&args),
         Command::Query(args) => davy::query::run(&args),
+        Command::Audit { what } => davy::audit::run(&what),
         Command::Replay(args) => davy::replay::run(&args),
         Command::Snapshot(args) => davy::snapshot::run(&args),
         Command::Import { from: Import::Openmetrics(args) } => davy::openmetrics::import(&args),
@@ -178,6 +190,8 @@ fn run(args: RunArgs) -> ExitCode {
         storage_path: args.storage_path,
         listen_address: args.listen_address,
         queries,
+        audit_key_file: args.audit_key_file,
+        audit_checkpoint_file: args.audit_checkpoint_file,
         external_url: args.external_url,
         terminal,
     };

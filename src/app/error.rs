@@ -23,6 +23,8 @@ pub enum AppError {
     Sources(String),
     #[error("cannot prepare the receivers: {0}")]
     Receivers(String),
+    #[error("cannot sign the audit: {0}")]
+    Audit(String),
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
     #[error("a part of davy ended before it should: {0}")]

@@ -33,6 +33,9 @@ pub struct Options {
     pub queries: davy_api::QueryLimits,
     /// Where people reach the API, for links in messages; the listen address unless said.
     pub external_url: Option<String>,
+    /// The key that signs the audit's checkpoints, and where those go; in the data folder unless said.
+    pub audit_key_file: Option<PathBuf>,
+    pub audit_checkpoint_file: Option<PathBuf>,
     /// Show the terminal view; otherwise log lines.
     pub terminal: bool,
 }

@@ -30,6 +30,7 @@ use super::perform::{Performer, Report};
 use super::rules::Rules;
 use super::watch::{Errand, Watch, dispatcher};
 use super::{AppError, Options};
+use crate::audit::AuditKeeper;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::sources::Feeds;
@@ -38,6 +39,7 @@ use crate::terminal::{Screen, Status, status_lines};
 /// Operations and reloads that may wait; more are refused.
 const WAITING_MAX: usize = 32;
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);
 const REDRAW_INTERVAL: Duration = Duration::from_millis(500);
 /// How long requests in progress may take to end when Davy stops.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -108,6 +110,19 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         metrics: metrics.clone(),
     };
     spawn(&mut tasks, delivery.run(shutdown.clone()));
+    let (keeper_control, keeper_options) = (control.clone(), options.clone());
+    let keeper = tokio::task::spawn_blocking(move || {
+        let Options { storage_path, audit_key_file, audit_checkpoint_file, .. } = keeper_options;
+        AuditKeeper::open(
+            keeper_control,
+            &storage_path,
+            audit_key_file.as_deref(),
+            audit_checkpoint_file.as_deref(),
+        )
+    });
+    let keeper = keeper.await.map_err(|e| AppError::Ended(e.to_string()))?.map_err(AppError::Audit)?;
+    let acted = Arc::new(Notify::new());
+    spawn(&mut tasks, sign(keeper, acted.clone(), clock.clone(), shutdown.clone()));
     let retention = config.storage.retention;
     let upkeep =
         Upkeep { store: store.clone(), control: control.clone(), retention, metrics: metrics.clone() };
@@ -152,6 +167,7 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         forwarder: forwarder.clone(),
         feeds: feeds.clone(),
         folder: options.storage_path,
+        acted,
     };
     // Whoever is told "ready" is answered from what was read back.
     brain.publish();
@@ -239,6 +255,38 @@ impl Upkeep {
     }
 }
 
+/// Checkpoints of the audit: each minute, and after every call of a target.
+async fn sign(
+    mut keeper: AuditKeeper,
+    acted: Arc<Notify>,
+    clock: Arc<dyn Clock>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = acted.notified() => {}
+            () = tokio::time::sleep(CHECKPOINT_INTERVAL) => {}
+        }
+        let now = clock.now();
+        let signed = tokio::task::spawn_blocking(move || {
+            let signed = keeper.checkpoint(now);
+            (keeper, signed)
+        });
+        match signed.await {
+            Ok((back, Ok(()))) => keeper = back,
+            Ok((back, Err(error))) => {
+                error!(error, "the audit's checkpoint could not be written; it will be tried again");
+                keeper = back;
+            }
+            Err(error) => return error!(%error, "the audit is signed no more"),
+        }
+        if shutdown.is_cancelled() {
+            return;
+        }
+    }
+}
+
 async fn draw(
     view: ViewHandle,
     scrapes: ScrapeManager,
@@ -290,6 +338,8 @@ struct Brain {
     feeds: Arc<Feeds>,
     /// Where holds are looked for.
     folder: PathBuf,
+    /// Rung when a target was called: that is signed at once.
+    acted: Arc<Notify>,
 }
 
 impl Brain {
@@ -430,6 +480,9 @@ impl Brain {
     }
 
     fn perform(&self, errands: Vec<Errand>, performer: &Performer) {
+        if errands.iter().any(|e| matches!(e, Errand::Call(_))) {
+            self.acted.notify_one();
+        }
         if !errands.is_empty() {
             performer.perform(errands, &self.messaging.borrow());
         }

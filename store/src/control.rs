@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use davy_model::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use crate::audit::{self, Checkpoint, Hash};
 use crate::backup;
 use crate::control_rows::{Record, SCHEMA, SCHEMA_ADDED, VerdictRow, put, select};
 use crate::error::{At, Error};
 use crate::sqlite::{self, Synchronous};
 
 /// Format of the control database, kept in its `user_version`.
-const FORMAT: i32 = 1;
+pub(crate) const FORMAT: i32 = 1;
 /// Most rows any list returns.
 const ROWS_MAX: usize = 100_000;
 /// Most rows that one call of [`Control::prune`] deletes of one table: it must not hold up a rollback.
@@ -149,7 +150,10 @@ impl Control {
         }
         let conn = sqlite::open(path, Synchronous::Extra, FORMAT, SCHEMA)?;
         conn.execute_batch(SCHEMA_ADDED).at(path)?;
-        Ok(Self { path: Arc::new(path.to_owned()), conn: Arc::new(Mutex::new(conn)) })
+        conn.execute_batch(audit::SCHEMA).at(path)?;
+        let control = Self { path: Arc::new(path.to_owned()), conn: Arc::new(Mutex::new(conn)) };
+        control.transaction(|tx| audit::extend(tx))?;
+        Ok(control)
     }
 
     /// Takes the next generation and writes the release under it, with its audit row, in one transaction.
@@ -168,7 +172,8 @@ impl Control {
             release.generation = tx.query_row(next, (), |r| r.get(0))?;
             release.id = release_id(&release);
             put(tx, std::slice::from_ref(&release))?;
-            put(tx, &audit)
+            put(tx, &audit)?;
+            audit::extend(tx)
         })?;
         Ok(release)
     }
@@ -192,7 +197,8 @@ impl Control {
             put(tx, &batch.alerts)?;
             put(tx, &batch.outbox)?;
             put(tx, &batch.calibrations)?;
-            put(tx, &batch.audit)
+            put(tx, &batch.audit)?;
+            if batch.audit.is_empty() { Ok(()) } else { audit::extend(tx) }
         })
     }
 
@@ -296,6 +302,16 @@ impl Control {
         let newest =
             "c WHERE at = (SELECT max(at) FROM calibration WHERE service = c.service) ORDER BY service";
         self.list(newest, ROWS_MAX, &[])
+    }
+
+    /// How many audit rows there are, the hash of the last, and how many the last checkpoint covers; `None` while
+    /// there are none.
+    pub fn audit_head(&self) -> Result<Option<(i64, Hash, i64)>, Error> {
+        audit::head(&self.lock()).at(&self.path)
+    }
+
+    pub fn put_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        self.transaction(|tx| audit::put_checkpoint(tx, checkpoint))
     }
 
     /// Newest first.

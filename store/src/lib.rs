@@ -7,6 +7,7 @@
 pub mod control;
 
 mod appender;
+pub mod audit;
 mod backup;
 mod bitpack;
 mod chunk;

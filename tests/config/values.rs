@@ -92,7 +92,10 @@ fn a_release_is_read_into_its_place() {
         (checkout.judge.alpha, checkout.judge.interval, checkout.judge.warm_up),
         (0.01, secs(10), secs(60))
     );
-    assert_eq!((policy.on_fail, policy.rollback.as_deref()), (OnFail::Rollback, Some("to-stable")));
+    assert_eq!(
+        (policy.on_fail, policy.rollback.map(|h| h.name)),
+        (OnFail::Rollback, Some("to-stable".to_owned()))
+    );
     assert_eq!(policy.verify_timeout, secs(180));
 
     let (search, policy) = &config.releases[1];
