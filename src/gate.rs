@@ -149,7 +149,7 @@ async fn ask(client: &reqwest::Client, url: &Url) -> Result<Vec<Release>, String
     serde_json::from_slice(&body).map_err(|e| format!("{url}: {status}, not the answer of a davy ({e})"))
 }
 
-fn address(text: &str) -> Result<Url, String> {
+pub(crate) fn address(text: &str) -> Result<Url, String> {
     let url =
         Url::parse(text).map_err(|e| format!("expected an address such as http://127.0.0.1:9600: {e}"))?;
     if matches!(url.scheme(), "http" | "https") {

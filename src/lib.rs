@@ -17,6 +17,7 @@ pub mod grafana;
 pub mod history;
 pub mod judge;
 pub mod openmetrics;
+pub mod operate;
 mod process;
 pub mod query;
 pub mod replay;

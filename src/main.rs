@@ -36,6 +36,10 @@ enum Command {
     Query(davy::query::QueryArgs),
     /// What davy would have judged and alerted over recorded samples.
     Replay(davy::replay::ReplayArgs),
+    /// Tell a running davy something of a release: hold, resume, rollback, promote, approve, deny.
+    Release(davy::operate::ReleaseArgs),
+    /// Call nothing any more until the hold ends; works while davy does not answer.
+    Hold(davy::operate::HoldArgs),
     /// Who did what: list it, hold it against its signed checkpoints, export it.
     Audit {
         #[command(subcommand)]
@@ -155,6 +159,8 @@ fn main() -> ExitCode {
         },
         Command::Gate(args) => davy::gate::run(&args),
         Command::Query(args) => davy::query::run(&args),
+        Command::Release(args) => davy::operate::run(&args),
+        Command::Hold(args) => davy::operate::hold(&args),
         Command::Audit { what } => davy::audit::run(&what),
         Command::Replay(args) => davy::replay::run(&args),
         Command::Snapshot(args) => davy::snapshot::run(&args),

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 pub use error::AppError;
 pub use metrics::{About, Metrics};
 pub use own::OwnSeries;
+pub(crate) use watch::HOLD_FILE;
 pub use watch::{Errand, Watch};
 
 use crate::config::Config;

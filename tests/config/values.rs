@@ -93,7 +93,7 @@ fn a_release_is_read_into_its_place() {
         (0.01, secs(10), secs(60))
     );
     assert_eq!(
-        (policy.on_fail, policy.rollback.map(|h| h.name)),
+        (policy.on_fail, policy.rollback.as_ref().map(|h| h.name.clone())),
         (OnFail::Rollback, Some("to-stable".to_owned()))
     );
     assert_eq!(policy.verify_timeout, secs(180));

@@ -33,7 +33,7 @@ use davy_store::control::{ActionRecord, Control, ControlBatch, ReleaseRecord};
 use davy_store::{Snapshot, Store};
 use tracing::{error, info};
 
-pub(crate) use self::gates::hold_file;
+pub(crate) use self::gates::{HOLD_FILE, hold_file};
 use self::release::{Running, Surroundings};
 use self::thresholds::Thresholds;
 use self::versions::Versions;
