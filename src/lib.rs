@@ -11,6 +11,7 @@ pub mod audit;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod drill;
 pub mod exit;
 pub mod gate;
 pub mod grafana;

@@ -38,6 +38,8 @@ enum Command {
     Replay(davy::replay::ReplayArgs),
     /// Tell a running davy something of a release: hold, resume, rollback, promote, approve, deny.
     Release(davy::operate::ReleaseArgs),
+    /// Send a marked, synthetic regression the real way through a running davy, and time each hop.
+    Drill(davy::drill::DrillArgs),
     /// Call nothing any more until the hold ends; works while davy does not answer.
     Hold(davy::operate::HoldArgs),
     /// Who did what: list it, hold it against its signed checkpoints, export it.
@@ -160,6 +162,7 @@ fn main() -> ExitCode {
         Command::Gate(args) => davy::gate::run(&args),
         Command::Query(args) => davy::query::run(&args),
         Command::Release(args) => davy::operate::run(&args),
+        Command::Drill(args) => davy::drill::run(&args),
         Command::Hold(args) => davy::operate::hold(&args),
         Command::Audit { what } => davy::audit::run(&what),
         Command::Replay(args) => davy::replay::run(&args),

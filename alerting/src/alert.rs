@@ -8,6 +8,8 @@ use davy_model::{Labels, Timestamp};
 pub const ALERTNAME: &str = "alertname";
 /// Label of a release's id; messages link to it.
 pub const RELEASE: &str = "release";
+/// Label of an alert that a drill raises.
+pub const DRILL: &str = "drill";
 pub const SEVERITY: &str = "severity";
 
 /// One sentence: what is wrong.

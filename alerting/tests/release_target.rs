@@ -385,8 +385,8 @@ fn a_hold_or_a_used_up_budget_blocks_and_says_so() {
                 audit davy call: not called: tried again later (held by the file HOLD)
             90s tick: rolling_back
             105s free: rolling_back
-                READ split
             120s fail: rolling_back
+                READ split
             135s tick: rolling_back
         "#]],
     );
@@ -519,11 +519,12 @@ fn a_safety_rule_and_a_canary_that_is_down_count_as_a_fail() {
                 READ split
             30s target: g4 canary 10: watching
                 audit davy read: judged from here on (target u1 at generation g4: 10 % for the canary)
-            45s gate: alarm CheckoutBurnsBudget fires: rolling_back
+            45s gate: alarm CheckoutBurnsBudget fires: watching
+            60s look: rolling_back
                 audit davy rollback: watching -> rolling_back (CheckoutBurnsBudget fires)
                 raise CanaryRegression: Rolling back from v2 to v1 by the action split.
                 READ split
-            60s target: g4 canary 10: rolling_back
+            75s target: g4 canary 10: rolling_back
                 audit davy call: intended, attempt 1 of 8 (CheckoutBurnsBudget fires)
                 CALL split v2 -> v1 key rollback/v2/u1/g4
         "#]],

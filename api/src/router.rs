@@ -21,6 +21,7 @@ use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::SizeAbove;
 
+use crate::drill::{self, DrillRequest};
 use crate::error::ApiError;
 use crate::prometheus::{self, QueryGate};
 use crate::release::{self, Operation, OperationBody, OperationKind};
@@ -48,6 +49,7 @@ pub struct ApiState {
     pub clock: Arc<dyn Clock>,
     pub queries: QueryGate,
     pub operations: mpsc::Sender<Operation>,
+    pub drills: mpsc::Sender<DrillRequest>,
     pub reloads: mpsc::Sender<Reload>,
     /// Davy's own metrics.
     pub registry: Arc<Registry>,
@@ -96,6 +98,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/davy/v1/releases/{id}/evidence", get(release::evidence))
         .route("/api/davy/v1/releases/{id}/report", get(release::report))
         .route("/api/davy/v1/releases/{id}/{operation}", post(operate))
+        .route("/api/davy/v1/drills", get(drill::list).post(drill::begin))
         .route("/api/davy/v1/calibrations", get(calibrations))
         .route("/api/davy/v1/thresholds", get(thresholds))
         .route("/api/davy/v1/audit", get(audit))

@@ -195,6 +195,37 @@ pub fn finite(v: f64) -> Option<f64> {
 const YEAR_1_MILLIS: i64 = -62_135_596_800_000;
 const YEAR_9999_MILLIS: i64 = 253_370_764_800_000;
 
+/// A drill: a synthetic regression on the real path, with the time of each hop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Drill {
+    pub id: String,
+    /// The service whose path was tried.
+    pub service: String,
+    pub actor: String,
+    /// Whether the real actuator was called as well.
+    pub live: bool,
+    /// `running`, `passed` or `failed`.
+    pub state: String,
+    pub started_at: String,
+    pub ended_at: Option<String>,
+    /// Hops that were passed in time.
+    pub passed: usize,
+    pub hops: Vec<DrillHop>,
+    /// Why it could not be run.
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DrillHop {
+    /// `scrape`, `detect`, `decide`, `call`, `verify` or `notify`.
+    pub name: String,
+    /// Since the hop before; `None` if it was not passed.
+    pub seconds: Option<f64>,
+    pub limit_seconds: f64,
+    pub ok: bool,
+    pub detail: String,
+}
+
 /// RFC 3339 with milliseconds in UTC; times outside the years 1 to 9998 are clamped.
 pub fn rfc3339(t: Timestamp) -> String {
     let clamped = t.as_millis().clamp(YEAR_1_MILLIS, YEAR_9999_MILLIS);
@@ -278,4 +309,9 @@ mod tests {
         assert!(rfc3339(Timestamp::MAX).starts_with("9999-01-01"), "{}", rfc3339(Timestamp::MAX));
         assert!(rfc3339(Timestamp::MIN).starts_with("0001-01-01"), "{}", rfc3339(Timestamp::MIN));
     }
+}
+
+pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
+    let at: jiff::Timestamp = text.parse().ok()?;
+    Some(Timestamp::from_millis(at.as_millisecond()))
 }

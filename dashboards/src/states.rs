@@ -67,6 +67,9 @@ pub const ACTIONS: Table = &[
     state("unknown", "May have been carried out", Color::Orange),
     state("verified", "Verified", Color::Green),
     state("unverified", "Not verified", Color::Red),
+    state("reading", "Reading the target", Color::Blue),
+    state("adopted", "Done by someone else", Color::Green),
+    state("recorded", "Dry run", Color::Yellow),
 ];
 
 /// Why a metric has its verdict; what keeps the whole release from being judged keeps each of its metrics.

@@ -4,6 +4,7 @@
 //! touch only the store, the control database and the published view.
 
 mod deliver;
+mod drill;
 mod error;
 mod forward_metrics;
 mod metrics;

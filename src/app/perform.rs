@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use davy_alerting::release::{ActRequest, CallOutcome, Desired, ReadError, ReadRequest, TargetState};
+use davy_model::Clock;
 use tokio::sync::mpsc;
 use tracing::info;
 
 use super::deliver::Messaging;
+use super::drill::Drills;
 use super::watch::{Errand, hold_file};
 
 /// What came of an errand.
@@ -18,6 +20,8 @@ pub(super) enum Report {
 
 pub(super) struct Performer {
     pub(super) folder: PathBuf,
+    pub(super) drills: Drills,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) done: mpsc::Sender<Report>,
 }
 
@@ -25,10 +29,26 @@ impl Performer {
     pub(super) fn perform(&self, errands: Vec<Errand>, messaging: &Arc<Messaging>) {
         for errand in errands {
             let (done, messaging, folder) = (self.done.clone(), messaging.clone(), self.folder.clone());
+            let (drills, clock) = (self.drills.clone(), self.clock.clone());
             tokio::spawn(async move {
                 let report = match errand {
-                    Errand::Read(request) => read(&request, &messaging).await,
-                    Errand::Call(request) => call(&request, &messaging, &folder).await,
+                    Errand::Read(request) => match drills.read(&request.subject.service) {
+                        Some(state) => Report::Read {
+                            release: request.release,
+                            ticket: request.ticket,
+                            state: Ok(state),
+                        },
+                        None => read(&request, &messaging).await,
+                    },
+                    Errand::Call(request) => {
+                        // The fleet obeys first, so that a drill with a real actuator sees its own end too.
+                        match drills.call(&request, clock.now()) {
+                            Some((outcome, false)) => {
+                                Report::Called { release: request.release, desired: request.desired, outcome }
+                            }
+                            Some((_, true)) | None => call(&request, &messaging, &folder).await,
+                        }
+                    }
                 };
                 let _ = done.send(report).await;
             });

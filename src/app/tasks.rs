@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use davy_alerting::actuate::Actuator;
 use davy_alerting::notify::Notifier;
-use davy_api::{ApiState, Operation, OperationError, QueryGate, Reload, Storage, View, ViewHandle};
+use davy_api::{
+    ApiState, DrillRequest, Operation, OperationError, QueryGate, Reload, Storage, View, ViewHandle,
+};
 use davy_collector::otlp;
 use davy_collector::remote_write;
 use davy_collector::remote_write_out::Forwarder;
@@ -24,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::deliver::{Delivery, Messaging};
+use super::drill::{Course, Drills, Jobs};
 use super::metrics::{About, Metrics};
 use super::own::OwnSeries;
 use super::perform::{Performer, Report};
@@ -39,6 +42,7 @@ use crate::terminal::{Screen, Status, status_lines};
 /// Operations and reloads that may wait; more are refused.
 const WAITING_MAX: usize = 32;
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
+const DRILL_LOOK_INTERVAL: Duration = Duration::from_secs(60);
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);
 const REDRAW_INTERVAL: Duration = Duration::from_millis(500);
 /// How long requests in progress may take to end when Davy stops.
@@ -63,7 +67,17 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
     let (reloads_tx, reloads) = mpsc::channel(WAITING_MAX);
 
     let scrapes = ScrapeManager::new(store.clone(), clock.clone());
-    scrapes.apply(config.scrape_configs.clone()).await.map_err(|e| AppError::Scrapes(e.to_string()))?;
+    let jobs = Jobs::new(scrapes.clone(), Vec::new());
+    jobs.set_file(config.scrape_configs.clone()).await.map_err(AppError::Scrapes)?;
+    let drills = Drills::default();
+    let (drills_tx, drill_requests) = mpsc::channel(WAITING_MAX);
+    let course = Course {
+        drills: drills.clone(),
+        jobs: jobs.clone(),
+        view: view.clone(),
+        control: control.clone(),
+        clock: clock.clone(),
+    };
     let forwarder = Forwarder::new(store.clone(), control.clone(), clock.clone());
     forwarder.apply(config.remote_write.clone()).await.map_err(|e| AppError::Forward(e.to_string()))?;
     let receiver = otlp::Receiver::new(store.clone(), clock.clone(), otlp::OtlpLimits::default());
@@ -93,6 +107,7 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         clock: clock.clone(),
         queries,
         operations: operations_tx,
+        drills: drills_tx,
         reloads: reloads_tx,
         registry: registry.clone(),
         version: about.version,
@@ -146,7 +161,7 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
     let feeds = Arc::new(Feeds::new(store.clone(), clock.clone()));
     feeds.apply(&config.sources, &config.release_sources).await.map_err(AppError::Sources)?;
     let watch = Watch::new(config, store.clone(), control, clock.now()).with_sources(feeds.states());
-    let watch = watch.with_folder(options.storage_path.clone());
+    let watch = watch.with_folder(options.storage_path.clone()).with_drills(drills.clone());
     let own = OwnSeries::new(registry, &options.listen_address.to_string(), watch.tick_interval());
     let brain = Brain {
         watch: Some(watch),
@@ -168,12 +183,14 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         feeds: feeds.clone(),
         folder: options.storage_path,
         acted,
+        jobs,
+        course,
     };
     // Whoever is told "ready" is answered from what was read back.
     brain.publish();
     spawn(&mut tasks, serve(api, davy_api::router(state), ServeLimits::default(), shutdown.clone()));
     info!(%url, "davy is running");
-    let ended = brain.run(operations, reloads, &mut tasks, &shutdown).await;
+    let ended = brain.run(operations, drill_requests, reloads, &mut tasks, &shutdown).await;
 
     info!("stopping");
     shutdown.cancel();
@@ -340,12 +357,15 @@ struct Brain {
     folder: PathBuf,
     /// Rung when a target was called: that is signed at once.
     acted: Arc<Notify>,
+    jobs: Jobs,
+    course: Course,
 }
 
 impl Brain {
     async fn run(
         mut self,
         mut operations: mpsc::Receiver<Operation>,
+        mut drills: mpsc::Receiver<DrillRequest>,
         mut reloads: mpsc::Receiver<Reload>,
         tasks: &mut JoinSet<()>,
         shutdown: &CancellationToken,
@@ -354,9 +374,16 @@ impl Brain {
         let mut terminate = signal(SignalKind::terminate()).map_err(AppError::Runtime)?;
         let mut hangup = signal(SignalKind::hangup()).map_err(AppError::Runtime)?;
         let (done_tx, mut done) = mpsc::channel::<Report>(WAITING_MAX);
-        let performer = Performer { folder: self.folder.clone(), done: done_tx };
+        let performer = Performer {
+            folder: self.folder.clone(),
+            drills: self.course.drills.clone(),
+            clock: self.clock.clone(),
+            done: done_tx,
+        };
         let mut wall = self.clock.now();
         let mut monotonic = tokio::time::Instant::now();
+        let mut last_drill_look = monotonic;
+        self.drill_when_due();
         let mut next = tokio::time::Instant::now();
         let inbox = self.rules.inbox();
         loop {
@@ -370,6 +397,16 @@ impl Brain {
                 }
                 _ = hangup.recv() => { let _ = self.reload().await; }
                 Some(reply) = reloads.recv() => { let _ = reply.send(self.reload().await); }
+                Some(request) = drills.recv() => {
+                    let begun = match &self.watch {
+                        Some(watch) => {
+                            self.course.begin(&request.service, request.actor, request.live, watch.config())
+                        }
+                        None => Err("the decision loop ended early".to_owned()),
+                    };
+                    self.publish();
+                    let _ = request.reply.send(begun);
+                }
                 Some(operation) = operations.recv() => {
                     let (kind, release) = (operation.kind, operation.release.clone());
                     let (actor, reason) = (operation.actor, operation.reason);
@@ -415,11 +452,32 @@ impl Brain {
                     self.publish();
                     self.perform(calls.unwrap_or_default(), &performer);
                     self.store_own_series().await;
+                    if last_drill_look.elapsed() >= DRILL_LOOK_INTERVAL {
+                        last_drill_look = tokio::time::Instant::now();
+                        self.drill_when_due();
+                    }
                     let interval = self.watch.as_ref().map_or(Duration::from_secs(1), Watch::tick_interval);
                     // A tick that took longer than the interval is not made up for.
                     next = (next + interval).max(began);
                 }
             }
+        }
+    }
+
+    /// Begins the drill that has been due for longest, if one is and none runs.
+    fn drill_when_due(&self) {
+        let Some(watch) = &self.watch else { return };
+        let config = watch.config();
+        let Ok(known) = self.course.control.drills() else { return };
+        self.metrics.publish_drills(&known);
+        let now = self.clock.now();
+        let due = config.drills.iter().find(|spec| {
+            let last = known.iter().find(|k| k.service == spec.service);
+            last.is_none_or(|k| now.since(k.at) >= spec.every)
+        });
+        if let Some(spec) = due {
+            let begun = self.course.begin(&spec.service, "schedule".to_owned(), false, config);
+            info!(service = spec.service, begun = begun.is_ok(), "a drill is due");
         }
     }
 
@@ -448,7 +506,7 @@ impl Brain {
 
     fn publish(&self) {
         let Some(watch) = &self.watch else { return };
-        let view = View { rules: self.rules.shown(), ..watch.view() };
+        let view = View { rules: self.rules.shown(), drills: self.course.drills.shown(), ..watch.view() };
         self.metrics.publish(&view, &self.scrapes.targets(), &self.store.stats(), &self.about);
         self.metrics.publish_otlp(self.receiver.stats());
         self.metrics.publish_remote_write(&self.remote_write);
@@ -503,9 +561,9 @@ impl Brain {
                 return Err(errors);
             }
         };
-        if let Err(error) = self.scrapes.apply(config.scrape_configs.clone()).await {
+        if let Err(error) = self.jobs.set_file(config.scrape_configs.clone()).await {
             self.metrics.reloaded(false);
-            return Err(error.to_string());
+            return Err(error);
         }
         if let Err(error) = self.feeds.apply(&config.sources, &config.release_sources).await {
             self.metrics.reloaded(false);

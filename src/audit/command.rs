@@ -109,7 +109,11 @@ fn list(args: &ListArgs) -> Result<u8, String> {
         .map_err(|e| e.to_string())?;
     for Linked { number, row, .. } in newest {
         let (actor, action, target) = (plain(&row.actor), plain(&row.action), plain(&row.target));
-        println!("{number:>6}  {}  {actor} {action} {target}: {}", row.at, plain(&row.outcome));
+        println!(
+            "{number:>6}  {}  {actor} {action} {target}: {}",
+            davy_api::wire::rfc3339(row.at),
+            plain(&row.outcome)
+        );
         if !row.reason.is_empty() {
             println!("        {}", plain(&row.reason));
         }

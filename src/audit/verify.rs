@@ -55,7 +55,8 @@ pub(super) fn verify(
     for checkpoint in wanted {
         report.fault(format!(
             "the audit ends at row {last}, and a checkpoint of {} covers {}: the end was cut off",
-            checkpoint.at, checkpoint.size
+            davy_api::wire::rfc3339(checkpoint.at),
+            checkpoint.size
         ));
     }
     for number in log.links_without_row()? {
@@ -72,7 +73,7 @@ impl Report {
     }
 
     fn hold_against(&mut self, checkpoint: &Checkpoint, key: Option<&PublicKey>, head: Option<Hash>) {
-        let (size, at) = (checkpoint.size, checkpoint.at);
+        let (size, at) = (checkpoint.size, davy_api::wire::rfc3339(checkpoint.at));
         if key.is_some_and(|key| !key.signed(checkpoint)) {
             return self.fault(format!("the checkpoint of {at} at row {size} is not signed with this key"));
         }

@@ -21,6 +21,7 @@ use davy_detector::config::{ReleaseSpec, ThresholdSpec};
 mod action;
 mod check;
 mod discovery;
+mod drill;
 mod error;
 mod global;
 mod http;
@@ -47,6 +48,7 @@ mod value;
 mod yaml;
 
 pub use check::check;
+pub use drill::DrillSpec;
 pub use error::{ConfigError, ConfigErrors};
 pub(crate) use matchers::parse_selector;
 pub use otlp::Otlp;
@@ -78,6 +80,7 @@ pub struct Config {
     /// Services that the file names; [`Config::default_release`] is for all others.
     pub releases: Vec<(ReleaseSpec, Policy)>,
     pub thresholds: Vec<ThresholdSpec>,
+    pub drills: Vec<DrillSpec>,
     /// Recording and alerting rules of every file that `rule_files` names.
     pub rule_groups: Vec<GroupSpec>,
     /// `None` where there are no receivers: alerts are shown and stored only.
@@ -147,6 +150,7 @@ fn top(s: &mut Section<'_>) -> Config {
     let mut sources = source::read(s, global.evaluation_interval);
     let (releases, release_sources) = release::read(s, global.evaluation_interval, &actions, &mut sources);
     let thresholds = threshold::read(s);
+    let drills = drill::read(s);
     let rule_groups = rule_file::read(s, &global);
     let receivers = receiver::read(s, &global);
     let route = route::read(s, &receivers);
@@ -162,6 +166,7 @@ fn top(s: &mut Section<'_>) -> Config {
         release_sources,
         releases,
         thresholds,
+        drills,
         rule_groups,
         route,
         receivers,

@@ -109,6 +109,15 @@ pub struct ForwardRecord {
     pub detail: String,
 }
 
+/// When a service's path was last drilled, and when last with success.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DrillRecord {
+    pub service: String,
+    pub at: Timestamp,
+    pub good_at: Option<Timestamp>,
+    pub detail: String,
+}
+
 /// Who did what, on what, why, with what outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRecord {
@@ -289,6 +298,25 @@ impl Control {
         let sql = "SELECT count(*) FROM outbox WHERE state = 'pending'";
         let count: i64 = self.lock().query_row(sql, (), |r| r.get(0)).at(&self.path)?;
         Ok(u64::try_from(count).unwrap_or(0))
+    }
+
+    /// Whether a message that names `text` (a release's id) has been delivered.
+    pub fn outbox_delivered_about(&self, text: &str) -> Result<bool, Error> {
+        let sql = "SELECT count(*) FROM outbox WHERE state = 'delivered' AND instr(detail, ?1) > 0";
+        let count: i64 = self.lock().query_row(sql, [text], |r| r.get(0)).at(&self.path)?;
+        Ok(count > 0)
+    }
+
+    /// By service.
+    pub fn drills(&self) -> Result<Vec<DrillRecord>, Error> {
+        self.list("ORDER BY service", ROWS_MAX, &[])
+    }
+
+    /// Replaces what was known of the service; a success stays known.
+    pub fn put_drill(&self, mut record: DrillRecord) -> Result<(), Error> {
+        let known: Option<DrillRecord> = self.list("WHERE service = ?1", 1, &[&record.service])?.pop();
+        record.good_at = record.good_at.or(known.and_then(|k| k.good_at));
+        self.transaction(|tx| put(tx, std::slice::from_ref(&record)))
     }
 
     /// The newest of a service that was known at `at`.

@@ -7,8 +7,8 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, ToSql, Transaction, params_from_iter};
 
 use crate::control::{
-    ActionRecord, AlertRecord, AuditRecord, CalibrationRecord, ForwardRecord, OutboxRecord, ReleaseRecord,
-    VersionRecord,
+    ActionRecord, AlertRecord, AuditRecord, CalibrationRecord, DrillRecord, ForwardRecord, OutboxRecord,
+    ReleaseRecord, VersionRecord,
 };
 use crate::error::{At, Error};
 use crate::frame::verifies;
@@ -47,6 +47,8 @@ pub(crate) const SCHEMA_ADDED: &str = "
 CREATE TABLE IF NOT EXISTS calibration(service TEXT, at INTEGER, detail TEXT NOT NULL, crc INTEGER NOT NULL,
   PRIMARY KEY(service, at)) STRICT;
 CREATE TABLE IF NOT EXISTS forward(destination TEXT PRIMARY KEY, record INTEGER NOT NULL, newest INTEGER NOT NULL,
+  detail TEXT NOT NULL, crc INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS drill(service TEXT PRIMARY KEY, at INTEGER NOT NULL, good_at INTEGER,
   detail TEXT NOT NULL, crc INTEGER NOT NULL) STRICT;
 ";
 
@@ -223,4 +225,5 @@ record!(
 );
 record!(CalibrationRecord, "calibration", 2, [service, at, detail]);
 record!(ForwardRecord, "forward", 1, [destination, record, newest, detail]);
+record!(DrillRecord, "drill", 1, [service, at, good_at, detail]);
 record!(AuditRecord, "audit", 1, [at, actor, action, target, reason, outcome]);

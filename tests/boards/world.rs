@@ -116,6 +116,7 @@ impl World {
             clock: clock.clone(),
             queries,
             operations: mpsc::channel(1).0,
+            drills: mpsc::channel(1).0,
             reloads: mpsc::channel(1).0,
             registry: registry.clone(),
             version: about.version,

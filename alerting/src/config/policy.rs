@@ -23,6 +23,8 @@ pub struct Policy {
     /// Names of alerting rules that count as a fail of the release while one fires with its `service` label (and,
     /// where the alert has one, its `version`).
     pub safety_rules: Vec<String>,
+    /// The service that this release stands for, if it is a drill's: its alerts carry that name, and are marked.
+    pub drill: Option<String>,
 }
 
 /// A named actuator, and how far it can be trusted.
@@ -58,6 +60,7 @@ impl Default for Policy {
             approval: Approval::default(),
             dry_run: false,
             safety_rules: Vec::new(),
+            drill: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use davy_model::{Labels, Timestamp, name};
 
 use super::{Command, Desired, Phase, ReleaseMachine, explain};
 use crate::alert::{
-    ACTION, ALERTNAME, Alert, CERTAINTY, DESCRIPTION, RELEASE, SEVERITY, SUMMARY, WORSE, fingerprint,
+    ACTION, ALERTNAME, Alert, CERTAINTY, DESCRIPTION, DRILL, RELEASE, SEVERITY, SUMMARY, WORSE, fingerprint,
 };
 
 /// How long good news stays open: it is a notice, not a condition.
@@ -104,8 +104,10 @@ fn asked(m: &ReleaseMachine) -> String {
 impl ReleaseMachine {
     /// Raises the alert; one that is open takes the new words.
     pub(super) fn raise(&mut self, kind: Kind, now: Timestamp, done: &str, out: &mut Vec<Command>) {
-        let mut annotations =
-            BTreeMap::from([(SUMMARY.to_owned(), kind.summary(self)), (ACTION.to_owned(), done.to_owned())]);
+        let mut annotations = BTreeMap::from([
+            (SUMMARY.to_owned(), self.marked(kind.summary(self))),
+            (ACTION.to_owned(), done.to_owned()),
+        ]);
         let description = match (kind, &self.verdict) {
             (
                 Kind::CanaryRegression | Kind::ReleaseStuck | Kind::RollbackBlocked | Kind::ApprovalNeeded,
@@ -166,7 +168,7 @@ impl ReleaseMachine {
                 self.service, metric.name, self.canary, self.baseline
             );
             let annotations = BTreeMap::from([
-                (SUMMARY.to_owned(), summary),
+                (SUMMARY.to_owned(), self.marked(summary)),
                 (DESCRIPTION.to_owned(), metric.reason.clone()),
                 (WORSE.to_owned(), explain::metric(metric)),
                 (ACTION.to_owned(), "Nothing was done: this metric does not decide the release.".to_owned()),
@@ -180,12 +182,19 @@ impl ReleaseMachine {
         self.alert_labels("CanaryMetricWorse", "warning", Some(metric))
     }
 
+    /// Nobody must take a drill for the real thing.
+    fn marked(&self, summary: String) -> String {
+        if self.policy.drill.is_some() { format!("DRILL: {summary}") } else { summary }
+    }
+
     fn alert_labels(&self, alertname: &str, severity: &str, metric: Option<&str>) -> Labels {
+        let drill = self.policy.drill.as_deref();
         Labels::from_pairs([
             (ALERTNAME, alertname),
             (SEVERITY, severity),
             (RELEASE, &self.id),
-            (name::SERVICE, &self.service),
+            (name::SERVICE, drill.unwrap_or(&self.service)),
+            (DRILL, if drill.is_some() { "true" } else { "" }),
             (name::VERSION, &self.canary),
             ("baseline", &self.baseline),
             ("metric", metric.unwrap_or("")),

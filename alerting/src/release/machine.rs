@@ -184,7 +184,8 @@ impl ReleaseMachine {
             }
             _ => None,
         };
-        acts.into_iter().flatten().filter_map(due).min()
+        let unread = self.phase == Phase::Watching && self.reading.is_none() && self.unread_hand().is_some();
+        acts.into_iter().flatten().filter_map(due).chain(unread.then_some(self.read_due)).min()
     }
 
     fn judged(&mut self, now: Timestamp, verdict: &Verdict, out: &mut Vec<Command>) {
@@ -309,6 +310,11 @@ impl ReleaseMachine {
 
     fn superseded(&mut self, now: Timestamp, by: String, out: &mut Vec<Command>) {
         let reason = format!("superseded by {by}");
+        // A drill is over when its fleet is gone, whatever it had come to.
+        if self.policy.drill.is_some() && self.phase != Phase::Closed {
+            self.reading = None;
+            return self.enter(now, Phase::Closed, DAVY, "close", reason, out);
+        }
         match self.phase {
             Phase::Watching | Phase::Holding | Phase::Promoting | Phase::Promoted | Phase::NeedsHuman => {
                 self.enter(now, Phase::Closed, DAVY, "close", reason, out);
@@ -327,17 +333,18 @@ impl ReleaseMachine {
                     self.superseded_by = Some(by);
                 }
             }
-            Phase::RolledBack => self.resolve_all(&format!("The release is {reason}."), out),
+            Phase::RolledBack => self.enter(now, Phase::Closed, DAVY, "close", reason, out),
             Phase::Closed => {}
         }
     }
 
     /// Retries that are due, and time-outs: each tells someone, none does anything to the release.
     fn time_passed(&mut self, now: Timestamp, out: &mut Vec<Command>) {
-        if self.phase == Phase::Watching && self.look.is_some_and(|l| !l.blind) {
-            self.assume_ramp(now);
+        if self.phase == Phase::Watching {
             if self.unread_hand().is_some() {
                 self.read_again(now, Purpose::Begin, out);
+            } else if self.look.is_some_and(|l| !l.blind) {
+                self.assume_ramp(now);
             }
         }
         self.retry(now, out);
@@ -453,7 +460,8 @@ impl ReleaseMachine {
 
     /// The rollbacks that count against the budgets.
     pub fn taken(&self) -> impl Iterator<Item = Taken> {
-        self.done.iter().chain(&self.rollback).filter(|a| a.is_taken()).map(|a| Taken {
+        let real = self.policy.drill.is_none();
+        self.done.iter().chain(&self.rollback).filter(move |a| real && a.is_taken()).map(|a| Taken {
             at: a.intended_at,
             service: self.service.clone(),
             canary: self.canary.clone(),

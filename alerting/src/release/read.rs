@@ -199,12 +199,17 @@ impl ReleaseMachine {
     /// What is there is not what was judged: it must be called worse anew. Nothing was called.
     fn judge_again(&mut self, now: Timestamp, state: &TargetState, out: &mut Vec<Command>) {
         let Some(mut act) = self.rollback.take() else { return };
+        let was_known = self.known.contains_key(&act.actuator);
         self.known.insert(act.actuator.clone(), Known::of(state));
         act.state = ActState::Undelivered;
         act.detail = "withdrawn: the target changed since it was judged".to_owned();
         self.done.push(act);
         self.failed_at = None;
-        let reason = format!("the target changed to generation {} since it was judged", state.generation);
+        let reason = if was_known {
+            format!("the target changed to generation {} since it was judged", state.generation)
+        } else {
+            format!("which generation was judged is not known: {} is, from now on", state.generation)
+        };
         self.enter(now, Phase::Watching, DAVY, "withdraw", reason, out);
         if self.policy.ramp.is_some() {
             self.place_ramp(now, &state.live);

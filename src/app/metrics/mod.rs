@@ -19,6 +19,7 @@ use davy_collector::remote_write_out::Forwarder;
 use davy_collector::scrape::TargetStatus;
 use davy_model::Timestamp;
 use davy_store::Stats;
+use davy_store::control::DrillRecord;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -68,6 +69,7 @@ pub struct Metrics {
     releases: Families,
     thresholds: Families,
     calibrations: Families,
+    drills: Families,
     about: Families,
     rules: Families,
     sources: Families,
@@ -108,12 +110,18 @@ pub struct Metrics {
     own_failed: Counter,
 }
 
+const DRILLS: &[(&str, &str)] = &[
+    ("drill_last_timestamp_seconds", "When the service's path was last drilled"),
+    ("drill_last_success_timestamp_seconds", "When a drill of the service last passed every hop"),
+];
+
 impl Default for Metrics {
     fn default() -> Self {
         Self {
             releases: Families::new(release::TABLE),
             thresholds: Families::new(threshold::TABLE),
             calibrations: Families::new(CALIBRATIONS),
+            drills: Families::new(DRILLS),
             about: Families::new(ABOUT),
             rules: Families::new(RULES),
             sources: Families::new(SOURCES),
@@ -165,6 +173,7 @@ impl Metrics {
         self.releases.register(release::TABLE, r);
         self.thresholds.register(threshold::TABLE, r);
         self.calibrations.register(CALIBRATIONS, r);
+        self.drills.register(DRILLS, r);
         self.about.register(ABOUT, r);
         self.rules.register(RULES, r);
         self.rule_metrics.register(r);
@@ -178,6 +187,20 @@ impl Metrics {
         self.config_good.set(1);
         self.about.replace(vec![build_info(about)]);
         Arc::new(root)
+    }
+
+    /// The age of the last good drill is `time()` less its time.
+    pub(super) fn publish_drills(&self, drills: &[DrillRecord]) {
+        let seconds = |at: Timestamp| at.as_millis() as f64 / 1000.0;
+        let mut points = Vec::new();
+        for drill in drills {
+            let labels = vec![("service", drill.service.clone())];
+            points.push(("drill_last_timestamp_seconds", labels.clone(), seconds(drill.at)));
+            if let Some(good) = drill.good_at {
+                points.push(("drill_last_success_timestamp_seconds", labels, seconds(good)));
+            }
+        }
+        self.drills.replace(points);
     }
 
     fn register_judging(&self, r: &mut Registry) {

@@ -16,6 +16,10 @@ pub(super) const TABLE: &[(&str, &str)] = &[
     ("release_contract", "1 for ok, or for what keeps the data from being judged"),
     ("release_contract_code", "Whether the data can be judged, as a number; 0 is ok"),
     ("release_traffic_share", "Canary's share of both arms' requests"),
+    ("release_ramp_share", "Canary's share that the ramp has reached"),
+    ("release_ramp_paused", "1 while the ramp waits for an operator"),
+    ("release_awaits_approval", "1 for what waits for a human's approval"),
+    ("release_sight", "1 for what is seen of the canary, or what stands in the way"),
     ("release_intervals", "Intervals judged so far"),
     ("release_evidence_boundary", "Evidence at which the canary counts as worse"),
     ("release_started_timestamp_ms", "When the canary appeared beside the baseline"),
@@ -53,6 +57,16 @@ pub(super) fn points(releases: &[wire::Release], story: &Story) -> Vec<Point> {
         points.some("release_started_timestamp_ms", &of, &[], events.get("deploy").map(|at| *at as f64));
         for (event, at) in events {
             points.add("release_event_timestamp_ms", &of, &[("event", event)], *at as f64);
+        }
+        if let Some(ramp) = &r.ramp {
+            points.some("release_ramp_share", &of, &[], ramp.share.map(|s| f64::from(s) / 100.0));
+            points.add("release_ramp_paused", &of, &[], f64::from(u8::from(ramp.paused.is_some())));
+        }
+        if let Some(act) = &r.awaits {
+            points.add("release_awaits_approval", &of, &[("action", act.as_str())], 1.0);
+        }
+        if let Some(sight) = &r.sight {
+            points.add("release_sight", &of, &[("sight", sight.as_str())], 1.0);
         }
         for a in &r.actions {
             let kind = [("kind", a.kind.as_str())];

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use davy_alerting::book::AlertBook;
-use davy_alerting::config::Route;
+use davy_alerting::config::{Policy, Route};
 use davy_alerting::dispatch::Dispatcher;
 use davy_alerting::release::{
     ActRequest, ActState, CallOutcome, Command, Desired, Event, Guard, OperatorAct, ReadError, ReadRequest,
@@ -28,6 +28,7 @@ use davy_alerting::rule::AlertUpdate;
 use davy_api::{Event as Happening, OperationError, OperationKind, wire};
 use davy_collector::scrape::TargetStatus;
 use davy_detector::Calibration;
+use davy_detector::config::ReleaseSpec;
 use davy_model::Timestamp;
 use davy_store::control::{ActionRecord, Control, ControlBatch, ReleaseRecord};
 use davy_store::{Snapshot, Store};
@@ -37,6 +38,7 @@ pub(crate) use self::gates::{HOLD_FILE, hold_file};
 use self::release::{Running, Surroundings};
 use self::thresholds::Thresholds;
 use self::versions::Versions;
+use super::drill::Drills;
 use crate::analysis;
 use crate::config::Config;
 use crate::sources::SourceStates;
@@ -85,6 +87,7 @@ pub struct Watch {
     sources: SourceStates,
     /// Bounds over all releases.
     guard: Guard,
+    drills: Drills,
     /// Where holds are looked for.
     folder: Option<PathBuf>,
     hold: Option<String>,
@@ -113,6 +116,7 @@ impl Watch {
             at: now,
             sources: SourceStates::default(),
             guard: Guard::default(),
+            drills: Drills::default(),
             folder: None,
             hold: None,
         };
@@ -147,7 +151,8 @@ impl Watch {
     }
 
     fn resume(&mut self, record: &ReleaseRecord, now: Timestamp) -> Result<(), davy_store::Error> {
-        match Running::resume(record, &self.config, &self.store, &self.control, now) {
+        let rules = self.rules(&record.service);
+        match Running::resume(record, rules, &self.store, &self.control, now) {
             Ok(Some((running, commands))) => {
                 info!(release = record.id, phase = record.phase, "release goes on");
                 self.running.insert(record.generation, running);
@@ -190,6 +195,7 @@ impl Watch {
         self.discover(now, &snapshot);
         let around = Surroundings { snapshot: &snapshot, targets, blind };
         let mut errands = Vec::new();
+        self.end_drills(now);
         for generation in self.running.keys().copied().collect::<Vec<_>>() {
             errands.extend(self.step(now, generation, around));
         }
@@ -198,6 +204,18 @@ impl Watch {
             self.say(now, text);
         }
         self.settle(now, errands)
+    }
+
+    fn rules(&self, service: &str) -> (ReleaseSpec, Policy) {
+        self.drills.rules(service, &self.config).unwrap_or_else(|| self.config.rules(service))
+    }
+
+    /// Releases of drills whose fleets are gone.
+    fn end_drills(&mut self, now: Timestamp) {
+        let over = self.running.iter().filter(|(_, r)| self.drills.is_over(r.service()));
+        for generation in over.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.hear(now, generation, Event::Superseded { by: "the end of the drill".to_owned() });
+        }
     }
 
     /// New releases, and versions that came or went.
@@ -212,6 +230,9 @@ impl Watch {
         self.unwritten.versions.extend(seen.records);
         self.unjudged = seen.unjudged;
         for found in seen.releases {
+            if self.drills.is_over(&found.arms.service) {
+                continue;
+            }
             let same_service = |r: &&Running| r.service() == found.arms.service;
             let known = self.running.values().filter(same_service);
             let is_unreadable = |r: &ReleaseRecord| {
@@ -222,7 +243,8 @@ impl Watch {
                 continue;
             }
             let superseded: Vec<i64> = known.map(Running::generation).collect();
-            let running = match Running::create(&self.control, &self.config, &found, now) {
+            let rules = self.rules(&found.arms.service);
+            let running = match Running::create(&self.control, rules, &found, now) {
                 Ok(running) => running,
                 Err(error) => {
                     let service = &found.arms.service;
@@ -245,7 +267,8 @@ impl Watch {
         let fed = self.sources.get(running.service());
         let reach = fed.map(|fed| fed.reach(now, running.interval()));
         let stepped = running.step(now, around, gates, reach.as_ref());
-        self.guard.judged(now, running.service(), running.machine().is_failing());
+        let failing = running.machine().is_failing() && running.machine().policy().drill.is_none();
+        self.guard.judged(now, running.service(), failing);
         self.thresholds.watch_service(running.service(), running.plan(), around.snapshot, now);
         self.unwritten.verdicts.extend(stepped.verdicts);
         let calls = self.carry_out(now, generation, &stepped.commands);

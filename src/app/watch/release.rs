@@ -23,7 +23,6 @@ use super::step::StepRun;
 use super::versions::Found;
 use super::view::TRACES_MAX;
 use crate::analysis::{self, Analysis};
-use crate::config::Config;
 use crate::sources::Reach;
 
 /// Samples of an interval that arrive this much after its end are still counted in it. A scrape is stamped when
@@ -81,11 +80,10 @@ impl Running {
     /// Writes the new release down and starts to watch it.
     pub(super) fn create(
         control: &Control,
-        config: &Config,
+        (spec, policy): (ReleaseSpec, Policy),
         found: &Found,
         now: Timestamp,
     ) -> Result<Self, davy_store::Error> {
-        let (spec, policy) = config.rules(&found.arms.service);
         let policy = found.policy(policy);
         let arms = found.arms.clone();
         // The machine that gives the row its shape; the number comes from the database.
@@ -149,7 +147,7 @@ impl Running {
     /// From its row after a restart, with the analysis replayed from the store. `None` for one that is over.
     pub(super) fn resume(
         record: &ReleaseRecord,
-        config: &Config,
+        (spec, policy): (ReleaseSpec, Policy),
         store: &Store,
         control: &Control,
         now: Timestamp,
@@ -157,7 +155,6 @@ impl Running {
         if Phase::parse(&record.phase) == Some(Phase::Closed) {
             return Ok(None);
         }
-        let (spec, policy) = config.rules(&record.service);
         let mut machine = ReleaseMachine::from_record(record, policy)?;
         let commands = machine.step(now, Event::Restarted);
         let arms = Arms::of(&spec, &record.service, &record.baseline, &record.canary);

@@ -7,11 +7,16 @@ use davy_store::control::{ActionRecord, ReleaseRecord};
 
 use super::Watch;
 use super::release::Running;
+use crate::config::Config;
 
 /// Ids of failed traces shown with a release.
 pub(super) const TRACES_MAX: usize = 5;
 
 impl Watch {
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// What the API answers from until the next tick.
     pub fn view(&self) -> View {
         let snapshot = self.store.snapshot();
@@ -21,6 +26,7 @@ impl Watch {
             releases: running.chain(self.ended.iter().rev().cloned()).collect(),
             alerts: self.book.open().map(|(fingerprint, alert)| wire_alert(fingerprint, alert)).collect(),
             rules: Vec::new(),
+            drills: Vec::new(),
             watched: self.thresholds.watched(),
             events: self.events.clone(),
             services: self.unjudged.clone(),

@@ -1,0 +1,120 @@
+//! `davy drill SERVICE`: rings the alarm bell of a running davy, and says what was heard, hop by hop.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use davy_api::wire::Drill;
+use reqwest::{Client, Url};
+use serde_json::json;
+
+use crate::exit;
+use crate::gate::address;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(500);
+
+/// Exit codes: 0 every hop was passed in time, 1 not, 2 wrong use or no davy.
+#[derive(Debug, Args)]
+pub struct DrillArgs {
+    /// The service whose path is tried: its interval, its policy, its routes.
+    service: String,
+    /// Call the real actuator too. It is told of the service `drill-SERVICE`; one that looks after a fixed object
+    /// changes that object.
+    #[arg(long)]
+    live: bool,
+    /// Who: it stands in the audit.
+    #[arg(long, env = "USER")]
+    actor: String,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Where davy listens.
+    #[arg(long, default_value = "http://127.0.0.1:9600", value_parser = address)]
+    url: Url,
+}
+
+pub fn run(args: &DrillArgs) -> ExitCode {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let done = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| e.to_string())
+        .and_then(|runtime| runtime.block_on(drill(args)));
+    exit::with(done)
+}
+
+async fn drill(args: &DrillArgs) -> Result<u8, String> {
+    let mut url = args.url.clone();
+    url.set_path(&format!("{}/api/davy/v1/drills", url.path().trim_end_matches('/')));
+    let client = Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(ANSWER_TIMEOUT).build();
+    let client = client.map_err(|e| e.to_string())?;
+    let body = json!({"service": args.service, "actor": args.actor, "live": args.live}).to_string();
+    let post = client.post(url.clone()).header("content-type", "application/json").body(body);
+    let begun: Drill = answer(post, &url).await?;
+    if !args.json {
+        eprintln!("drill {} has begun; alerts are marked DRILL", begun.id);
+    }
+    let drill = loop {
+        tokio::time::sleep(POLL).await;
+        let all: Vec<Drill> = answer(client.get(url.clone()), &url).await?;
+        match all.into_iter().find(|d| d.id == begun.id) {
+            Some(drill) if drill.state == "running" => {}
+            Some(drill) => break drill,
+            None => return Err("the davy that began the drill does not know of it any more".to_owned()),
+        }
+    };
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&drill).map_err(|e| e.to_string())?);
+    } else {
+        show(&drill).iter().for_each(|line| println!("{line}"));
+    }
+    Ok(if drill.state == "passed" { exit::PASS } else { 1 })
+}
+
+async fn answer<T: serde::de::DeserializeOwned>(
+    request: reqwest::RequestBuilder,
+    url: &Url,
+) -> Result<T, String> {
+    let failed = |e: reqwest::Error| {
+        if e.is_connect() {
+            format!("no davy answers on {url}; say where it listens with --url")
+        } else {
+            format!("{url}: {e}")
+        }
+    };
+    let response = request.send().await.map_err(failed)?;
+    let status = response.status();
+    let text = response.text().await.map_err(failed)?;
+    if !status.is_success() {
+        let error: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+        let said = error.as_ref().and_then(|e| e["error"].as_str()).unwrap_or(&text);
+        return Err(format!("{status}: {said}"));
+    }
+    serde_json::from_str(&text).map_err(|e| format!("{url}: {status}, not the answer of a davy ({e})"))
+}
+
+fn show(drill: &Drill) -> Vec<String> {
+    let mut lines = Vec::new();
+    for hop in &drill.hops {
+        let took = hop.seconds.map_or_else(|| "-".to_owned(), |s| format!("{s:.2} s"));
+        let ok = if hop.ok { "ok" } else { "FAILED" };
+        lines.push(format!(
+            "{:<8} {took:>10}  of {:>4} s  {ok:<6}  {}",
+            hop.name, hop.limit_seconds, hop.detail
+        ));
+    }
+    let how = if drill.live { "with the real actuator" } else { "dry" };
+    lines.push(format!(
+        "{} {}, {how}: {} of {} hops in time",
+        drill.service,
+        drill.state,
+        drill.passed,
+        drill.hops.len()
+    ));
+    if !drill.reason.is_empty() {
+        lines.push(drill.reason.clone());
+    }
+    lines
+}
