@@ -42,6 +42,8 @@ pub(crate) struct Replica {
     pub(crate) step: Option<(u8, Timestamp)>,
     /// Newest fail of the judge.
     pub(crate) failed_at: Option<i64>,
+    /// When an operator last gave the release back to Davy.
+    pub(crate) resumed_at: Option<i64>,
     phase: Phase,
 }
 
@@ -75,6 +77,7 @@ impl Replica {
             step_evidence: 0,
             step: None,
             failed_at: None,
+            resumed_at: None,
             phase: Phase::Watching,
         }
     }

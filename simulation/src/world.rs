@@ -68,6 +68,7 @@ enum Happening {
 #[derive(Clone, Copy)]
 struct Judgement {
     failed_at: Option<i64>,
+    resumed_at: Option<i64>,
     ordered: bool,
 }
 
@@ -302,6 +303,9 @@ impl World {
             Happening::Human(act) => self.human(act),
             Happening::Order(r, act) => {
                 if self.replicas[r].up && self.replicas[r].paused_until <= self.now {
+                    if act == OperatorAct::Resume {
+                        self.replicas[r].resumed_at = Some(self.now);
+                    }
                     let event = Event::Operator(act, "ana".to_owned(), "because".to_owned());
                     let commands = self.replicas[r].hear(self.now, event, &mut self.out);
                     self.settle(r, commands);
@@ -496,7 +500,8 @@ impl World {
         let late = self.faulty(LATE);
         let arrives = leaves + if late { self.rng.range(20_000, 550_000) } else { self.rng.range(2, 300) };
         let ordered = self.replicas[r].ordered(request.desired);
-        let judged = Judgement { failed_at: self.replicas[r].failed_at, ordered };
+        let Replica { failed_at, resumed_at, .. } = self.replicas[r];
+        let judged = Judgement { failed_at, resumed_at, ordered };
         let request = Box::new(request);
         self.later(arrives, Happening::CallArrives { from: r, life, number, request, judged });
     }
@@ -528,7 +533,9 @@ impl World {
         let is_canary = matches!(before.live, Live::Share(_));
         // Judged since this instance of the canary is there, and not brought back by a human after a rollback.
         let failed = is_canary && judged.failed_at.is_some_and(|t| t >= before.instance_since);
-        let overridden = self.rolled_back_at.is_some_and(|t| t < before.instance_since);
+        // Who brought it back decided; whoever resumes it here since gives it back to Davy.
+        let resumed = judged.resumed_at.is_some_and(|t| t >= before.instance_since);
+        let overridden = !resumed && self.rolled_back_at.is_some_and(|t| t < before.instance_since);
         if self.level != Level::C && !judged.ordered && (!failed || overridden) {
             self.broke(Violation::NotJudged);
         }

@@ -43,6 +43,8 @@ use crate::terminal::{Screen, Status, status_lines};
 const WAITING_MAX: usize = 32;
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
 const DRILL_LOOK_INTERVAL: Duration = Duration::from_secs(60);
+/// The shortest sleep before releases that are due.
+const DUE_MIN: Duration = Duration::from_millis(5);
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);
 const REDRAW_INTERVAL: Duration = Duration::from_millis(500);
 /// How long requests in progress may take to end when Davy stops.
@@ -437,6 +439,15 @@ impl Brain {
                     self.publish();
                     self.perform(calls.unwrap_or_default(), &performer);
                 }
+                () = tokio::time::sleep_until(self.due(next)) => {
+                    let targets = self.scrapes.targets();
+                    let step = move |watch: &mut Watch, now: Timestamp| watch.step_due(now, &targets);
+                    let (errands, decided) = self.with_watch(step).await.unwrap_or_default();
+                    self.perform(errands, &performer);
+                    if decided {
+                        self.publish();
+                    }
+                }
                 () = tokio::time::sleep_until(next) => {
                     let targets = self.scrapes.targets();
                     let began = tokio::time::Instant::now();
@@ -447,10 +458,10 @@ impl Brain {
                         watch.clocks(now, wall_moved, moved);
                         watch.tick(now, &targets)
                     };
-                    let calls = self.with_watch(tick).await;
+                    let errands = self.with_watch(tick).await;
+                    self.perform(errands.unwrap_or_default(), &performer);
                     self.metrics.ticked(began.elapsed());
                     self.publish();
-                    self.perform(calls.unwrap_or_default(), &performer);
                     self.store_own_series().await;
                     if last_drill_look.elapsed() >= DRILL_LOOK_INTERVAL {
                         last_drill_look = tokio::time::Instant::now();
@@ -462,6 +473,15 @@ impl Brain {
                 }
             }
         }
+    }
+
+    /// When a release is due, if that is before the tick.
+    fn due(&self, tick: tokio::time::Instant) -> tokio::time::Instant {
+        let now = self.clock.now();
+        let due = self.watch.as_ref().and_then(|watch| watch.due_at(now));
+        // Never at once: what is not ready yet must not spin.
+        let due = due.map(|at| tokio::time::Instant::now() + at.since(now).max(DUE_MIN));
+        due.map_or(tick, |at| at.min(tick))
     }
 
     /// Begins the drill that has been due for longest, if one is and none runs.

@@ -128,6 +128,11 @@ impl ReleaseMachine {
             format!("target {} at generation {}: {}", state.uid, state.generation, words(&state.live));
         self.audit(now, DAVY, "read", &reason, "judged from here on", out);
         self.known.insert(hand.name.clone(), Known::of(&state));
+        if marks_rollback(state.marker.as_deref(), &self.canary) && state.live != Live::Baseline {
+            let reason = format!("{} was rolled back before and has been brought back", self.canary);
+            self.audit(now, DAVY, "look", &reason, "not rolled back again until an operator resumes", out);
+            self.overridden_by = Some("whoever brought it back".to_owned());
+        }
         if self.policy.ramp.as_ref().is_some_and(|r| r.hand == hand) {
             self.start_ramp(now, &state, out);
         }

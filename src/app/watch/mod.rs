@@ -5,6 +5,7 @@
 //! the release machines make of verdicts and looks → thresholds → alerts → one [`ControlBatch`] → calls.
 
 mod gates;
+mod pace;
 mod recovery;
 mod release;
 mod sight;
@@ -43,6 +44,8 @@ use crate::analysis;
 use crate::config::Config;
 use crate::sources::SourceStates;
 
+/// Releases that are due within this time are stepped together: each transaction is a sync of the disk.
+const DUE_TOGETHER: Duration = Duration::from_millis(20);
 /// Events kept for the terminal view.
 const EVENTS_MAX: usize = 200;
 /// Ended releases kept for the API; all of them stay in the control database.
@@ -216,6 +219,37 @@ impl Watch {
         for generation in over.map(|(number, _)| *number).collect::<Vec<_>>() {
             self.hear(now, generation, Event::Superseded { by: "the end of the drill".to_owned() });
         }
+    }
+
+    /// When a release is to be stepped before the next tick.
+    pub fn due_at(&self, now: Timestamp) -> Option<Timestamp> {
+        self.running.values().map(|r| r.due_at(now)).min()
+    }
+
+    /// Steps the releases that are due, and nothing else. Says whether anything came of it.
+    pub fn step_due(&mut self, now: Timestamp, targets: &[TargetStatus]) -> (Vec<Errand>, bool) {
+        if self.unwritten() > 0 {
+            // Until the disk takes what there is, ticks are enough.
+            return (Vec::new(), false);
+        }
+        let due: Vec<i64> = self
+            .running
+            .iter()
+            .filter(|(_, r)| r.due_at(now) <= now + DUE_TOGETHER)
+            .map(|(n, _)| *n)
+            .collect();
+        if due.is_empty() {
+            return (Vec::new(), false);
+        }
+        self.at = now;
+        let snapshot = self.store.snapshot();
+        let around = Surroundings { snapshot: &snapshot, targets, blind: release::is_blind(targets) };
+        let mut errands = Vec::new();
+        for generation in due {
+            errands.extend(self.step(now, generation, around));
+        }
+        let decided = !self.unwritten.audit.is_empty();
+        (self.settle(now, errands), decided)
     }
 
     /// New releases, and versions that came or went.

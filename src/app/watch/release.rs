@@ -16,6 +16,7 @@ use davy_store::control::{ActionRecord, AuditRecord, Control, ControlBatch, Rele
 use davy_store::{Snapshot, SpanQuery, Store};
 use tracing::{error, info, warn};
 
+use super::pace::{LOOK_AGAIN, Pace, SETTLE_MAX};
 use super::recovery::Recovery;
 use super::sight::Eyes;
 use super::step;
@@ -25,9 +26,8 @@ use super::view::TRACES_MAX;
 use crate::analysis::{self, Analysis};
 use crate::sources::Reach;
 
-/// Samples of an interval that arrive this much after its end are still counted in it. A scrape is stamped when
-/// it begins and stored when it has been read.
-const SETTLE_MAX: Duration = Duration::from_secs(2);
+/// How often a machine that waits for something is asked again.
+const WAKE_AGAIN: Duration = Duration::from_secs(1);
 /// Intervals judged in one tick at most: after a long sleep, or when a restart replays the past.
 const CATCH_UP_MAX: u32 = 4 * 60 * 24;
 /// A release's metrics are looked for again after each of its first intervals, then now and then: a series
@@ -55,6 +55,10 @@ pub(super) struct Running {
     verdict: Option<Verdict>,
     /// The step of the ramp that is judged by itself.
     step: Option<StepRun>,
+    pace: Pace,
+    /// Not before this time, where the scrapes of the interval are not in yet.
+    look_again: Timestamp,
+    stepped_at: Timestamp,
     eyes: Eyes,
     recovery: Option<Recovery>,
 }
@@ -129,6 +133,9 @@ impl Running {
         let judged = step::whole(&spec, machine.policy());
         Self {
             step: None,
+            pace: Pace::default(),
+            look_again: started_at,
+            stepped_at: started_at,
             eyes: Eyes::default(),
             recovery: None,
             machine,
@@ -195,7 +202,7 @@ impl Running {
         self.step = None;
         self.next_end = self.started_at + self.spec.judge.interval;
         while self.next_end < until
-            && let Some(interval) = self.next_interval(snapshot, now)
+            && let Some(interval) = self.next_interval(snapshot, now, SETTLE_MAX)
         {
             self.run.step(&interval, self.observer.broken());
         }
@@ -203,7 +210,7 @@ impl Running {
 
     /// Judges again what was judged before a restart; the machine hears nothing of it.
     fn replay(&mut self, snapshot: &Snapshot, now: Timestamp) {
-        while let Some(interval) = self.next_interval(snapshot, now) {
+        while let Some(interval) = self.next_interval(snapshot, now, SETTLE_MAX) {
             self.stepped += 1;
             self.verdict = Some(self.run.step(&interval, self.observer.broken()));
             self.follow_ramp();
@@ -211,9 +218,9 @@ impl Running {
     }
 
     /// The next interval that has ended and settled.
-    fn next_interval(&mut self, snapshot: &Snapshot, now: Timestamp) -> Option<Interval> {
+    fn next_interval(&mut self, snapshot: &Snapshot, now: Timestamp, settle: Duration) -> Option<Interval> {
         let (end, interval) = (self.next_end, self.spec.judge.interval);
-        if now < end + interval.min(SETTLE_MAX) {
+        if now < end + interval.min(settle) {
             return None;
         }
         // After a long pause only the newest intervals are worth judging one by one.
@@ -242,13 +249,26 @@ impl Running {
         let Surroundings { snapshot, targets, blind } = around;
         out.commands.extend(self.machine.step(now, Event::Gates(gates)));
         let until = reach.map_or(now, |r| r.until);
-        if until >= self.next_end
+        let complete = reach.is_none() && self.pace.is_complete(now, self.next_end, targets);
+        let settle = if complete { Duration::ZERO } else { SETTLE_MAX.min(self.spec.judge.interval) };
+        self.stepped_at = now;
+        if !complete && now >= self.next_end {
+            let may_come = self.pace.can_tell(targets) && reach.is_none();
+            self.look_again = if may_come { now + LOOK_AGAIN } else { self.next_end + settle };
+        }
+        if until >= self.next_end + settle
             && (self.stepped < PLAN_EVERY_INTERVAL || self.stepped.is_multiple_of(PLAN_EVERY))
         {
             self.replan(snapshot, until);
         }
-        while let Some(interval) = self.next_interval(snapshot, until) {
+        while let Some(interval) = self.next_interval(snapshot, until, settle) {
             self.stepped += 1;
+            if reach.is_none()
+                && let Some(end) =
+                    self.pace.learn(&interval, targets, self.next_end, self.spec.judge.interval)
+            {
+                self.next_end = end;
+            }
             let missing = reach.filter(|r| interval.end > r.complete_until);
             let missing = missing.map(|r| Broken { contract: Contract::Blind, why: r.why.clone() });
             let unseen = blind.then(|| Broken {
@@ -344,6 +364,14 @@ impl Running {
 
     pub(super) fn is_over(&self) -> bool {
         self.machine.phase() == Phase::Closed
+    }
+
+    /// When it is to be stepped next, whatever the ticks do.
+    pub(super) fn due_at(&self, now: Timestamp) -> Timestamp {
+        let judged = self.next_end.max(self.look_again);
+        // What is due and waits for something else is not asked more often than this.
+        let waked = self.machine.wake_at().map(|at| if at > now { at } else { self.stepped_at + WAKE_AGAIN });
+        waked.map_or(judged, |at| at.min(judged))
     }
 
     pub(super) fn interval(&self) -> Duration {

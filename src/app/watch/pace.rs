@@ -1,0 +1,152 @@
+//! When a release is judged: as soon as the scrapes of its interval are in, and not at some later tick.
+//!
+//! Scrapes of an instance come at its own offset in the interval, always the same. So intervals end right after one of
+//! them, the one after which nothing comes for longest, and what it completes is judged at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use davy_collector::scrape::TargetStatus;
+use davy_detector::Interval;
+use davy_model::Timestamp;
+
+/// Samples of an interval that arrive this much after its end are still counted in it, where nobody tells that they
+/// are in. A scrape is stamped when it begins and stored when it has been read.
+pub(super) const SETTLE_MAX: Duration = Duration::from_secs(2);
+/// An interval ends this much after the scrape that completes it: scrapes do not take equally long.
+const SLACK: Duration = Duration::from_millis(30);
+/// How soon it is looked again whether the scrapes are in.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(25);
+
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// The instances of both arms, as last seen.
+    instances: Vec<Arc<str>>,
+    aligned: bool,
+}
+
+impl Pace {
+    /// Whether every instance has been scraped since the interval that ends at `end` began.
+    pub(super) fn is_complete(&self, now: Timestamp, end: Timestamp, targets: &[TargetStatus]) -> bool {
+        let scraped = |t: &TargetStatus| t.last_scrape.is_some_and(|at| at + t.interval > end);
+        now >= end
+            && !self.instances.is_empty()
+            && self.instances.iter().all(|i| target(targets, i).is_some_and(scraped))
+    }
+
+    /// Whether it can be told when an interval's scrapes are in: every instance is scraped by this Davy.
+    pub(super) fn can_tell(&self, targets: &[TargetStatus]) -> bool {
+        !self.instances.is_empty() && self.instances.iter().all(|i| target(targets, i).is_some())
+    }
+
+    /// Takes who was seen, and once gives the end of the next interval: `next` or up to an interval sooner or later.
+    pub(super) fn learn(
+        &mut self,
+        seen: &Interval,
+        targets: &[TargetStatus],
+        next: Timestamp,
+        interval: Duration,
+    ) -> Option<Timestamp> {
+        let down = seen.down.iter().map(|(_, i)| i);
+        self.instances = seen.instances.iter().map(|i| &i.instance).chain(down).cloned().collect();
+        if self.aligned || self.instances.is_empty() {
+            return None;
+        }
+        let length = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
+        let offset = |instance: &Arc<str>| {
+            let t = target(targets, instance).filter(|t| t.interval == interval)?;
+            Some((t.last_scrape? + t.last_duration).as_millis().rem_euclid(length))
+        };
+        let mut offsets: Vec<i64> = self.instances.iter().map(offset).collect::<Option<_>>()?;
+        self.aligned = true;
+        offsets.sort_unstable();
+        // The gap after the last is around the corner.
+        let following = offsets.iter().skip(1).chain(offsets.first().filter(|_| offsets.len() > 1));
+        let gaps = offsets.iter().zip(following).map(|(a, b)| ((b - a).rem_euclid(length), *a));
+        let best = gaps.max().map_or(offsets.first().copied()?, |(_, offset)| offset);
+        let slack = i64::try_from(SLACK.as_millis()).unwrap_or(0).min(length / 4);
+        let earliest = next.as_millis() - length + length / 4;
+        let end = earliest + (best + slack - earliest).rem_euclid(length);
+        Some(Timestamp::from_millis(end))
+    }
+}
+
+fn target<'a>(targets: &'a [TargetStatus], instance: &str) -> Option<&'a TargetStatus> {
+    targets.iter().find(|t| t.labels.get("instance") == Some(instance))
+}
+
+#[cfg(test)]
+mod tests {
+    use davy_collector::scrape::Health;
+    use davy_detector::{Arm, InstanceInterval};
+    use davy_model::Labels;
+
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(15);
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_millis(ms)
+    }
+
+    fn scraped(instance: &str, last: i64) -> TargetStatus {
+        TargetStatus {
+            job: "shop".into(),
+            labels: Labels::from_pairs([("instance", instance)]),
+            discovered: Labels::empty(),
+            url: String::new(),
+            interval: INTERVAL,
+            timeout: INTERVAL,
+            health: Health::Up,
+            last_scrape: Some(at(last)),
+            last_duration: Duration::from_millis(10),
+            last_error: None,
+            reason: None,
+            samples: 1,
+            duplicates: 0,
+            refused: 0,
+            scrapes: 1,
+            failures: 0,
+        }
+    }
+
+    fn seen(instances: &[&str]) -> Interval {
+        let instance = |i: &&str| InstanceInterval {
+            arm: Arm::Baseline,
+            instance: (*i).into(),
+            seconds: 15.0,
+            requests: None,
+            measurements: Vec::new(),
+        };
+        Interval {
+            start: at(0),
+            end: at(15_000),
+            edges: Vec::new(),
+            instances: instances.iter().map(instance).collect(),
+            down: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_interval_ends_right_after_the_scrape_before_the_longest_gap() {
+        // Offsets 1.01 s, 4.01 s and 13.01 s: after 4.01 s nothing comes for nine seconds.
+        let targets = [scraped("a", 1_000), scraped("b", 4_000), scraped("c", 13_000)];
+        let mut pace = Pace::default();
+        let end = pace.learn(&seen(&["a", "b", "c"]), &targets, at(30_000), INTERVAL);
+        assert_eq!(end, Some(at(19_040)));
+        // Once is enough.
+        assert_eq!(pace.learn(&seen(&["a", "b", "c"]), &targets, at(45_000), INTERVAL), None);
+    }
+
+    #[test]
+    fn it_is_complete_when_everyone_was_scraped_since_it_began() {
+        let mut pace = Pace::default();
+        pace.learn(&seen(&["a", "b"]), &[], at(30_000), INTERVAL);
+        let late = [scraped("a", 20_000), scraped("b", 14_000)];
+        assert!(!pace.is_complete(at(30_000), at(30_000), &late));
+        let all = [scraped("a", 20_000), scraped("b", 29_000)];
+        assert!(pace.is_complete(at(30_000), at(30_000), &all));
+        assert!(!pace.is_complete(at(29_999), at(30_000), &all));
+        assert!(!pace.can_tell(&all[..1]));
+    }
+}
