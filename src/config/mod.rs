@@ -12,7 +12,7 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use davy_alerting::config::{ActionSpec, Policy, Receiver, Route};
+use davy_alerting::config::{ActionSpec, Policy, Receiver, RollbackLimits, Route};
 use davy_alerting::rule::GroupSpec;
 use davy_collector::config::ScrapeConfig;
 use davy_collector::remote_write_out::RemoteWriteConfig;
@@ -34,6 +34,7 @@ mod receiver;
 mod relabel;
 mod release;
 mod remote_write;
+mod rollback_limits;
 mod route;
 mod rule;
 mod rule_file;
@@ -81,6 +82,7 @@ pub struct Config {
     pub releases: Vec<(ReleaseSpec, Policy)>,
     pub thresholds: Vec<ThresholdSpec>,
     pub drills: Vec<DrillSpec>,
+    pub rollback_limits: RollbackLimits,
     /// Recording and alerting rules of every file that `rule_files` names.
     pub rule_groups: Vec<GroupSpec>,
     /// `None` where there are no receivers: alerts are shown and stored only.
@@ -151,6 +153,7 @@ fn top(s: &mut Section<'_>) -> Config {
     let (releases, release_sources) = release::read(s, global.evaluation_interval, &actions, &mut sources);
     let thresholds = threshold::read(s);
     let drills = drill::read(s);
+    let rollback_limits = rollback_limits::read(s);
     let rule_groups = rule_file::read(s, &global);
     let receivers = receiver::read(s, &global);
     let route = route::read(s, &receivers);
@@ -167,6 +170,7 @@ fn top(s: &mut Section<'_>) -> Config {
         releases,
         thresholds,
         drills,
+        rollback_limits,
         rule_groups,
         route,
         receivers,

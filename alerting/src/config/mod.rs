@@ -7,4 +7,4 @@ mod policy;
 
 pub use action::{ActionSpec, ActuatorConfig};
 pub use message::{EmailConfig, Integration, Receiver, Route, SlackConfig, WebhookConfig};
-pub use policy::{Approval, Hand, OnFail, Policy, Ramp};
+pub use policy::{Approval, Hand, OnFail, Policy, Ramp, RollbackLimits};

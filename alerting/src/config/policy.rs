@@ -34,6 +34,22 @@ pub struct Hand {
     pub level: Level,
 }
 
+/// What Davy may roll back by itself, over all releases. An operator's order is not counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RollbackLimits {
+    pub per_service_per_day: usize,
+    pub per_hour: usize,
+    pub at_once: usize,
+    /// This many services that turn bad within five minutes trip the breaker: a human must approve.
+    pub common_cause_services: usize,
+}
+
+impl Default for RollbackLimits {
+    fn default() -> Self {
+        Self { per_service_per_day: 2, per_hour: 5, at_once: 3, common_cause_services: 3 }
+    }
+}
+
 /// Who gives the canary its share of the requests, and in which steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ramp {

@@ -9,18 +9,11 @@ use std::time::Duration;
 
 use davy_model::Timestamp;
 
-/// One automatic rollback of a service and version in this time.
-const COOL_DOWN: Duration = Duration::from_secs(60 * 60);
-/// Automatic rollbacks of one service in a day.
-const PER_SERVICE_MAX: usize = 2;
+use crate::config::RollbackLimits;
+
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// Automatic rollbacks in an hour, of all services.
-const PER_HOUR_MAX: usize = 5;
 const HOUR: Duration = Duration::from_secs(60 * 60);
-/// Rollbacks under way at once.
-const OPEN_MAX: usize = 3;
-/// This many services that turn bad within [`COMMON_WINDOW`] have a cause in common.
-const COMMON_SERVICES: usize = 3;
+/// Services that turn bad within this time may have a cause in common.
 const COMMON_WINDOW: Duration = Duration::from_secs(5 * 60);
 /// How long the breaker stays open after the last of them.
 const BREAKER_FOR: Duration = Duration::from_secs(30 * 60);
@@ -41,6 +34,7 @@ pub struct Taken {
 
 #[derive(Debug, Clone, Default)]
 pub struct Guard {
+    limits: RollbackLimits,
     /// Of releases that are over.
     past: Vec<Taken>,
     /// Since when each service has been called bad.
@@ -50,6 +44,10 @@ pub struct Guard {
 }
 
 impl Guard {
+    pub fn set_limits(&mut self, limits: RollbackLimits) {
+        self.limits = limits;
+    }
+
     /// A release is over that was rolled back.
     pub fn remember(&mut self, now: Timestamp, taken: Taken) {
         self.past.retain(|t| now.since(t.at) < DAY);
@@ -64,7 +62,7 @@ impl Guard {
         }
         self.bad_since.entry(service.to_owned()).or_insert(now);
         let lately = self.bad_since.values().filter(|since| now.since(**since) <= COMMON_WINDOW);
-        if lately.count() >= COMMON_SERVICES {
+        if lately.count() >= self.limits.common_cause_services {
             self.breaker_until = Some(now + BREAKER_FOR);
         }
     }
@@ -89,26 +87,28 @@ impl Guard {
         if self.is_suspect(now) {
             return Some("the clock jumped, so what is recent is in doubt".to_owned());
         }
-        if within(COOL_DOWN).any(|t| t.service == service && t.canary == canary) {
+        let RollbackLimits { per_service_per_day, per_hour, at_once, .. } = self.limits;
+        if within(HOUR).any(|t| t.service == service && t.canary == canary) {
             return Some(format!("{canary} of {service} was rolled back within the last hour"));
         }
-        if within(DAY).filter(|t| t.service == service).count() >= PER_SERVICE_MAX {
-            return Some(format!("{PER_SERVICE_MAX} rollbacks of {service} within a day are the most"));
+        if within(DAY).filter(|t| t.service == service).count() >= per_service_per_day {
+            return Some(format!("{per_service_per_day} rollbacks of {service} within a day are the most"));
         }
-        if within(HOUR).count() >= PER_HOUR_MAX {
-            return Some(format!("{PER_HOUR_MAX} rollbacks within an hour are the most"));
+        if within(HOUR).count() >= per_hour {
+            return Some(format!("{per_hour} rollbacks within an hour are the most"));
         }
         let open = others.iter().filter(|t| t.open).count();
-        (open >= OPEN_MAX).then(|| format!("{OPEN_MAX} rollbacks under way at once are the most"))
+        (open >= at_once).then(|| format!("{at_once} rollbacks under way at once are the most"))
     }
 
     /// Why a human must approve a rollback now.
     pub fn asks(&self, now: Timestamp) -> Option<String> {
         let open = self.breaker_until.is_some_and(|until| now < until);
         let window = COMMON_WINDOW.as_secs() / 60;
+        let services = self.limits.common_cause_services;
         open.then(|| {
             format!(
-                "{COMMON_SERVICES} services or more turned bad within {window} minutes: they may have a cause in common"
+                "{services} services or more turned bad within {window} minutes: they may have a cause in common"
             )
         })
     }

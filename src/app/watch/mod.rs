@@ -101,6 +101,8 @@ impl Watch {
     /// store; a call that was in flight counts as perhaps made.
     pub fn new(config: Config, store: Store, control: Control, now: Timestamp) -> Self {
         let dispatcher = dispatcher(&config);
+        let mut guard = Guard::default();
+        guard.set_limits(config.rollback_limits);
         let mut watch = Self {
             thresholds: Thresholds::new(&config),
             config,
@@ -118,7 +120,7 @@ impl Watch {
             calibrations: BTreeMap::new(),
             at: now,
             sources: SourceStates::default(),
-            guard: Guard::default(),
+            guard,
             drills: Drills::default(),
             folder: None,
             hold: None,
@@ -498,6 +500,7 @@ impl Watch {
     pub fn reload(&mut self, now: Timestamp, config: Config) {
         self.dispatcher = dispatcher(&config);
         self.thresholds.reload(&config);
+        self.guard.set_limits(config.rollback_limits);
         self.config = config;
         self.say(now, "configuration reloaded".to_owned());
     }
