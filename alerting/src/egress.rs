@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Client, Response, Url, redirect, retry};
+use reqwest::{Certificate, Client, ClientBuilder, Response, Url, redirect, retry};
 use secrecy::{ExposeSecret, SecretString};
 
 /// Longest answer that is read.
@@ -51,6 +51,26 @@ pub(crate) fn url(owner: &str, secret: &SecretString) -> Result<Url, SetupError>
 
 /// A client for one owner. Connections are not kept: a request never meets one that is being closed.
 pub(crate) fn client(owner: &str, connect_timeout: Duration, names: Names) -> Result<Client, SetupError> {
+    build(owner, builder(connect_timeout, names))
+}
+
+/// The same, which trusts these and nobody else.
+pub(crate) fn client_trusting(
+    owner: &str,
+    connect_timeout: Duration,
+    names: Names,
+    roots: Vec<Certificate>,
+) -> Result<Client, SetupError> {
+    build(owner, builder(connect_timeout, names).tls_certs_only(roots))
+}
+
+fn build(owner: &str, builder: ClientBuilder) -> Result<Client, SetupError> {
+    builder
+        .build()
+        .map_err(|e| SetupError::Client { owner: owner.to_owned(), detail: chain(&e.without_url()) })
+}
+
+fn builder(connect_timeout: Duration, names: Names) -> ClientBuilder {
     // An error means that a provider is installed already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
@@ -62,8 +82,6 @@ pub(crate) fn client(owner: &str, connect_timeout: Duration, names: Names) -> Re
         .pool_max_idle_per_host(0)
         .connect_timeout(connect_timeout)
         .dns_resolver(names)
-        .build()
-        .map_err(|e| SetupError::Client { owner: owner.to_owned(), detail: chain(&e.without_url()) })
 }
 
 /// At most [`RESPONSE_BYTES_MAX`] of the body, and what was read until then if it breaks off.

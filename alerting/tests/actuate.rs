@@ -8,7 +8,7 @@ use common::http::{Received, Receiver, Rude, refusing, rude};
 use common::verdicts::verdict;
 use common::wall_clock;
 use davy_alerting::actuate::{ActRequest, Actuator, CallOutcome, SetupError};
-use davy_alerting::config::{ActionSpec, ActuatorConfig};
+use davy_alerting::config::{ActionSpec, ActuatorConfig, WebhookAction};
 use davy_alerting::release::{Desired, Subject};
 use davy_detector::{Contract, Outcome};
 use davy_model::Timestamp;
@@ -18,11 +18,12 @@ use standardwebhooks::Webhook;
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
 fn actuator(url: &str) -> Result<Actuator, SetupError> {
-    let actuator = ActuatorConfig::Webhook {
+    let actuator = ActuatorConfig::Webhook(WebhookAction {
         url: url.into(),
         signing_secret: Some(SECRET.into()),
         timeout: Duration::from_secs(2),
-    };
+        state_url: None,
+    });
     let spec = ActionSpec { name: "to-stable".into(), actuator };
     Actuator::new(&spec, "http://davy.example:9600", wall_clock())
 }
@@ -204,11 +205,12 @@ fn bad_urls_and_secrets_are_refused_at_the_start_without_showing_them() {
     }
     let spec = ActionSpec {
         name: "to-stable".into(),
-        actuator: ActuatorConfig::Webhook {
+        actuator: ActuatorConfig::Webhook(WebhookAction {
             url: "http://127.0.0.1/".into(),
             signing_secret: Some("not base64!".into()),
             timeout: Duration::from_secs(2),
-        },
+            state_url: None,
+        }),
     };
     let error = Actuator::new(&spec, "", wall_clock()).err().expect("refused").to_string();
     assert_eq!(error, "action to-stable: the signing secret is not base64");

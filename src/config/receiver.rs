@@ -85,7 +85,11 @@ pub(super) fn webhook_keys(s: &mut Section<'_>) -> (Option<SecretString>, Option
 }
 
 /// A URL that is a secret, inline or in a file.
-fn secret_url(s: &mut Section<'_>, key: &'static str, key_file: &'static str) -> Option<SecretString> {
+pub(super) fn secret_url(
+    s: &mut Section<'_>,
+    key: &'static str,
+    key_file: &'static str,
+) -> Option<SecretString> {
     let url = read_secret(s, key, key_file)?;
     let field = s.get(key).or_else(|| s.get(key_file))?;
     check_secret_url(&field, &url);

@@ -5,6 +5,9 @@ mod action;
 mod message;
 mod policy;
 
-pub use action::{ActionSpec, ActuatorConfig};
+pub use action::{
+    ActionSpec, ActuatorConfig, Destination, EtcdAction, HaproxyAction, HaproxySocket, KubernetesAction,
+    KubernetesObject, NginxAction, WebhookAction,
+};
 pub use message::{EmailConfig, Integration, Receiver, Route, SlackConfig, WebhookConfig};
 pub use policy::{Approval, Hand, OnFail, Policy, Ramp, RollbackLimits};
