@@ -10,6 +10,7 @@ use davy_model::Timestamp;
 
 use crate::alert::Alert;
 use crate::release::Command;
+use crate::silence::Silence;
 
 /// Open alerts beyond this are refused and counted: a flood of labels must not eat the memory.
 pub const OPEN_ALERTS_MAX: usize = 10_000;
@@ -26,6 +27,8 @@ pub(crate) struct Entry {
     pub(crate) alert: Alert,
     /// Over, and kept until the next poll has told those who must hear of it.
     pub(crate) resolved: bool,
+    /// Everyone who must hear of the end has.
+    pub(crate) over: bool,
     /// Whether it differs from its record.
     pub(crate) changed: bool,
     /// By `<receiver>/<index of the integration>`.
@@ -36,6 +39,7 @@ pub(crate) struct Entry {
 pub struct AlertBook {
     /// By fingerprint.
     pub(crate) entries: BTreeMap<String, Entry>,
+    silences: Vec<Silence>,
     refused: u64,
 }
 
@@ -58,8 +62,10 @@ impl AlertBook {
             return false;
         }
         let alert = Alert { starts_at: alert.starts_at.min(now), ..alert };
-        self.entries
-            .insert(fingerprint, Entry { alert, resolved: false, changed: true, told: BTreeMap::new() });
+        self.entries.insert(
+            fingerprint,
+            Entry { alert, resolved: false, over: false, changed: true, told: BTreeMap::new() },
+        );
         true
     }
 
@@ -100,6 +106,15 @@ impl AlertBook {
                 Command::Read(_) | Command::Call(_) | Command::Audit(_) => {}
             }
         }
+    }
+
+    /// Silences that have not ended.
+    pub fn silences(&self) -> &[Silence] {
+        &self.silences
+    }
+
+    pub fn set_silences(&mut self, silences: Vec<Silence>) {
+        self.silences = silences;
     }
 
     /// Ends what has outlived its announced end.

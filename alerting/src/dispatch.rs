@@ -3,14 +3,17 @@
 //! Hop 6, pure. Delivery is at least once: a message is written together with the note that its receiver was
 //! told, keeps one id over all attempts, and ends as `delivered` or, visibly, as `dead`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use davy_model::Timestamp;
+use davy_model::{Labels, Timestamp};
 use davy_store::control::{AlertRecord, OutboxRecord};
 
 use crate::alert::{AlertState, Fnv1a};
-use crate::book::{AlertBook, Entry, Told};
-use crate::config::{Integration, Receiver, Route};
+use crate::book::{AlertBook, Told};
+use crate::config::{InhibitRule, Integration, Receiver, Route};
+use crate::group::{self, GroupKey, Member, due_at};
+use crate::inhibit::is_inhibited;
 use crate::record::{Message, alert_record, message_detail};
 use crate::route;
 
@@ -51,106 +54,139 @@ pub struct Dispatch {
 pub struct Dispatcher {
     route: Route,
     receivers: Vec<Receiver>,
+    inhibit: Vec<InhibitRule>,
     seed: u64,
 }
 
-/// One integration of a receiver that a route leads to.
-struct Target<'a> {
+/// One integration of a receiver that a route leads to, with the alerts of one group.
+struct Lane<'a> {
     /// `<receiver>/<index>`: whom the book notes as told.
-    key: String,
+    target: String,
     receiver: &'a str,
     index: usize,
     integration: &'a Integration,
-    repeat_interval: Duration,
+    route: &'a Route,
+    key: GroupKey,
+    /// Fingerprints of its alerts.
+    members: Vec<String>,
 }
 
 impl Dispatcher {
     /// `seed` spreads retries, so that not every message of a flood comes back at once.
     pub fn new(route: Route, receivers: Vec<Receiver>, seed: u64) -> Self {
-        Self { route, receivers, seed }
+        Self { route, receivers, inhibit: Vec::new(), seed }
     }
 
-    /// What is to be written now. Alerts that ended leave the book. The book takes the writing for granted:
-    /// if it fails, write the same rows again.
+    #[must_use]
+    pub fn with_inhibition(self, inhibit: Vec<InhibitRule>) -> Self {
+        Self { inhibit, ..self }
+    }
+
+    /// What is to be written now. Alerts that ended and of whose end everyone has been told leave the book. The book
+    /// takes the writing for granted: if it fails, write the same rows again.
     pub fn poll(&self, book: &mut AlertBook, now: Timestamp) -> Dispatch {
         book.expire(now);
+        let muted = self.muted(book, now);
         let mut out = Dispatch::default();
+        let mut touched = BTreeSet::new();
+        let mut waiting = BTreeSet::new();
+        for lane in self.lanes(book) {
+            let members = members(book, &lane, &muted);
+            let due = due_at(lane.route, &members).is_some_and(|at| at <= now);
+            let ends = members.iter().any(Member::tells_end);
+            if !due || group::is_muted(lane.route, now) {
+                if ends {
+                    let ended = lane.members.iter().zip(&members).filter(|(_, m)| m.tells_end());
+                    waiting.extend(ended.map(|(f, _)| f.clone()));
+                }
+                continue;
+            }
+            let told: Vec<(String, bool)> = lane
+                .members
+                .iter()
+                .zip(&members)
+                .filter(|(_, m)| m.tells_end() || (!m.entry.resolved && !m.muted))
+                .map(|(f, m)| (f.clone(), m.entry.resolved))
+                .collect();
+            out.outbox.push(message(book, &lane, &told, now));
+            for (fingerprint, resolved) in told {
+                let Some(entry) = book.entries.get_mut(&fingerprint) else { continue };
+                if resolved {
+                    entry.told.remove(&lane.target);
+                } else {
+                    let told = entry.told.entry(lane.target.clone()).or_insert(Told { at: now, times: 0 });
+                    *told = Told { at: now, times: told.times.saturating_add(1) };
+                }
+                touched.insert(fingerprint);
+            }
+        }
         for (fingerprint, entry) in &mut book.entries {
-            let before = out.outbox.len();
-            self.tell(fingerprint, entry, now, &mut out.outbox);
-            if entry.changed || out.outbox.len() > before {
+            entry.over = entry.resolved && !waiting.contains(fingerprint);
+            if entry.changed || entry.over || touched.contains(fingerprint) {
                 out.alerts.push(alert_record(fingerprint, entry));
                 entry.changed = false;
             }
         }
-        book.entries.retain(|_, e| !e.resolved);
+        book.entries.retain(|_, e| !e.over);
         out
     }
 
-    /// When the next repeat or announced end is due; `None` when nothing is open.
+    /// When the next message, repeat or announced end is due; `None` when nothing is open.
     pub fn wake_at(&self, book: &AlertBook) -> Option<Timestamp> {
-        let repeats = book.entries.values().flat_map(|entry| {
-            let told = |t: &Target<'_>| entry.told.get(&t.key).map(|told| told.at + t.repeat_interval);
-            self.targets(entry).iter().filter_map(told).min()
-        });
-        let ends = book.entries.values().filter_map(|e| e.alert.ends_at);
-        repeats.chain(ends).min()
+        let nobody = BTreeSet::new();
+        let lanes = self.lanes(book);
+        let due = lanes.iter().filter_map(|lane| due_at(lane.route, &members(book, lane, &nobody)));
+        let ends = book.entries.values().filter(|e| !e.resolved).filter_map(|e| e.alert.ends_at);
+        due.chain(ends).min()
     }
 
-    fn tell(&self, fingerprint: &str, entry: &mut Entry, now: Timestamp, outbox: &mut Vec<OutboxRecord>) {
-        let state = if entry.resolved { AlertState::Resolved } else { AlertState::Firing };
-        for target in self.targets(entry) {
-            let due = match (state, entry.told.get(&target.key)) {
-                (AlertState::Firing, None) => true,
-                (AlertState::Firing, Some(told)) => now >= told.at + target.repeat_interval,
-                // Who never heard that it began need not hear that it ended.
-                (AlertState::Resolved, told) => told.is_some() && send_resolved(target.integration),
-            };
-            if !due {
-                continue;
-            }
-            let told = entry.told.entry(target.key.clone()).or_insert(Told { at: now, times: 0 });
-            *told = Told { at: now, times: told.times.saturating_add(1) };
-            let message = Message {
-                alert: entry.alert.clone(),
-                state,
-                kind: kind(target.integration).to_owned(),
-                integration: target.index,
-            };
-            let starts_at = entry.alert.starts_at.as_millis();
-            let key = Fnv1a::default().write(target.key.as_bytes()).0;
-            outbox.push(OutboxRecord {
-                id: format!("msg_{fingerprint}_{starts_at}_{}_{}_{key:016x}", state.as_str(), told.times),
-                receiver: target.receiver.to_owned(),
-                created_at: now,
-                next_attempt_at: now,
-                attempts: 0,
-                state: PENDING.to_owned(),
-                last_error: String::new(),
-                detail: message_detail(&message),
-            });
+    /// Fingerprints of alerts that are silenced or inhibited.
+    fn muted(&self, book: &AlertBook, now: Timestamp) -> BTreeSet<String> {
+        let firing = book.entries.values().filter(|e| !e.resolved).map(|e| &e.alert.labels);
+        let quiet = |labels: &Labels| {
+            book.silences().iter().any(|s| s.silences(labels, now))
+                || is_inhibited(&self.inhibit, labels, firing.clone())
+        };
+        if self.inhibit.is_empty() && book.silences().is_empty() {
+            return BTreeSet::new();
         }
+        let muted = book.entries.iter().filter(|(_, e)| quiet(&e.alert.labels));
+        muted.map(|(fingerprint, _)| fingerprint.clone()).collect()
     }
 
-    /// Everyone who hears of the alert, each once.
-    fn targets(&self, entry: &Entry) -> Vec<Target<'_>> {
-        let mut found: Vec<Target<'_>> = Vec::new();
-        for route in route::matching(&self.route, &entry.alert.labels) {
-            if found.iter().any(|t| t.receiver == route.receiver) {
-                continue;
-            }
-            let receiver = self.receivers.iter().find(|r| r.name == route.receiver);
-            for (index, integration) in receiver.iter().flat_map(|r| r.integrations.iter().enumerate()) {
-                found.push(Target {
-                    key: format!("{}/{index}", route.receiver),
-                    receiver: &route.receiver,
-                    index,
-                    integration,
-                    repeat_interval: route.repeat_interval,
-                });
+    /// Every group of every receiver that anyone must hear of.
+    fn lanes(&self, book: &AlertBook) -> Vec<Lane<'_>> {
+        let mut found: BTreeMap<(String, GroupKey), Lane<'_>> = BTreeMap::new();
+        let mut order = Vec::new();
+        for (fingerprint, entry) in &book.entries {
+            let mut heard: Vec<&str> = Vec::new();
+            for (path, route) in route::matching(&self.route, &entry.alert.labels) {
+                // A receiver that several routes lead to hears once.
+                if heard.contains(&route.receiver.as_str()) {
+                    continue;
+                }
+                heard.push(&route.receiver);
+                let key = GroupKey::of(&path, route, &entry.alert.labels);
+                let receiver = self.receivers.iter().find(|r| r.name == route.receiver);
+                for (index, integration) in receiver.iter().flat_map(|r| r.integrations.iter().enumerate()) {
+                    let target = format!("{}/{index}", route.receiver);
+                    let lane = found.entry((target.clone(), key.clone())).or_insert_with(|| {
+                        order.push((target.clone(), key.clone()));
+                        Lane {
+                            target,
+                            receiver: &route.receiver,
+                            index,
+                            integration,
+                            route,
+                            key: key.clone(),
+                            members: Vec::new(),
+                        }
+                    });
+                    lane.members.push(fingerprint.clone());
+                }
             }
         }
-        found
+        order.iter().filter_map(|k| found.remove(k)).collect()
     }
 
     /// The message after one attempt to deliver it.
@@ -189,11 +225,61 @@ impl Dispatcher {
     }
 }
 
+fn members<'a>(book: &'a AlertBook, lane: &Lane<'_>, muted: &BTreeSet<String>) -> Vec<Member<'a>> {
+    let member = |fingerprint: &String| {
+        let entry = book.entries.get(fingerprint)?;
+        Some(Member {
+            entry,
+            told: entry.told.get(&lane.target).map(|t| t.at),
+            muted: muted.contains(fingerprint),
+            send_resolved: send_resolved(lane.integration),
+        })
+    };
+    lane.members.iter().filter_map(member).collect()
+}
+
+/// The row of a message about these alerts; the same from the same book.
+fn message(book: &AlertBook, lane: &Lane<'_>, told: &[(String, bool)], now: Timestamp) -> OutboxRecord {
+    let mut alerts = Vec::new();
+    let mut said = Fnv1a::default();
+    for (fingerprint, resolved) in told {
+        let Some(entry) = book.entries.get(fingerprint) else { continue };
+        let state = if *resolved { AlertState::Resolved } else { AlertState::Firing };
+        let times = entry.told.get(&lane.target).map_or(0, |t| t.times);
+        said.write(fingerprint.as_bytes())
+            .write(&entry.alert.starts_at.as_millis().to_le_bytes())
+            .write(state.as_str().as_bytes())
+            .write(&times.to_le_bytes());
+        alerts.push((entry.alert.clone(), state));
+    }
+    alerts.sort_by_key(|(_, state)| *state == AlertState::Resolved);
+    let message = Message {
+        alerts,
+        group_key: lane.key.text(),
+        group_labels: lane.key.labels.clone(),
+        kind: kind(lane.integration).to_owned(),
+        integration: lane.index,
+    };
+    let (number, state) = (lane.key.lane(&lane.target), message.state());
+    OutboxRecord {
+        // The first part is the lane: messages of one lane go in order.
+        id: format!("msg_{number:016x}_{}_{:016x}", state.as_str(), said.0),
+        receiver: lane.receiver.to_owned(),
+        created_at: now,
+        next_attempt_at: now,
+        attempts: 0,
+        state: PENDING.to_owned(),
+        last_error: String::new(),
+        detail: message_detail(&message),
+    }
+}
+
 pub(crate) fn kind(integration: &Integration) -> &'static str {
     match integration {
         Integration::Webhook(_) => "webhook",
         Integration::Slack(_) => "slack",
         Integration::Email(_) => "email",
+        Integration::Alertmanager(_) => "alertmanager",
     }
 }
 
@@ -202,5 +288,6 @@ fn send_resolved(integration: &Integration) -> bool {
         Integration::Webhook(c) => c.send_resolved,
         Integration::Slack(c) => c.send_resolved,
         Integration::Email(c) => c.send_resolved,
+        Integration::Alertmanager(c) => c.send_resolved,
     }
 }

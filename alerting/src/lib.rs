@@ -9,14 +9,18 @@ pub mod config;
 pub mod dispatch;
 mod egress;
 pub mod gotemplate;
+mod group;
+pub mod inhibit;
 pub mod notify;
 pub mod record;
 pub mod release;
 pub mod route;
 pub mod rule;
 mod signature;
+pub mod silence;
 mod text;
 mod time;
+pub mod time_interval;
 
 pub use egress::describe;
 

@@ -12,7 +12,7 @@ use crate::alert::{Alert, AlertState};
 use crate::book::{AlertBook, Entry, Told};
 
 /// Number of the shapes below; grows when an older version could misread them.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
@@ -91,8 +91,9 @@ pub(crate) fn alert_record(fingerprint: &str, entry: &Entry) -> AlertRecord {
         id: format!("{fingerprint}-{}", entry.alert.starts_at.as_millis()),
         fingerprint: fingerprint.to_owned(),
         starts_at: entry.alert.starts_at,
-        // An end that is only announced stays in the detail: the row is open until the alert is over.
-        ends_at: entry.alert.ends_at.filter(|_| entry.resolved),
+        // An end that is only announced, or that someone is still to be told of, stays in the detail: the row is open
+        // until that is over.
+        ends_at: entry.alert.ends_at.filter(|_| entry.resolved && entry.over),
         detail: write(&AlertDetail { format: FORMAT, alert: AlertShape::of(&entry.alert), told }),
     }
 }
@@ -115,6 +116,7 @@ impl AlertBook {
                         told: detail.told.into_iter().map(|(k, t)| (k, told(t))).collect(),
                         alert: detail.alert.alert(),
                         resolved: false,
+                        over: false,
                         changed: false,
                     };
                     book.entries.insert(entry.alert.fingerprint(), entry);
@@ -129,12 +131,22 @@ impl AlertBook {
 /// What an outbox row says, to one integration of a receiver.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Message {
-    pub(crate) alert: Alert,
-    pub(crate) state: AlertState,
-    /// `webhook`, `slack` or `email`; a reload may have put another one at the same place.
+    /// At least one; those that fire come first.
+    pub(crate) alerts: Vec<(Alert, AlertState)>,
+    /// As Alertmanager names the group.
+    pub(crate) group_key: String,
+    pub(crate) group_labels: Labels,
+    /// `webhook`, `slack`, `email` or `alertmanager`; a reload may have put another one at the same place.
     pub(crate) kind: String,
     /// Which of the receiver's integrations.
     pub(crate) integration: usize,
+}
+
+impl Message {
+    /// Firing while any of its alerts is.
+    pub(crate) fn state(&self) -> AlertState {
+        self.alerts.first().map_or(AlertState::Resolved, |(_, state)| *state)
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -142,35 +154,63 @@ struct MessageDetail {
     format: u32,
     kind: String,
     integration: usize,
-    status: String,
-    alert: AlertShape,
+    /// The first format had one alert, with its status here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    status: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    alert: Option<AlertShape>,
+    #[serde(default)]
+    group_key: String,
+    #[serde(default)]
+    group_labels: BTreeMap<String, String>,
+    #[serde(default)]
+    alerts: Vec<(String, AlertShape)>,
 }
 
 pub(crate) fn message_detail(message: &Message) -> String {
+    let shape = |(alert, state): &(Alert, AlertState)| (state.as_str().to_owned(), AlertShape::of(alert));
     write(&MessageDetail {
         format: FORMAT,
         kind: message.kind.clone(),
         integration: message.integration,
-        status: message.state.as_str().to_owned(),
-        alert: AlertShape::of(&message.alert),
+        status: None,
+        alert: None,
+        group_key: message.group_key.clone(),
+        group_labels: message.group_labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect(),
+        alerts: message.alerts.iter().map(shape).collect(),
     })
 }
 
 pub(crate) fn message_of(record: &OutboxRecord) -> Result<Message, RecordError> {
     let detail: MessageDetail = read("message", &record.id, &record.detail, FORMAT)?;
-    let state = match detail.status.as_str() {
-        "firing" => AlertState::Firing,
-        "resolved" => AlertState::Resolved,
-        _ => {
-            return Err(RecordError::Unknown {
-                what: "message",
-                id: record.id.clone(),
-                field: "status",
-                got: detail.status,
-            });
-        }
+    let state = |text: &str| match text {
+        "firing" => Ok(AlertState::Firing),
+        "resolved" => Ok(AlertState::Resolved),
+        _ => Err(RecordError::Unknown {
+            what: "message",
+            id: record.id.clone(),
+            field: "status",
+            got: text.to_owned(),
+        }),
     };
-    Ok(Message { alert: detail.alert.alert(), state, kind: detail.kind, integration: detail.integration })
+    let first = detail.status.zip(detail.alert);
+    let alerts = first.into_iter().chain(detail.alerts);
+    let alerts: Vec<_> = alerts
+        .map(|(status, shape)| Ok((shape.alert(), state(&status)?)))
+        .collect::<Result<_, RecordError>>()?;
+    let Some((alert, _)) = alerts.first() else {
+        return Err(RecordError::Unreadable {
+            what: "message",
+            id: record.id.clone(),
+            detail: "it has no alert".to_owned(),
+        });
+    };
+    let (group_key, group_labels) = if detail.group_key.is_empty() {
+        (format!("{{}}:{}", alert.labels), alert.labels.clone())
+    } else {
+        (detail.group_key, Labels::from_pairs(detail.group_labels))
+    };
+    Ok(Message { alerts, group_key, group_labels, kind: detail.kind, integration: detail.integration })
 }
 
 #[cfg(test)]
@@ -195,10 +235,10 @@ mod tests {
 
     #[test]
     fn a_message_from_a_newer_version_is_named_as_such() {
-        let newer = record(r#"{"format":2,"colour":"mauve"}"#);
+        let newer = record(r#"{"format":3,"colour":"mauve"}"#);
         assert_eq!(
             message_of(&newer).unwrap_err().to_string(),
-            "message msg_1 is in format 2, written by a newer version; this one reads up to 1"
+            "message msg_1 is in format 3, written by a newer version; this one reads up to 2"
         );
     }
 
@@ -214,14 +254,16 @@ mod tests {
             annotations in proptest::collection::btree_map(".{0,20}", ".{0,20}", 0..5),
             starts_at: i64, ends_at: Option<i64>, integration: usize, resolved: bool,
         ) {
+            let alert = Alert {
+                labels: Labels::from_pairs(labels),
+                annotations,
+                starts_at: Timestamp::from_millis(starts_at),
+                ends_at: ends_at.map(Timestamp::from_millis),
+            };
             let message = Message {
-                alert: Alert {
-                    labels: Labels::from_pairs(labels),
-                    annotations,
-                    starts_at: Timestamp::from_millis(starts_at),
-                    ends_at: ends_at.map(Timestamp::from_millis),
-                },
-                state: if resolved { AlertState::Resolved } else { AlertState::Firing },
+                group_key: "{}:{}".into(),
+                group_labels: alert.labels.clone(),
+                alerts: vec![(alert, if resolved { AlertState::Resolved } else { AlertState::Firing })],
                 kind: "slack".into(),
                 integration,
             };

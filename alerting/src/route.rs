@@ -7,7 +7,7 @@ use crate::config::Route;
 /// Names of the receivers of an alert with these labels, each once, in the order of the tree.
 pub fn resolve<'a>(root: &'a Route, labels: &Labels) -> Vec<&'a str> {
     let mut names: Vec<&str> = Vec::new();
-    for route in matching(root, labels) {
+    for (_, route) in matching(root, labels) {
         if !names.contains(&route.receiver.as_str()) {
             names.push(&route.receiver);
         }
@@ -15,23 +15,34 @@ pub fn resolve<'a>(root: &'a Route, labels: &Labels) -> Vec<&'a str> {
     names
 }
 
-/// The deepest matching routes: a node is taken itself only when none of its children matches, and siblings
-/// after a match are tried only if it says `continue`.
-pub(crate) fn matching<'a>(route: &'a Route, labels: &Labels) -> Vec<&'a Route> {
+/// The deepest matching routes, each with its way through the tree: a node is taken itself only when none of its
+/// children matches, and siblings after a match are tried only if it says `continue`.
+pub(crate) fn matching<'a>(root: &'a Route, labels: &Labels) -> Vec<(String, &'a Route)> {
+    below(root, "", labels)
+}
+
+fn below<'a>(route: &'a Route, parent: &str, labels: &Labels) -> Vec<(String, &'a Route)> {
     if !route.matchers.iter().all(|m| m.matches(labels)) {
         return Vec::new();
     }
+    let matchers: Vec<String> = route.matchers.iter().map(ToString::to_string).collect();
+    let path = if parent.is_empty() {
+        format!("{{{}}}", matchers.join(","))
+    } else {
+        format!("{parent}/{{{}}}", matchers.join(","))
+    };
     let mut found = Vec::new();
-    for child in &route.routes {
-        let below = matching(child, labels);
-        let stop = !below.is_empty() && !child.continue_matching;
-        found.extend(below);
+    for (i, child) in route.routes.iter().enumerate() {
+        // Two children may have the same matchers.
+        let lower = below(child, &path, labels);
+        let stop = !lower.is_empty() && !child.continue_matching;
+        found.extend(lower.into_iter().map(|(p, r)| (if i == 0 { p } else { format!("{p}#{i}") }, r)));
         if stop {
             break;
         }
     }
     if found.is_empty() {
-        found.push(route);
+        found.push((path, route));
     }
     found
 }
@@ -56,6 +67,7 @@ mod tests {
             continue_matching,
             repeat_interval: Duration::from_secs(3600),
             routes,
+            ..Route::default()
         }
     }
 

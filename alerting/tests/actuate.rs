@@ -123,10 +123,12 @@ async fn an_accepted_call_carries_key_signature_precondition_and_evidence() {
             "revision": "v2"
           },
           "from_version": "v2",
+          "marker": "checkout-v2-7-rollback",
           "reason": "errors are worse than tolerated",
           "release_id": "checkout-v2-7",
           "report_url": "http://davy.example:9600/api/davy/v1/releases/checkout-v2-7/report",
           "service": "checkout",
+          "share": 0,
           "to_version": "v1"
         }"#]]
     .assert_eq(&serde_json::to_string_pretty(&json).unwrap());
@@ -144,7 +146,8 @@ async fn refusals_are_rejected_and_redirects_not_followed() {
     .await;
     let rejected =
         |status: u16, detail: &str| CallOutcome::Rejected { detail: format!("status {status}: {detail}") };
-    assert_eq!(call(&receiver.url).await, rejected(409, "generation is 8"));
+    let conflict = CallOutcome::Conflict { detail: "status 409: generation is 8".into() };
+    assert_eq!(call(&receiver.url).await, conflict);
     assert_eq!(call(&receiver.url).await, rejected(404, ""));
     assert_eq!(call(&receiver.url).await, rejected(307, "redirects are not followed"));
     assert_eq!(call(&receiver.url).await, rejected(302, "redirects are not followed"));

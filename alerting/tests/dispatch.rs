@@ -46,6 +46,7 @@ fn dispatcher() -> Dispatcher {
         continue_matching,
         repeat_interval: Duration::from_secs(hours * 3600),
         routes,
+        ..Route::default()
     };
     let critical = vec![Matcher::equal("severity", "critical")];
     let routes = vec![route("pager", critical, 1, true, vec![]), route("ops", vec![], 4, false, vec![])];

@@ -87,6 +87,7 @@ fn receivers(config: &Config) -> String {
             Integration::Webhook(_) => "webhook",
             Integration::Slack(_) => "slack",
             Integration::Email(_) => "email",
+            Integration::Alertmanager(_) => "alertmanager",
         };
         if integrations.is_empty() {
             "hears nothing".to_owned()

@@ -12,7 +12,7 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use davy_alerting::config::{ActionSpec, Policy, Receiver, RollbackLimits, Route};
+use davy_alerting::config::{ActionSpec, InhibitRule, Policy, Receiver, RollbackLimits, Route};
 use davy_alerting::rule::GroupSpec;
 use davy_collector::config::ScrapeConfig;
 use davy_collector::remote_write_out::RemoteWriteConfig;
@@ -25,6 +25,7 @@ mod drill;
 mod error;
 mod global;
 mod http;
+mod inhibit;
 mod mask;
 mod matchers;
 mod metric;
@@ -45,6 +46,7 @@ mod source;
 mod storage;
 mod suggest;
 mod threshold;
+mod time_interval;
 mod value;
 mod yaml;
 
@@ -87,6 +89,7 @@ pub struct Config {
     pub rule_groups: Vec<GroupSpec>,
     /// `None` where there are no receivers: alerts are shown and stored only.
     pub route: Option<Route>,
+    pub inhibit_rules: Vec<InhibitRule>,
     pub receivers: Vec<Receiver>,
     pub actions: Vec<ActionSpec>,
     /// What is taken but looks like a mistake, each with its place.
@@ -156,7 +159,9 @@ fn top(s: &mut Section<'_>) -> Config {
     let rollback_limits = rollback_limits::read(s);
     let rule_groups = rule_file::read(s, &global);
     let receivers = receiver::read(s, &global);
-    let route = route::read(s, &receivers);
+    let intervals = time_interval::read(s);
+    let route = route::read(s, &receivers, &intervals);
+    let inhibit_rules = inhibit::read(s);
     other_keys(s);
     Config {
         evaluation_interval: global.evaluation_interval,
@@ -173,6 +178,7 @@ fn top(s: &mut Section<'_>) -> Config {
         rollback_limits,
         rule_groups,
         route,
+        inhibit_rules,
         receivers,
         actions,
         warnings: Vec::new(),
@@ -187,7 +193,7 @@ fn other_keys(s: &mut Section<'_>) {
     );
     s.not_yet(&["scrape_config_files"], "write the jobs under `scrape_configs`");
     s.not_yet(&["remote_read"], "write `sources`, and name one in a release");
-    s.not_yet(&["inhibit_rules", "time_intervals", "mute_time_intervals", "templates"], "");
+    s.not_yet(&["templates"], "messages have a fixed form");
     s.not_yet(&["tracing", "runtime", "tracing_config"], "");
     s.not_yet(&["health_checks"], "scrapes tell whether a target is up");
     s.not_yet(&["access"], "every listener is on loopback");

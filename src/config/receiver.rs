@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use davy_alerting::config::{EmailConfig, Integration, Receiver, SlackConfig, WebhookConfig};
+use davy_alerting::config::{
+    AlertmanagerConfig, EmailConfig, Integration, Receiver, SlackConfig, WebhookConfig,
+};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::global::{Global, Smtp, check_secret_url};
@@ -51,6 +53,8 @@ fn receiver(field: &Field<'_>, global: &Global) -> Option<Receiver> {
         let mut integrations = s.list("webhook_configs", |f| webhook(&f).map(Integration::Webhook));
         integrations.extend(s.list("slack_configs", |f| slack(&f, global).map(Integration::Slack)));
         integrations.extend(s.list("email_configs", |f| email(&f, &global.smtp).map(Integration::Email)));
+        integrations
+            .extend(s.list("alertmanager_configs", |f| alertmanager(&f).map(Integration::Alertmanager)));
         s.not_yet(&OTHERS, "a webhook reaches anything that takes Alertmanager's webhook body");
         Some(Receiver { name: name?.to_owned(), integrations })
     })
@@ -94,6 +98,19 @@ pub(super) fn secret_url(
     let field = s.get(key).or_else(|| s.get(key_file))?;
     check_secret_url(&field, &url);
     Some(url)
+}
+
+/// Davy's own word: Alertmanager has no receiver that is another Alertmanager.
+fn alertmanager(field: &Field<'_>) -> Option<AlertmanagerConfig> {
+    field.section(|s| {
+        let url = secret_url(s, "url", "url_file");
+        if url.is_none() {
+            s.missing_one_of("url", "url_file");
+        }
+        let send_resolved = s.or("send_resolved", true, Field::bool);
+        let timeout = s.or("timeout", WEBHOOK_TIMEOUT, |f| f.parse(positive_duration));
+        Some(AlertmanagerConfig { url: url?, send_resolved, timeout })
+    })
 }
 
 fn slack(field: &Field<'_>, global: &Global) -> Option<SlackConfig> {

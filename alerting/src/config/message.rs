@@ -5,6 +5,8 @@ use std::time::Duration;
 use davy_model::Matcher;
 use secrecy::SecretString;
 
+use crate::time_interval::TimeInterval;
+
 /// One node of the routing tree, Alertmanager's words. An alert goes to the deepest route that matches it.
 #[derive(Debug, Clone)]
 pub struct Route {
@@ -13,9 +15,52 @@ pub struct Route {
     pub matchers: Vec<Matcher>,
     /// Whether siblings after this one are tried as well.
     pub continue_matching: bool,
+    pub group_by: GroupBy,
+    /// How long a new group waits for more alerts. `None` is not said: thirty seconds for groups, nothing for alerts
+    /// that go by themselves and for those of a release, which are urgent.
+    pub group_wait: Option<Duration>,
+    /// How long a group waits before it tells what changed; as above, with five minutes.
+    pub group_interval: Option<Duration>,
     /// How long a firing alert waits before it is sent again.
     pub repeat_interval: Duration,
+    /// Nothing is sent while one of these holds, or while there are active ones and none of them holds.
+    pub mute_intervals: Vec<TimeInterval>,
+    pub active_intervals: Vec<TimeInterval>,
     pub routes: Vec<Route>,
+}
+
+impl Default for Route {
+    fn default() -> Self {
+        Self {
+            receiver: String::new(),
+            matchers: Vec::new(),
+            continue_matching: false,
+            group_by: GroupBy::Each,
+            group_wait: None,
+            group_interval: None,
+            repeat_interval: Duration::from_secs(4 * 3600),
+            mute_intervals: Vec::new(),
+            active_intervals: Vec::new(),
+            routes: Vec::new(),
+        }
+    }
+}
+
+/// Which alerts make one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GroupBy {
+    /// Each by itself: `['...']`.
+    Each,
+    /// Those that are equal in these labels; without any, all of the route.
+    Labels(Vec<String>),
+}
+
+/// While an alert of the source fires, those of the target that are equal in these labels are not told.
+#[derive(Debug, Clone)]
+pub struct InhibitRule {
+    pub source: Vec<Matcher>,
+    pub target: Vec<Matcher>,
+    pub equal: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -29,6 +74,7 @@ pub enum Integration {
     Webhook(WebhookConfig),
     Slack(SlackConfig),
     Email(EmailConfig),
+    Alertmanager(AlertmanagerConfig),
 }
 
 /// Alertmanager's webhook body, version 4, with a Standard Webhooks signature where a secret is set.
@@ -60,4 +106,13 @@ pub struct EmailConfig {
     /// TLS (STARTTLS, or from the first byte on port 465) is required; only a loopback smarthost may go without.
     pub require_tls: bool,
     pub send_resolved: bool,
+}
+
+/// An Alertmanager that takes alerts over its API, version 2.
+#[derive(Debug, Clone)]
+pub struct AlertmanagerConfig {
+    /// Without the path of the API.
+    pub url: SecretString,
+    pub send_resolved: bool,
+    pub timeout: Duration,
 }

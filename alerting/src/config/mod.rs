@@ -9,5 +9,8 @@ pub use action::{
     ActionSpec, ActuatorConfig, Destination, EtcdAction, HaproxyAction, HaproxySocket, KubernetesAction,
     KubernetesObject, NginxAction, WebhookAction,
 };
-pub use message::{EmailConfig, Integration, Receiver, Route, SlackConfig, WebhookConfig};
+pub use message::{
+    AlertmanagerConfig, EmailConfig, GroupBy, InhibitRule, Integration, Receiver, Route, SlackConfig,
+    WebhookConfig,
+};
 pub use policy::{Approval, Hand, OnFail, Policy, Ramp, RollbackLimits};

@@ -3,6 +3,7 @@
 //! Hop 7. Alerts fail open: whatever might succeed later is retryable, and a message is built anew for each
 //! attempt under the same id.
 
+mod alertmanager;
 mod email;
 mod notice;
 mod slack;
@@ -39,6 +40,7 @@ enum Sender {
     Webhook(webhook::Webhook),
     Slack(slack::Slack),
     Email(email::Email),
+    Alertmanager(alertmanager::Alertmanager),
 }
 
 impl Sender {
@@ -47,6 +49,7 @@ impl Sender {
             Self::Webhook(_) => "webhook",
             Self::Slack(_) => "slack",
             Self::Email(_) => "email",
+            Self::Alertmanager(_) => "alertmanager",
         }
     }
 }
@@ -72,6 +75,9 @@ impl Notifier {
                 Integration::Webhook(c) => Sender::Webhook(webhook::Webhook::new(owner, c, names)?),
                 Integration::Slack(c) => Sender::Slack(slack::Slack::new(owner, c, names)?),
                 Integration::Email(c) => Sender::Email(email::Email::new(owner, c, names)?),
+                Integration::Alertmanager(c) => {
+                    Sender::Alertmanager(alertmanager::Alertmanager::new(owner, c, names)?)
+                }
             })
         };
         let mut by_name = BTreeMap::new();
@@ -100,6 +106,9 @@ impl Notifier {
             Sender::Webhook(webhook) => {
                 let body = webhook::body(&message, &record.receiver, &self.external_url, now);
                 webhook.send(&record.id, body, now).await
+            }
+            Sender::Alertmanager(to) => {
+                to.send(alertmanager::body(&message, &self.external_url, now), now).await
             }
             Sender::Slack(slack) => slack.send(&Notice::of(&message, &self.external_url), now).await,
             Sender::Email(email) => {

@@ -16,6 +16,8 @@ const LABEL_CHARS_MAX: usize = 200;
 /// Annotations and labels beyond these many are left to the link.
 const FACTS_MAX: usize = 12;
 const LABELS_MAX: usize = 24;
+/// Further alerts of a group that are told by name.
+const OTHERS_MAX: usize = 10;
 
 /// Annotations with a name of their own in messages, in the order of reading.
 const KNOWN: [(&str, &str); 4] =
@@ -36,7 +38,8 @@ pub(super) struct Notice {
 
 impl Notice {
     pub(super) fn of(message: &Message, external_url: &str) -> Self {
-        let alert = &message.alert;
+        let (alert, state) = message.alerts.first().expect("a message has an alert");
+        let state = *state;
         let summary = match alert.annotation(SUMMARY) {
             "" => alert.name(),
             summary => summary,
@@ -46,7 +49,7 @@ impl Notice {
             push_fact(&mut facts, heading, alert.annotation(key));
         }
         let mut when = for_people(alert.starts_at);
-        if let (AlertState::Resolved, Some(end)) = (message.state, alert.ends_at) {
+        if let (AlertState::Resolved, Some(end)) = (state, alert.ends_at) {
             when += &format!(", until {}", for_people(end));
         }
         push_fact(&mut facts, "Since", &when);
@@ -56,14 +59,12 @@ impl Notice {
                 push_fact(&mut facts, key, text);
             }
         }
+        push_fact(&mut facts, "Also", &others(message));
         let labels = alert.labels.iter().filter(|(n, _)| *n != name::METRIC).take(LABELS_MAX);
         Self {
-            state: message.state,
+            state,
             severity: alert.labels.get(SEVERITY).unwrap_or("none").to_owned(),
-            title: one_line(
-                &format!("[{}] {summary}", message.state.as_str().to_uppercase()),
-                TITLE_CHARS_MAX,
-            ),
+            title: one_line(&format!("[{}] {summary}", state.as_str().to_uppercase()), TITLE_CHARS_MAX),
             facts,
             labels: labels
                 .map(|(n, v)| (one_line(n, LABEL_CHARS_MAX), one_line(v, LABEL_CHARS_MAX)))
@@ -71,6 +72,23 @@ impl Notice {
             link: release_url(external_url, alert.labels.get(RELEASE).unwrap_or("")),
         }
     }
+}
+
+/// One line for each further alert of the group.
+fn others(message: &Message) -> String {
+    let more = message.alerts.iter().skip(1);
+    let mut said: Vec<String> = more
+        .take(OTHERS_MAX)
+        .map(|(alert, state)| {
+            let summary = Some(alert.annotation(SUMMARY)).filter(|s| !s.is_empty());
+            one_line(&format!("[{}] {}", state.as_str(), summary.unwrap_or(alert.name())), TITLE_CHARS_MAX)
+        })
+        .collect();
+    let left = message.alerts.len().saturating_sub(1 + OTHERS_MAX);
+    if left > 0 {
+        said.push(format!("and {left} more"));
+    }
+    said.join("\n")
 }
 
 fn push_fact(facts: &mut Vec<(String, String)>, heading: &str, text: &str) {

@@ -1,5 +1,5 @@
 //! Alertmanager's webhook body, version 4 (`notify/webhook/webhook.go`, `template/template.go`), signed as
-//! Standard Webhooks say. One alert to a message until alerts are grouped.
+//! Standard Webhooks say.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use reqwest::{Client, Url};
 use serde::Serialize;
 
 use super::{CONNECT_TIMEOUT, DeliveryError, failed, refused};
-use crate::alert::RELEASE;
+use crate::alert::{Alert, AlertState, RELEASE};
 use crate::config::WebhookConfig;
 use crate::egress::{self, Names, SetupError};
 use crate::record::Message;
@@ -17,6 +17,8 @@ use crate::signature::Signer;
 use crate::text::release_url;
 use crate::time::rfc3339;
 
+/// Alerts of one message; the others are counted.
+const ALERTS_MAX: usize = 1_000;
 /// Go's zero time: what Alertmanager sends where an alert has no end.
 const NO_END: &str = "0001-01-01T00:00:00Z";
 
@@ -52,22 +54,22 @@ impl Webhook {
 struct Body<'a> {
     version: &'static str,
     group_key: String,
-    truncated_alerts: u32,
+    truncated_alerts: usize,
     status: &'a str,
     receiver: &'a str,
-    group_labels: &'a BTreeMap<&'a str, &'a str>,
-    common_labels: &'a BTreeMap<&'a str, &'a str>,
-    common_annotations: &'a BTreeMap<String, String>,
+    group_labels: BTreeMap<&'a str, &'a str>,
+    common_labels: BTreeMap<&'a str, &'a str>,
+    common_annotations: BTreeMap<&'a str, &'a str>,
     #[serde(rename = "externalURL")]
     external_url: &'a str,
-    alerts: [AlertBody<'a>; 1],
+    alerts: Vec<AlertBody<'a>>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct AlertBody<'a> {
     status: &'a str,
-    labels: &'a BTreeMap<&'a str, &'a str>,
+    labels: BTreeMap<&'a str, &'a str>,
     annotations: &'a BTreeMap<String, String>,
     starts_at: String,
     ends_at: String,
@@ -77,30 +79,43 @@ struct AlertBody<'a> {
 }
 
 pub(super) fn body(message: &Message, receiver: &str, external_url: &str, now: Timestamp) -> String {
-    let alert = &message.alert;
-    let labels: BTreeMap<&str, &str> = alert.labels.iter().collect();
-    // An end still to come when the message was written may have passed while it waited.
-    let ends_at = alert.ends_at.filter(|end| message.state.as_str() == "resolved" || *end > now);
-    let status = message.state.as_str();
+    let kept = &message.alerts[..message.alerts.len().min(ALERTS_MAX)];
     let body = Body {
         version: "4",
-        group_key: format!("{{}}:{}", alert.labels),
-        truncated_alerts: 0,
-        status,
+        group_key: message.group_key.clone(),
+        truncated_alerts: message.alerts.len() - kept.len(),
+        status: message.state().as_str(),
         receiver,
-        group_labels: &labels,
-        common_labels: &labels,
-        common_annotations: &alert.annotations,
+        group_labels: message.group_labels.iter().collect(),
+        common_labels: common(kept.iter().map(|(a, _)| a.labels.iter().collect())),
+        common_annotations: common(
+            kept.iter().map(|(a, _)| a.annotations.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect()),
+        ),
         external_url,
-        alerts: [AlertBody {
-            status,
-            labels: &labels,
-            annotations: &alert.annotations,
-            starts_at: rfc3339(alert.starts_at),
-            ends_at: ends_at.map_or_else(|| NO_END.to_owned(), rfc3339),
-            generator_url: release_url(external_url, alert.labels.get(RELEASE).unwrap_or("")),
-            fingerprint: alert.fingerprint(),
-        }],
+        alerts: kept.iter().map(|(alert, state)| alert_body(alert, *state, external_url, now)).collect(),
     };
     serde_json::to_string(&body).expect("the shape has string keys only")
+}
+
+fn alert_body<'a>(alert: &'a Alert, state: AlertState, external_url: &str, now: Timestamp) -> AlertBody<'a> {
+    // An end still to come when the message was written may have passed while it waited.
+    let ends_at = alert.ends_at.filter(|end| state == AlertState::Resolved || *end > now);
+    AlertBody {
+        status: state.as_str(),
+        labels: alert.labels.iter().collect(),
+        annotations: &alert.annotations,
+        starts_at: rfc3339(alert.starts_at),
+        ends_at: ends_at.map_or_else(|| NO_END.to_owned(), rfc3339),
+        generator_url: release_url(external_url, alert.labels.get(RELEASE).unwrap_or("")),
+        fingerprint: alert.fingerprint(),
+    }
+}
+
+/// What all of them have with the same value.
+fn common<'a>(mut all: impl Iterator<Item = BTreeMap<&'a str, &'a str>>) -> BTreeMap<&'a str, &'a str> {
+    let mut shared = all.next().unwrap_or_default();
+    for one in all {
+        shared.retain(|name, value| one.get(name) == Some(value));
+    }
+    shared
 }

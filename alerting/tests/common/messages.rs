@@ -102,6 +102,7 @@ pub(crate) fn setup(
         continue_matching: false,
         repeat_interval: Duration::from_secs(3600),
         routes: vec![],
+        ..Route::default()
     };
     let mut book = AlertBook::default();
     book.raise(alert, NOW);

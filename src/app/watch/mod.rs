@@ -521,14 +521,9 @@ impl Watch {
 
 /// Without a route alerts are shown and stored, and nobody is told.
 pub(super) fn dispatcher(config: &Config) -> Dispatcher {
-    let nobody = || Route {
-        receiver: String::new(),
-        matchers: Vec::new(),
-        continue_matching: false,
-        repeat_interval: Duration::MAX,
-        routes: Vec::new(),
-    };
+    let nobody = || Route { repeat_interval: Duration::MAX, ..Route::default() };
     Dispatcher::new(config.route.clone().unwrap_or_else(nobody), config.receivers.clone(), RETRY_SEED)
+        .with_inhibition(config.inhibit_rules.clone())
 }
 
 fn is_verified_rollback(action: &ActionRecord) -> bool {
