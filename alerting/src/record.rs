@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use davy_model::{Labels, Timestamp};
-use davy_store::control::{AlertRecord, OutboxRecord};
+use davy_model::{Labels, MatchOp, Matcher, Timestamp};
+use davy_store::control::{AlertRecord, OutboxRecord, SilenceRecord};
 use serde::{Deserialize, Serialize};
 
 use crate::alert::{Alert, AlertState};
 use crate::book::{AlertBook, Entry, Told};
+use crate::silence::Silence;
 
 /// Number of the shapes below; grows when an older version could misread them.
 const FORMAT: u32 = 2;
@@ -211,6 +212,51 @@ pub(crate) fn message_of(record: &OutboxRecord) -> Result<Message, RecordError> 
         (detail.group_key, Labels::from_pairs(detail.group_labels))
     };
     Ok(Message { alerts, group_key, group_labels, kind: detail.kind, integration: detail.integration })
+}
+
+#[derive(Serialize, Deserialize)]
+struct SilenceDetail {
+    format: u32,
+    /// Name, operator, value.
+    matchers: Vec<(String, String, String)>,
+    starts_at: i64,
+    created_by: String,
+    comment: String,
+}
+
+pub fn silence_record(silence: &Silence) -> SilenceRecord {
+    let matcher = |m: &Matcher| (m.name().to_owned(), m.op().as_str().to_owned(), m.value().to_owned());
+    SilenceRecord {
+        id: silence.id.clone(),
+        ends_at: silence.ends_at,
+        detail: write(&SilenceDetail {
+            format: FORMAT,
+            matchers: silence.matchers.iter().map(matcher).collect(),
+            starts_at: silence.starts_at.as_millis(),
+            created_by: silence.created_by.clone(),
+            comment: silence.comment.clone(),
+        }),
+    }
+}
+
+pub fn silence_of(record: &SilenceRecord) -> Result<Silence, RecordError> {
+    let detail: SilenceDetail = read("silence", &record.id, &record.detail, FORMAT)?;
+    let ops = [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex];
+    let matcher = |(name, op, value): (String, String, String)| {
+        let unreadable =
+            |detail: String| RecordError::Unreadable { what: "silence", id: record.id.clone(), detail };
+        let known = ops.into_iter().find(|o| o.as_str() == op);
+        let op = known.ok_or_else(|| unreadable(format!("no operator {op:?}")))?;
+        Matcher::new(&name, op, &value).map_err(|e| unreadable(e.to_string()))
+    };
+    Ok(Silence {
+        id: record.id.clone(),
+        matchers: detail.matchers.into_iter().map(matcher).collect::<Result<_, _>>()?,
+        starts_at: Timestamp::from_millis(detail.starts_at),
+        ends_at: record.ends_at,
+        created_by: detail.created_by,
+        comment: detail.comment,
+    })
 }
 
 #[cfg(test)]

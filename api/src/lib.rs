@@ -4,6 +4,7 @@
 //! store snapshot, and never from the app's insides. What a person asks for goes the other way as an
 //! [`Operation`] through a bounded channel.
 
+mod alertmanager;
 mod drill;
 mod error;
 mod jaeger;
@@ -15,6 +16,7 @@ mod tempo;
 mod view;
 pub mod wire;
 
+pub use alertmanager::{SilenceChange, SilenceRequest};
 pub use drill::DrillRequest;
 pub use prometheus::{QueryGate, QueryLimits};
 pub use release::{Operation, OperationError, OperationKind};

@@ -23,6 +23,8 @@ pub struct View {
     pub alerts: Vec<wire::Alert>,
     /// In the order of the files, and of each file.
     pub rules: Vec<wire::rules::RuleGroup>,
+    /// Silences that have not ended.
+    pub silences: Vec<davy_alerting::silence::Silence>,
     /// Newest first.
     pub drills: Vec<wire::Drill>,
     pub watched: Vec<wire::Watched>,

@@ -8,7 +8,8 @@ use std::time::Duration;
 use davy_alerting::actuate::Actuator;
 use davy_alerting::notify::Notifier;
 use davy_api::{
-    ApiState, DrillRequest, Operation, OperationError, QueryGate, Reload, Storage, View, ViewHandle,
+    ApiState, DrillRequest, Operation, OperationError, QueryGate, Reload, SilenceRequest, Storage, View,
+    ViewHandle,
 };
 use davy_collector::otlp;
 use davy_collector::remote_write;
@@ -73,6 +74,7 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
     jobs.set_file(config.scrape_configs.clone()).await.map_err(AppError::Scrapes)?;
     let drills = Drills::default();
     let (drills_tx, drill_requests) = mpsc::channel(WAITING_MAX);
+    let (silences_tx, silence_requests) = mpsc::channel(WAITING_MAX);
     let course = Course {
         drills: drills.clone(),
         jobs: jobs.clone(),
@@ -110,6 +112,7 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         queries,
         operations: operations_tx,
         drills: drills_tx,
+        silences: silences_tx,
         reloads: reloads_tx,
         registry: registry.clone(),
         version: about.version,
@@ -192,7 +195,8 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
     brain.publish();
     spawn(&mut tasks, serve(api, davy_api::router(state), ServeLimits::default(), shutdown.clone()));
     info!(%url, "davy is running");
-    let ended = brain.run(operations, drill_requests, reloads, &mut tasks, &shutdown).await;
+    let requests = Requests { operations, drills: drill_requests, silences: silence_requests, reloads };
+    let ended = brain.run(requests, &mut tasks, &shutdown).await;
 
     info!("stopping");
     shutdown.cancel();
@@ -334,6 +338,14 @@ async fn draw(
     }
 }
 
+/// What people and programs ask of it over the API.
+struct Requests {
+    operations: mpsc::Receiver<Operation>,
+    drills: mpsc::Receiver<DrillRequest>,
+    silences: mpsc::Receiver<SilenceRequest>,
+    reloads: mpsc::Receiver<Reload>,
+}
+
 /// The one task that decides.
 struct Brain {
     /// `None` only while a blocking thread has it.
@@ -366,9 +378,7 @@ struct Brain {
 impl Brain {
     async fn run(
         mut self,
-        mut operations: mpsc::Receiver<Operation>,
-        mut drills: mpsc::Receiver<DrillRequest>,
-        mut reloads: mpsc::Receiver<Reload>,
+        mut requests: Requests,
         tasks: &mut JoinSet<()>,
         shutdown: &CancellationToken,
     ) -> Result<(), AppError> {
@@ -398,8 +408,8 @@ impl Brain {
                     return Err(AppError::Ended(error));
                 }
                 _ = hangup.recv() => { let _ = self.reload().await; }
-                Some(reply) = reloads.recv() => { let _ = reply.send(self.reload().await); }
-                Some(request) = drills.recv() => {
+                Some(reply) = requests.reloads.recv() => { let _ = reply.send(self.reload().await); }
+                Some(request) = requests.drills.recv() => {
                     let begun = match &self.watch {
                         Some(watch) => {
                             self.course.begin(&request.service, request.actor, request.live, watch.config())
@@ -409,7 +419,16 @@ impl Brain {
                     self.publish();
                     let _ = request.reply.send(begun);
                 }
-                Some(operation) = operations.recv() => {
+                Some(request) = requests.silences.recv() => {
+                    let change = request.change;
+                    let done = self.with_watch(move |watch, now| watch.silence(now, change)).await;
+                    let (answer, errands) =
+                        done.unwrap_or_else(|| (Err("the decision loop ended early".to_owned()), Vec::new()));
+                    self.publish();
+                    self.perform(errands, &performer);
+                    let _ = request.reply.send(answer);
+                }
+                Some(operation) = requests.operations.recv() => {
                     let (kind, release) = (operation.kind, operation.release.clone());
                     let (actor, reason) = (operation.actor, operation.reason);
                     let decided = self

@@ -109,6 +109,14 @@ pub struct ForwardRecord {
     pub detail: String,
 }
 
+/// A silence of alerts; one that has ended stays until its rows are pruned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SilenceRecord {
+    pub id: String,
+    pub ends_at: Timestamp,
+    pub detail: String,
+}
+
 /// When a service's path was last drilled, and when last with success.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DrillRecord {
@@ -139,6 +147,7 @@ pub struct ControlBatch {
     pub alerts: Vec<AlertRecord>,
     pub outbox: Vec<OutboxRecord>,
     pub calibrations: Vec<CalibrationRecord>,
+    pub silences: Vec<SilenceRecord>,
     pub audit: Vec<AuditRecord>,
 }
 
@@ -206,6 +215,7 @@ impl Control {
             put(tx, &batch.alerts)?;
             put(tx, &batch.outbox)?;
             put(tx, &batch.calibrations)?;
+            put(tx, &batch.silences)?;
             put(tx, &batch.audit)?;
             if batch.audit.is_empty() { Ok(()) } else { audit::extend(tx) }
         })
@@ -281,15 +291,32 @@ impl Control {
         self.list("WHERE ends_at IS NULL ORDER BY starts_at, id", ROWS_MAX, &[])
     }
 
-    /// Pending messages due at `now`, oldest first.
+    /// Pending messages due at `now`, oldest first. The first twenty characters of an id are its lane: of one lane only
+    /// the oldest message that is pending, so that none overtakes another that is to be tried again.
     pub fn outbox_due(&self, now: Timestamp, limit: usize) -> Result<Vec<OutboxRecord>, Error> {
-        let due = "WHERE state = 'pending' AND next_attempt_at <= ?1 ORDER BY created_at, id";
+        let due = "WHERE state = 'pending' AND next_attempt_at <= ?1 AND NOT EXISTS (
+               SELECT 1 FROM outbox o WHERE o.state = 'pending' AND substr(o.id, 1, 20) = substr(outbox.id, 1, 20)
+                 AND (o.created_at < outbox.created_at OR (o.created_at = outbox.created_at AND o.id < outbox.id)))
+             ORDER BY created_at, id";
         self.list(due, limit, &[&now.as_millis()])
+    }
+
+    /// Messages in a state (`pending`, `delivered`, `dead`), newest first.
+    pub fn outbox(&self, state: &str, limit: usize) -> Result<Vec<OutboxRecord>, Error> {
+        self.list("WHERE state = ?1 ORDER BY created_at DESC, id", limit, &[&state])
+    }
+
+    /// Silences that end after `now`.
+    pub fn silences(&self, now: Timestamp) -> Result<Vec<SilenceRecord>, Error> {
+        self.list("WHERE ends_at > ?1 ORDER BY id", ROWS_MAX, &[&now.as_millis()])
     }
 
     /// When the next pending message is due.
     pub fn outbox_next(&self) -> Result<Option<Timestamp>, Error> {
-        let next = "WHERE state = 'pending' ORDER BY next_attempt_at";
+        let next = "WHERE state = 'pending' AND NOT EXISTS (
+               SELECT 1 FROM outbox o WHERE o.state = 'pending' AND substr(o.id, 1, 20) = substr(outbox.id, 1, 20)
+                 AND (o.created_at < outbox.created_at OR (o.created_at = outbox.created_at AND o.id < outbox.id)))
+             ORDER BY next_attempt_at";
         Ok(self.list::<OutboxRecord>(next, 1, &[])?.pop().map(|r| r.next_attempt_at))
     }
 
@@ -464,6 +491,7 @@ mod tests {
             ],
             outbox: vec![outbox("m2", 20, "pending"), outbox("m1", 10, "pending"), outbox("m0", 1, "dead")],
             calibrations: vec![taught(5, "five"), taught(9, "nine")],
+            silences: Vec::new(),
             audit: vec![audit("first"), audit("second")],
         }
     }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, ToSql, Transaction, params_from_iter};
 
 use crate::control::{
     ActionRecord, AlertRecord, AuditRecord, CalibrationRecord, DrillRecord, ForwardRecord, OutboxRecord,
-    ReleaseRecord, VersionRecord,
+    ReleaseRecord, SilenceRecord, VersionRecord,
 };
 use crate::error::{At, Error};
 use crate::frame::verifies;
@@ -48,6 +48,9 @@ CREATE TABLE IF NOT EXISTS calibration(service TEXT, at INTEGER, detail TEXT NOT
   PRIMARY KEY(service, at)) STRICT;
 CREATE TABLE IF NOT EXISTS forward(destination TEXT PRIMARY KEY, record INTEGER NOT NULL, newest INTEGER NOT NULL,
   detail TEXT NOT NULL, crc INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS silence(id TEXT PRIMARY KEY, ends_at INTEGER NOT NULL, detail TEXT NOT NULL,
+  crc INTEGER NOT NULL) STRICT;
+CREATE INDEX IF NOT EXISTS outbox_lane ON outbox(substr(id, 1, 20), created_at) WHERE state = 'pending';
 CREATE TABLE IF NOT EXISTS drill(service TEXT PRIMARY KEY, at INTEGER NOT NULL, good_at INTEGER,
   detail TEXT NOT NULL, crc INTEGER NOT NULL) STRICT;
 ";
@@ -225,5 +228,6 @@ record!(
 );
 record!(CalibrationRecord, "calibration", 2, [service, at, detail]);
 record!(ForwardRecord, "forward", 1, [destination, record, newest, detail]);
+record!(SilenceRecord, "silence", 1, [id, ends_at, detail]);
 record!(DrillRecord, "drill", 1, [service, at, good_at, detail]);
 record!(AuditRecord, "audit", 1, [at, actor, action, target, reason, outcome]);

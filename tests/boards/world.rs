@@ -117,6 +117,7 @@ impl World {
             queries,
             operations: mpsc::channel(1).0,
             drills: mpsc::channel(1).0,
+            silences: mpsc::channel(1).0,
             reloads: mpsc::channel(1).0,
             registry: registry.clone(),
             version: about.version,

@@ -9,6 +9,7 @@ mod pace;
 mod recovery;
 mod release;
 mod sight;
+mod silences;
 mod step;
 mod thresholds;
 mod versions;
@@ -143,6 +144,7 @@ impl Watch {
         for error in errors {
             error!(%error, "an open alert cannot be read back");
         }
+        self.read_silences(now)?;
         for record in self.control.calibrations()? {
             let known = analysis::read(&record);
             self.calibrations.insert(record.service, known);
@@ -192,6 +194,7 @@ impl Watch {
     pub fn tick(&mut self, now: Timestamp, targets: &[TargetStatus]) -> Vec<Errand> {
         self.at = now;
         self.look_for_hold(now);
+        self.end_silences(now);
         if !self.write() && self.unwritten() > UNWRITTEN_MAX {
             return Vec::new();
         }
@@ -418,6 +421,7 @@ impl Watch {
             + b.alerts.len()
             + b.outbox.len()
             + b.calibrations.len()
+            + b.silences.len()
             + b.audit.len()
     }
 
@@ -550,5 +554,6 @@ fn merge(into: &mut ControlBatch, batch: ControlBatch) {
     into.alerts.extend(batch.alerts);
     into.outbox.extend(batch.outbox);
     into.calibrations.extend(batch.calibrations);
+    into.silences.extend(batch.silences);
     into.audit.extend(batch.audit);
 }

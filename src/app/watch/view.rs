@@ -27,6 +27,7 @@ impl Watch {
             alerts: self.book.open().map(|(fingerprint, alert)| wire_alert(fingerprint, alert)).collect(),
             rules: Vec::new(),
             drills: Vec::new(),
+            silences: self.book.silences().to_vec(),
             watched: self.thresholds.watched(),
             events: self.events.clone(),
             services: self.unjudged.clone(),
