@@ -17,11 +17,13 @@ use axum::extract::{Path as UrlPath, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use common::{free_port, write};
-use rand::{Rng as _, SeedableRng as _};
+use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+/// Requests a second of each instance.
+const RATE: f64 = 400.0;
 const INTERVAL_MS: u64 = 250;
 /// A rollback that is not there by then is none.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -42,7 +44,8 @@ enum Moment {
 
 struct World {
     began: Instant,
-    bad: bool,
+    bad_since: Option<Instant>,
+    drained: Option<Instant>,
     share: u64,
     generation: u64,
     marker: Option<String>,
@@ -68,11 +71,12 @@ impl World {
 async fn metrics(State(world): State<Shared>, UrlPath((version, _)): UrlPath<(String, u32)>) -> String {
     let world = world.lock().unwrap();
     let serves = version == "v1" || world.share > 0;
-    let rate = if version == "v2" && world.bad { 0.3 } else { 0.001 };
-    // Frozen from the rollback on: what is without traffic counts no more.
-    let seconds = if serves { world.began.elapsed().as_secs_f64() } else { 1.0 };
-    let all = (seconds * 400.0).floor();
-    let errors = (all * rate).floor();
+    // From the rollback on it counts no more.
+    let until = if serves { Instant::now() } else { world.drained.unwrap_or(world.began) };
+    let all = (until.duration_since(world.began).as_secs_f64() * RATE).floor();
+    let bad = world.bad_since.filter(|_| version == "v2");
+    let bad = bad.map_or(0.0, |since| until.saturating_duration_since(since).as_secs_f64());
+    let errors = (all * 0.001 + bad * RATE * 0.3).floor();
     let mut text = String::from("# TYPE http_requests_total counter\n");
     let _ = writeln!(text, "http_requests_total{{code=\"200\"}} {}", all - errors);
     let _ = writeln!(text, "http_requests_total{{code=\"500\"}} {errors}");
@@ -104,6 +108,7 @@ async fn change(State(world): State<Shared>, body: String) -> (StatusCode, Strin
     world.generation += 1;
     world.marker = body["marker"].as_str().map(str::to_owned);
     world.applied += 1;
+    world.drained = Some(Instant::now());
     if world.moment == Some(Moment::CallAfter) {
         world.kill();
     }
@@ -155,6 +160,13 @@ async fn phase(port: u16) -> Option<String> {
     releases[0]["phase"].as_str().map(str::to_owned)
 }
 
+async fn shown(port: u16) -> String {
+    match reqwest::get(format!("http://127.0.0.1:{port}/api/davy/v1/releases")).await {
+        Ok(answer) => answer.text().await.unwrap_or_default(),
+        Err(e) => e.to_string(),
+    }
+}
+
 async fn wait(port: u16, wanted: &str) -> bool {
     let until = Instant::now() + PATIENCE;
     while Instant::now() < until {
@@ -182,7 +194,7 @@ fn copy(from: &Path, to: &Path) {
         if entry.path().is_dir() {
             copy(&entry.path(), &to)
         } else {
-            drop(std::fs::copy(entry.path(), to).unwrap())
+            let _ = std::fs::copy(entry.path(), to).unwrap();
         }
     }
 }
@@ -192,7 +204,8 @@ async fn killed_at_any_moment_it_ends_in_one_rollback() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let fresh = || World {
         began: Instant::now(),
-        bad: false,
+        bad_since: None,
+        drained: None,
         share: 20,
         generation: 4,
         marker: None,
@@ -234,7 +247,7 @@ async fn killed_at_any_moment_it_ends_in_one_rollback() {
             let began = w.began;
             *w = World {
                 began,
-                bad: true,
+                bad_since: Some(Instant::now()),
                 moment: Some(moment),
                 davy: Some(start(dir.path(), port)),
                 ..fresh()
@@ -253,13 +266,15 @@ async fn killed_at_any_moment_it_ends_in_one_rollback() {
         }
         world.lock().unwrap().davy = Some(start(dir.path(), port));
         let done = wait(port, "rolled_back").await;
+        let shown = if done { String::new() } else { shown(port).await };
         // Whatever is still on its way would come now.
         tokio::time::sleep(Duration::from_millis(2 * INTERVAL_MS)).await;
         let mut w = world.lock().unwrap();
         w.kill();
         let log = || std::fs::read_to_string(dir.path().join("log")).unwrap_or_default();
-        assert!(done, "kill {n} ({moment:?}, seed {seed}) did not end rolled back:\n{}", log());
-        assert_eq!(w.applied, 1, "kill {n} ({moment:?}, seed {seed})");
+        assert!(done, "kill {n} ({moment:?}, seed {seed}) did not end rolled back: {shown}\n{}", log());
+        let counted = (w.applied, w.reads, w.calls, w.share);
+        assert_eq!(w.applied, 1, "kill {n} ({moment:?}, seed {seed}): {counted:?}\n{}", log());
         let _ = std::fs::remove_file(dir.path().join("log"));
     }
     println!("{} kills, {by_clock} by the clock and {by_request} by a request: one rollback each", kills());

@@ -11,9 +11,13 @@ const RULES: &str = include_str!("../../docs/rules.md");
 
 /// The ```yaml blocks with the line they start in.
 fn blocks() -> Vec<(usize, String)> {
+    blocks_of(REFERENCE)
+}
+
+fn blocks_of(page: &str) -> Vec<(usize, String)> {
     let mut blocks = Vec::new();
     let mut open: Option<(usize, String)> = None;
-    for (i, line) in REFERENCE.lines().enumerate() {
+    for (i, line) in page.lines().enumerate() {
         match &mut open {
             None if line == "```yaml" => open = Some((i + 2, String::new())),
             None => {}
@@ -38,6 +42,30 @@ fn every_example_of_the_reference_loads() {
             panic!("the example at line {line} of docs/config.md:\n{errors}");
         }
     }
+}
+
+/// Each page of an actuator and of the receivers has a file that works.
+#[test]
+fn every_example_of_the_pages_loads() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let mut examples = 0;
+    for folder in ["actuators", "receivers", "."] {
+        for entry in std::fs::read_dir(docs.join(folder)).expect("the pages are part of the repository") {
+            let path = entry.expect("an entry").path();
+            let is_page = folder != "." || path.ends_with("releases.md");
+            if !is_page || path.extension().is_none_or(|e| e != "md") {
+                continue;
+            }
+            for (line, text) in blocks_of(&std::fs::read_to_string(&path).expect("pages are text")) {
+                // A page may show a release whose action stands in the block before.
+                if let Err(errors) = Config::parse(&text, &path, Path::new("")) {
+                    panic!("the example at {}:{line}:\n{errors}", path.display());
+                }
+                examples += 1;
+            }
+        }
+    }
+    assert!(examples >= 9, "{examples} examples");
 }
 
 /// A key that a reader asks for and the reference does not tell of is a key that nobody finds.

@@ -91,6 +91,8 @@ pub struct Watch {
     sources: SourceStates,
     /// Bounds over all releases.
     guard: Guard,
+    /// What releases that were read back asked for; done with the first tick.
+    resumed: Vec<Errand>,
     drills: Drills,
     /// Where holds are looked for.
     folder: Option<PathBuf>,
@@ -122,6 +124,7 @@ impl Watch {
             at: now,
             sources: SourceStates::default(),
             guard,
+            resumed: Vec::new(),
             drills: Drills::default(),
             folder: None,
             hold: None,
@@ -163,7 +166,8 @@ impl Watch {
             Ok(Some((running, commands))) => {
                 info!(release = record.id, phase = record.phase, "release goes on");
                 self.running.insert(record.generation, running);
-                self.carry_out(now, record.generation, &commands);
+                let errands = self.carry_out(now, record.generation, &commands);
+                self.resumed.extend(errands);
             }
             Ok(None) => {
                 let actions = self.control.actions(record.generation)?;
@@ -202,7 +206,7 @@ impl Watch {
         let blind = release::is_blind(targets);
         self.discover(now, &snapshot);
         let around = Surroundings { snapshot: &snapshot, targets, blind };
-        let mut errands = Vec::new();
+        let mut errands = std::mem::take(&mut self.resumed);
         self.end_drills(now);
         for generation in self.running.keys().copied().collect::<Vec<_>>() {
             errands.extend(self.step(now, generation, around));
