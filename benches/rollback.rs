@@ -3,6 +3,8 @@
 //!
 //! `cargo bench --bench rollback -- --services 1000 --bad 50`
 
+#![expect(clippy::disallowed_methods, reason = "what is measured is real time")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;

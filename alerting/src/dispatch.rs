@@ -145,7 +145,7 @@ impl Dispatcher {
         let firing = book.entries.values().filter(|e| !e.resolved).map(|e| &e.alert.labels);
         let quiet = |labels: &Labels| {
             book.silences().iter().any(|s| s.silences(labels, now))
-                || is_inhibited(&self.inhibit, labels, firing.clone())
+                || is_inhibited(&self.inhibit, labels, &firing)
         };
         if self.inhibit.is_empty() && book.silences().is_empty() {
             return BTreeSet::new();

@@ -8,7 +8,7 @@ use crate::config::InhibitRule;
 pub fn is_inhibited<'a>(
     rules: &[InhibitRule],
     target: &Labels,
-    firing: impl Iterator<Item = &'a Labels> + Clone,
+    firing: &(impl Iterator<Item = &'a Labels> + Clone),
 ) -> bool {
     rules.iter().any(|rule| {
         if !all(&rule.target, target) {
@@ -50,12 +50,12 @@ mod tests {
         }];
         let down = labels(&[("severity", "critical"), ("service", "checkout")]);
         let firing = [&down];
-        let quiet = |pairs: &[(&str, &str)]| is_inhibited(&rules, &labels(pairs), firing.into_iter());
+        let quiet = |pairs: &[(&str, &str)]| is_inhibited(&rules, &labels(pairs), &firing.into_iter());
         assert!(quiet(&[("severity", "warning"), ("service", "checkout")]));
         assert!(!quiet(&[("severity", "warning"), ("service", "search")]));
         assert!(!quiet(&[("severity", "info"), ("service", "checkout")]));
         assert!(!quiet(&[("severity", "critical"), ("service", "checkout")]));
-        assert!(!is_inhibited(&rules, &labels(&[("severity", "warning")]), firing.into_iter()));
+        assert!(!is_inhibited(&rules, &labels(&[("severity", "warning")]), &firing.into_iter()));
     }
 
     #[test]
@@ -64,6 +64,6 @@ mod tests {
         let rules = [InhibitRule { source: both.clone(), target: both, equal: Vec::new() }];
         let one = labels(&[("team", "a"), ("alertname", "X")]);
         let two = labels(&[("team", "a"), ("alertname", "Y")]);
-        assert!(!is_inhibited(&rules, &one, [&one, &two].into_iter()));
+        assert!(!is_inhibited(&rules, &one, &[&one, &two].into_iter()));
     }
 }

@@ -232,6 +232,11 @@ pub fn rfc3339(t: Timestamp) -> String {
     jiff::Timestamp::from_millisecond(clamped).map_or_else(|_| t.to_string(), |t| format!("{t:.3}"))
 }
 
+pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
+    let at: jiff::Timestamp = text.parse().ok()?;
+    Some(Timestamp::from_millis(at.as_millisecond()))
+}
+
 #[cfg(test)]
 mod tests {
     use davy_detector::{Contract, MetricClass, Outcome};
@@ -309,9 +314,4 @@ mod tests {
         assert!(rfc3339(Timestamp::MAX).starts_with("9999-01-01"), "{}", rfc3339(Timestamp::MAX));
         assert!(rfc3339(Timestamp::MIN).starts_with("0001-01-01"), "{}", rfc3339(Timestamp::MIN));
     }
-}
-
-pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
-    let at: jiff::Timestamp = text.parse().ok()?;
-    Some(Timestamp::from_millis(at.as_millisecond()))
 }

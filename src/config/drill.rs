@@ -30,7 +30,7 @@ pub(super) fn read(top: &mut Section<'_>) -> Vec<DrillSpec> {
             });
             let service = service?.to_owned();
             if !services.insert(service.clone()) {
-                s.error(&format!("a drill of {service} is given twice"));
+                s.error(format!("a drill of {service} is given twice"));
             }
             Some(DrillSpec { service, every: every? })
         })

@@ -170,7 +170,7 @@ impl Control {
         conn.execute_batch(SCHEMA_ADDED).at(path)?;
         conn.execute_batch(audit::SCHEMA).at(path)?;
         let control = Self { path: Arc::new(path.to_owned()), conn: Arc::new(Mutex::new(conn)) };
-        control.transaction(|tx| audit::extend(tx))?;
+        control.transaction(audit::extend)?;
         Ok(control)
     }
 

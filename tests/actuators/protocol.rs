@@ -55,7 +55,7 @@ async fn change(State(r): State<Receiver>, body: String) -> (StatusCode, String)
     if split.mood == Mood::Redirects {
         return (StatusCode::TEMPORARY_REDIRECT, String::new());
     }
-    if body["expect"]["generation"] != split.generation.to_string() {
+    if body["expect"]["generation"].as_str() != Some(split.generation.to_string().as_str()) {
         return (StatusCode::CONFLICT, format!("at {}", split.generation));
     }
     if split.mood != Mood::Idle {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use davy_alerting::config::{ActuatorConfig, EtcdAction, HaproxyAction, HaproxySocket, NginxAction};
@@ -112,10 +113,12 @@ async fn nginx_conforms_and_keeps_its_rules_when_the_new_ones_are_wrong() {
     };
     let config = ActuatorConfig::Nginx(good.clone());
     let by_hand = file.clone();
+    let edits = AtomicU64::new(0);
     let someone_sets = Box::new(move |percent: u8| {
         let text = format!("split_clients \"$request_id\" $arm {{\n  {percent}% canary;\n  * stable;\n}}\n");
         // An editor leaves its own marks.
-        write(&by_hand, &format!("# by hand, {:?}\n{text}", std::time::SystemTime::now()));
+        let edit = edits.fetch_add(1, Ordering::Relaxed);
+        write(&by_hand, &format!("# by hand, {edit}\n{text}"));
     });
     conforms(&Target { config, someone_sets }).await;
 

@@ -200,6 +200,7 @@ pub(crate) fn decision(source: u32, sequence: u64, at: i64) -> ControlBatch {
             detail,
         }],
         calibrations: Vec::new(),
+        silences: Vec::new(),
         audit: vec![audit(source, sequence, at, What::Decision)],
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::expected;
+use super::conflict;
 use crate::config::{HaproxyAction, HaproxySocket};
 use crate::egress::{Names, RESPONSE_BYTES_MAX};
 use crate::release::{ActRequest, CallOutcome, Live, ReadError, TargetState};
@@ -73,7 +73,7 @@ impl Haproxy {
             Err(ReadError::Unreachable(detail)) => return CallOutcome::NotSent { detail },
             Err(ReadError::Unusable(detail)) => return CallOutcome::Rejected { detail },
         };
-        if let Err(outcome) = expected(request, &now) {
+        if let Some(outcome) = conflict(request, &now) {
             return outcome;
         }
         let marker: String = request.marker.chars().filter(|c| is_plain(*c)).collect();

@@ -83,11 +83,8 @@ impl Actuator {
 }
 
 /// Whether what is there now is what the caller read before; for targets that cannot check it themselves.
-fn expected(request: &ActRequest, now: &TargetState) -> Result<(), CallOutcome> {
-    match &request.expect {
-        Some(e) if (&e.uid, &e.generation) != (&now.uid, &now.generation) => {
-            Err(CallOutcome::Conflict { detail: format!("it is at generation {} now", now.generation) })
-        }
-        Some(_) | None => Ok(()),
-    }
+fn conflict(request: &ActRequest, now: &TargetState) -> Option<CallOutcome> {
+    let expect = request.expect.as_ref()?;
+    let moved = (&expect.uid, &expect.generation) != (&now.uid, &now.generation);
+    moved.then(|| CallOutcome::Conflict { detail: format!("it is at generation {} now", now.generation) })
 }

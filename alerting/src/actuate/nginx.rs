@@ -106,7 +106,7 @@ impl Nginx {
             Err(ReadError::Unreachable(detail)) => return CallOutcome::NotSent { detail },
             Err(ReadError::Unusable(detail)) => return CallOutcome::Rejected { detail },
         };
-        if let Err(outcome) = super::expected(request, &now) {
+        if let Some(outcome) = super::conflict(request, &now) {
             return outcome;
         }
         let before = match read_text(path) {

@@ -257,11 +257,12 @@ impl ReleaseMachine {
     /// The call may have been carried out. What can be asked is asked; of what cannot, the live versions tell.
     pub(super) fn unknown(&mut self, now: Timestamp, detail: String, out: &mut Vec<Command>) {
         let level = self.rollback.as_ref().map_or(Level::C, |r| r.level);
-        self.set_rollback(ActState::Unknown, detail.clone());
         if level == Level::C {
+            self.set_rollback(ActState::Unknown, detail);
             self.verify(now, "the call may or may not have been carried out", out);
         } else {
             self.audit(now, DAVY, "call", &detail, "unknown: the target is read", out);
+            self.set_rollback(ActState::Unknown, detail);
             self.since = now;
             self.read_for(now, Purpose::Rollback, out);
         }

@@ -184,10 +184,10 @@ impl ReleaseMachine {
             }
             Live::Baseline if self.ramp.started && !unchanged => {
                 self.abandon_step();
-                return match hand {
-                    Some(hand) => self.adopt(now, hand, out),
-                    None => {}
-                };
+                if let Some(hand) = hand {
+                    self.adopt(now, hand, out);
+                }
+                return;
             }
             Live::Baseline | Live::Share(_) => {}
         }
@@ -316,8 +316,8 @@ impl ReleaseMachine {
         }
         self.abandon_step();
         self.audit(now, DAVY, "pause", &why, "the ramp waits for an operator", out);
-        self.ramp.paused = Some(why.clone());
         self.raise(Kind::RampPaused, now, &format!("The share stays as it is: {why}."), out);
+        self.ramp.paused = Some(why);
     }
 
     /// Takes the step's act from the table. One that may have been carried out stays on record as unknown.
@@ -344,12 +344,14 @@ impl ReleaseMachine {
                 let why = format!("the step could not be taken in time: {}", act.detail);
                 self.pause(now, why, out);
             }
-            ActState::Waiting(until) if now >= until && level == Level::C => {
-                if act.ordered_by.is_some() || self.may_step().is_ok() {
-                    self.call_step(now, None, out);
-                }
+            ActState::Waiting(until)
+                if now >= until
+                    && level == Level::C
+                    && (act.ordered_by.is_some() || self.may_step().is_ok()) =>
+            {
+                self.call_step(now, None, out);
             }
-            ActState::Waiting(until) if now >= until => {
+            ActState::Waiting(until) if now >= until && level != Level::C => {
                 self.ramp.act.as_mut().expect("looked at above").state = ActState::Reading;
                 self.read_for(now, Purpose::Step, out);
             }

@@ -83,6 +83,8 @@ impl Server {
             clock,
             queries: QueryGate::new(limits),
             operations: mpsc::channel(1).0,
+            drills: mpsc::channel(1).0,
+            silences: mpsc::channel(1).0,
             reloads: mpsc::channel(1).0,
             registry: Arc::new(Registry::default()),
             version: "9.9.9",

@@ -58,6 +58,7 @@ const RETRY_SEED: u64 = 0x000d_a5e1;
 
 /// Something to ask or to tell a target; its intent is on disk.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "few at a time, and never kept")]
 pub enum Errand {
     /// Report with [`Watch::read`].
     Read(ReadRequest),

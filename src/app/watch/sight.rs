@@ -44,8 +44,8 @@ impl Eyes {
 }
 
 fn answers(interval: &Interval, arm: Arm, targets: &[TargetStatus]) -> Answers {
-    let mut all = Answers::default();
-    all.seen = count(interval.instances.iter().filter(|i| i.arm == arm).count());
+    let seen = count(interval.instances.iter().filter(|i| i.arm == arm).count());
+    let mut all = Answers { seen, ..Answers::default() };
     for (_, instance) in interval.down.iter().filter(|(a, _)| *a == arm) {
         let reason = targets
             .iter()

@@ -168,10 +168,7 @@ impl Kind {
         let mut found = Vec::new();
         for (i, rule) in list(&object["spec"][rules]).enumerate() {
             for (j, route) in list(&rule[to]).enumerate() {
-                let canary = match self.arm(route) {
-                    Some(canary) => canary,
-                    None => continue,
-                };
+                let Some(canary) = self.arm(route) else { continue };
                 let weight = &route["weight"];
                 // Left out, it is 1 of HTTPRoute; of VirtualService it is all, where it is the only one.
                 let alone = list(&rule[to]).count() == 1;
