@@ -141,6 +141,10 @@ fn start(folder: &Path) -> Child {
 #[tokio::main]
 async fn main() {
     let arguments = Arguments::parse();
+    // It takes minutes and a port: never by the way.
+    if !arguments.bench {
+        return;
+    }
     let world = World::default();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
     let port = listener.local_addr().expect("an address").port();

@@ -32,7 +32,7 @@ const INTERVAL_MS: u64 = 250;
 const PATIENCE: Duration = Duration::from_secs(40);
 
 fn kills() -> u32 {
-    std::env::var("DAVY_ROLLBACK_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(20)
+    std::env::var("DAVY_ROLLBACK_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(10)
 }
 
 /// When the process is killed.

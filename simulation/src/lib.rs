@@ -9,6 +9,7 @@
 
 mod replica;
 mod rng;
+mod story;
 mod target;
 mod world;
 

@@ -12,6 +12,7 @@ use davy_detector::{Contract, Outcome as Judged, Verdict};
 
 use crate::replica::{Replica, at};
 use crate::rng::Rng;
+use crate::story::show;
 use crate::target::{HOT_FIX, Target};
 use crate::{Outcome, Variant, Violation};
 
@@ -587,15 +588,5 @@ impl World {
         for violation in broken {
             self.broke(violation);
         }
-    }
-}
-
-fn show(command: &Command) -> String {
-    match command {
-        Command::Audit(a) => format!("writes {} {}: {} ({})", a.actor, a.action, a.outcome, a.reason),
-        Command::Raise(alert) => format!("raises {}", alert.name()),
-        Command::Resolve { .. } => "resolves an alert".to_owned(),
-        Command::Read(_) => "reads".to_owned(),
-        Command::Call(request) => format!("calls {} with key {}", request.desired.as_str(), request.key),
     }
 }

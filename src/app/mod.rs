@@ -12,6 +12,7 @@ mod own;
 mod perform;
 mod rules;
 mod tasks;
+mod upkeep;
 mod watch;
 
 use std::net::SocketAddr;

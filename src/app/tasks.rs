@@ -32,6 +32,7 @@ use super::metrics::{About, Metrics};
 use super::own::OwnSeries;
 use super::perform::{Performer, Report};
 use super::rules::Rules;
+use super::upkeep::{Upkeep, sign};
 use super::watch::{Errand, Watch, dispatcher};
 use super::{AppError, Options};
 use crate::audit::AuditKeeper;
@@ -42,11 +43,9 @@ use crate::terminal::{Screen, Status, status_lines};
 
 /// Operations and reloads that may wait; more are refused.
 const WAITING_MAX: usize = 32;
-const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
 const DRILL_LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// The shortest sleep before releases that are due.
 const DUE_MIN: Duration = Duration::from_millis(5);
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);
 const REDRAW_INTERVAL: Duration = Duration::from_millis(500);
 /// How long requests in progress may take to end when Davy stops.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -241,73 +240,6 @@ async fn open(options: &Options, config: &Config, now: Timestamp) -> Result<(Sto
 /// Runs a part whose early end is worth knowing; only the loop in [`Brain::run`] decides when to stop.
 fn spawn(tasks: &mut JoinSet<()>, part: impl Future<Output = ()> + Send + 'static) {
     tasks.spawn(part);
-}
-
-/// Seals, drops what retention says, and prunes old verdicts and messages.
-struct Upkeep {
-    store: Store,
-    control: Control,
-    retention: Duration,
-    metrics: Arc<Metrics>,
-}
-
-impl Upkeep {
-    async fn run(self, clock: Arc<dyn Clock>, shutdown: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(MAINTENANCE_INTERVAL) => {}
-            }
-            let (store, control, now) = (self.store.clone(), self.control.clone(), clock.now());
-            let until = now - self.retention;
-            let began = tokio::time::Instant::now();
-            let work = move || {
-                store.maintain(now)?;
-                store.compact_slice(now)?;
-                // A thousand rows a call: what is left waits for the next minute.
-                control.prune(until).map(drop)
-            };
-            let done = tokio::task::spawn_blocking(work).await;
-            self.metrics.maintained(began.elapsed(), matches!(done, Ok(Ok(()))));
-            match done {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => error!(%error, "maintenance of the store failed; it will be tried again"),
-                Err(error) => error!(%error, "maintenance of the store ended early"),
-            }
-        }
-    }
-}
-
-/// Checkpoints of the audit: each minute, and after every call of a target.
-async fn sign(
-    mut keeper: AuditKeeper,
-    acted: Arc<Notify>,
-    clock: Arc<dyn Clock>,
-    shutdown: CancellationToken,
-) {
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = acted.notified() => {}
-            () = tokio::time::sleep(CHECKPOINT_INTERVAL) => {}
-        }
-        let now = clock.now();
-        let signed = tokio::task::spawn_blocking(move || {
-            let signed = keeper.checkpoint(now);
-            (keeper, signed)
-        });
-        match signed.await {
-            Ok((back, Ok(()))) => keeper = back,
-            Ok((back, Err(error))) => {
-                error!(error, "the audit's checkpoint could not be written; it will be tried again");
-                keeper = back;
-            }
-            Err(error) => return error!(%error, "the audit is signed no more"),
-        }
-        if shutdown.is_cancelled() {
-            return;
-        }
-    }
 }
 
 async fn draw(

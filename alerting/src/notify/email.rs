@@ -16,6 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::notice::Notice;
 use super::{CONNECT_TIMEOUT, DeliveryError, permanent, temporary};
+use crate::alert::Fnv1a;
 use crate::config::EmailConfig;
 use crate::egress::{Names, SetupError, chain};
 use crate::text::html;
@@ -153,11 +154,16 @@ impl Email {
     ) -> Result<lettre::Message, lettre::error::Error> {
         let seconds = u64::try_from(now.as_millis() / 1000).unwrap_or(0).min(DATE_SECONDS_MAX);
         let domain = self.from.email.domain();
+        // All mails of a release, or of a group, answer the same one, which was never sent: so they are one thread.
+        let thread = Fnv1a::default().write(notice.thread.as_bytes()).0;
+        let thread = format!("<thread_{thread:016x}@{domain}>");
         let mut builder = lettre::Message::builder()
             .from(self.from.clone())
             .subject(notice.title.clone())
             .date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
             .message_id(Some(format!("<{id}@{domain}>")))
+            .in_reply_to(thread.clone())
+            .references(thread)
             .raw_header(HeaderValue::new(
                 HeaderName::new_from_ascii_str("Auto-Submitted"),
                 "auto-generated".to_owned(),
@@ -240,6 +246,7 @@ mod tests {
             facts: vec![],
             labels: vec![],
             link: "http://davy.example".into(),
+            thread: "checkout-v2-7".into(),
         };
         email.send("msg_1", &notice, Timestamp::from_millis(0)).await
     }

@@ -34,6 +34,8 @@ pub(super) struct Notice {
     pub(super) labels: Vec<(String, String)>,
     /// Davy's own; safe in any markup once escaped.
     pub(super) link: String,
+    /// What its messages have in common: the release, or the group.
+    pub(super) thread: String,
 }
 
 impl Notice {
@@ -70,6 +72,7 @@ impl Notice {
                 .map(|(n, v)| (one_line(n, LABEL_CHARS_MAX), one_line(v, LABEL_CHARS_MAX)))
                 .collect(),
             link: release_url(external_url, alert.labels.get(RELEASE).unwrap_or("")),
+            thread: alert.labels.get(RELEASE).unwrap_or(&message.group_key).to_owned(),
         }
     }
 }
