@@ -31,6 +31,7 @@ fn dispatcher() -> Dispatcher {
             signing_secret: None,
             send_resolved: true,
             timeout: Duration::from_secs(5),
+            max_alerts: 0,
         })
     };
     let receivers = (0..ROUTES).map(|n| Receiver { name: names(n), integrations: vec![webhook()] });

@@ -11,6 +11,7 @@ pub const RELEASE: &str = "release";
 /// Label of an alert that a drill raises.
 pub const DRILL: &str = "drill";
 pub const SEVERITY: &str = "severity";
+pub const SEVERITY_CRITICAL: &str = "critical";
 
 /// One sentence: what is wrong.
 pub const SUMMARY: &str = "summary";

@@ -18,9 +18,11 @@ pub mod route;
 pub mod rule;
 mod signature;
 pub mod silence;
+pub mod template;
 mod text;
 mod time;
 pub mod time_interval;
+pub mod words;
 
 pub use egress::describe;
 

@@ -150,6 +150,17 @@ impl Message {
     }
 }
 
+/// What all of them have with the same value.
+pub(crate) fn common<'a>(
+    mut all: impl Iterator<Item = BTreeMap<&'a str, &'a str>>,
+) -> BTreeMap<&'a str, &'a str> {
+    let mut shared = all.next().unwrap_or_default();
+    for one in all {
+        shared.retain(|name, value| one.get(name) == Some(value));
+    }
+    shared
+}
+
 #[derive(Serialize, Deserialize)]
 struct MessageDetail {
     format: u32,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use davy_alerting::alert::Alert;
 use davy_alerting::book::AlertBook;
-use davy_alerting::config::{Integration, Receiver, Route, SlackConfig, WebhookConfig};
+use davy_alerting::config::{Integration, Receiver, Route, SlackConfig, SlackDestination, WebhookConfig};
 use davy_alerting::dispatch::{DEAD, DELIVERED, DeliveryError, Dispatcher, MESSAGE_AGE_MAX, PENDING};
 use davy_model::{Labels, Matcher, Timestamp};
 use davy_store::control::OutboxRecord;
@@ -27,14 +27,16 @@ fn webhook(send_resolved: bool) -> Integration {
         signing_secret: None,
         send_resolved,
         timeout: Duration::from_secs(5),
+        max_alerts: 0,
     })
 }
 
 fn slack() -> Integration {
     Integration::Slack(SlackConfig {
-        api_url: "http://127.0.0.1:9/".into(),
+        destination: SlackDestination::Webhook("http://127.0.0.1:9/".into()),
         channel: None,
         send_resolved: false,
+        form: None,
     })
 }
 

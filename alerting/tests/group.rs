@@ -42,6 +42,7 @@ fn dispatcher(route: Route) -> Dispatcher {
         signing_secret: None,
         send_resolved: true,
         timeout: secs(5),
+        max_alerts: 0,
     });
     Dispatcher::new(route, vec![Receiver { name: "ops".into(), integrations: vec![webhook] }], 1)
 }

@@ -5,7 +5,7 @@ mod common;
 use common::http::refusing;
 use common::messages::{DAVY, deliver, email, fixed_clock, hostile, regression, setup};
 use common::smtp::MailServer;
-use davy_alerting::config::{EmailConfig, Integration, Receiver};
+use davy_alerting::config::{EmailConfig, EmailForm, Integration, Receiver};
 use davy_alerting::notify::Notifier;
 use expect_test::expect;
 use mailin::response;
@@ -164,6 +164,7 @@ fn bad_addresses_are_refused_at_the_start() {
             auth: None,
             require_tls: false,
             send_resolved: true,
+            form: EmailForm::default(),
         };
         vec![Receiver { name: "ops".into(), integrations: vec![Integration::Email(config)] }]
     };

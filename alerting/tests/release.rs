@@ -6,6 +6,7 @@ use common::story::{check, machine, play, policy};
 use davy_alerting::alert::Alert;
 use davy_alerting::config::{OnFail, Policy};
 use davy_alerting::release::{Command, ReleaseMachine, record_alert, verdict_of};
+use davy_alerting::words::Language;
 use davy_model::Timestamp;
 use expect_test::expect;
 
@@ -368,7 +369,7 @@ fn a_record_from_a_newer_version_is_refused_and_paged() {
         error.to_string(),
         "release checkout-v2-7 has the unknown phase \"ramping\", written by a newer version"
     );
-    let alert: Alert = record_alert(&record, &error, Timestamp::from_millis(5));
+    let alert: Alert = record_alert(&record, &error, Language::English, Timestamp::from_millis(5));
     assert_eq!(alert.labels.get("severity"), Some("critical"));
 
     let mut record = machine(policy(OnFail::Rollback)).to_record();

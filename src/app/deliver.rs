@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use davy_alerting::actuate::Actuator;
 use davy_alerting::dispatch::Dispatcher;
-use davy_alerting::notify::Notifier;
+use davy_alerting::notify::{BoxFuture, Memory, Notifier};
 use davy_model::Clock;
-use davy_store::control::{Control, ControlBatch, OutboxRecord};
+use davy_store::control::{Control, ControlBatch, MemoRecord, OutboxRecord};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -123,5 +123,24 @@ async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(f).await {
         Ok(result) => result.map_err(|e| e.to_string()),
         Err(e) => Err(e.to_string()),
+    }
+}
+
+/// What receivers remember, in the control database.
+pub(super) struct Memos {
+    pub(super) control: Control,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl Memory for Memos {
+    fn recall<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<String>, String>> {
+        let (control, key) = (self.control.clone(), key.to_owned());
+        Box::pin(async move { Ok(blocking(move || control.memo(&key)).await?.map(|m| m.detail)) })
+    }
+
+    fn remember<'a>(&'a self, key: &'a str, value: &'a str) -> BoxFuture<'a, Result<(), String>> {
+        let memo = MemoRecord { key: key.to_owned(), at: self.clock.now(), detail: value.to_owned() };
+        let control = self.control.clone();
+        Box::pin(blocking(move || control.set_memo(&memo)))
     }
 }

@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::deliver::{Delivery, Messaging};
+use super::deliver::{Delivery, Memos, Messaging};
 use super::drill::{Course, Drills, Jobs};
 use super::metrics::{About, Metrics};
 use super::own::OwnSeries;
@@ -118,7 +118,7 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         started: clock.now(),
         report: crate::report::served,
     };
-    let messaging = Arc::new(Messaging::new(&config, &url, &clock)?);
+    let messaging = Arc::new(Messaging::new(&config, &url, &control, &clock)?);
     let (messaging_tx, messaging_rx) = watch::channel(messaging);
     let bell = Arc::new(Notify::new());
     let delivery = Delivery {
@@ -520,8 +520,8 @@ impl Brain {
     /// All or nothing: a bad file changes nothing and says why.
     async fn reload(&mut self) -> Result<(), String> {
         let read = Config::load(&self.config_file).map_err(|e| e.to_string()).and_then(|config| {
-            let messaging =
-                Messaging::new(&config, &self.external_url, &self.clock).map_err(|e| e.to_string())?;
+            let messaging = Messaging::new(&config, &self.external_url, &self.course.control, &self.clock)
+                .map_err(|e| e.to_string())?;
             Ok((config, Arc::new(messaging)))
         });
         let (config, messaging) = match read {
@@ -554,9 +554,18 @@ impl Brain {
 }
 
 impl Messaging {
-    fn new(config: &Config, external_url: &str, clock: &Arc<dyn Clock>) -> Result<Self, AppError> {
+    fn new(
+        config: &Config,
+        external_url: &str,
+        control: &Control,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, AppError> {
         let refused = |e: davy_alerting::notify::SetupError| AppError::Receivers(e.to_string());
-        let notifier = Notifier::new(&config.receivers, external_url, clock.clone()).map_err(refused)?;
+        let memory = Arc::new(Memos { control: control.clone(), clock: clock.clone() });
+        let notifier = Notifier::new(&config.receivers, external_url, clock.clone())
+            .map_err(refused)?
+            .in_language(config.language)
+            .with_memory(memory);
         let actuators = config.actions.iter().map(|spec| {
             let actuator = Actuator::new(spec, external_url, clock.clone()).map_err(refused)?;
             Ok((spec.name.clone(), actuator))

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use davy_alerting::words::Language;
 use davy_collector::config::ScrapeLimits;
 use secrecy::SecretString;
 
@@ -21,6 +22,9 @@ pub(super) struct Global {
     pub limits: ScrapeLimits,
     pub smtp: Smtp,
     pub slack_api_url: Option<SecretString>,
+    pub slack_app_token: Option<SecretString>,
+    pub slack_app_url: Option<String>,
+    pub language: Language,
 }
 
 /// Defaults of every `email_configs` entry.
@@ -73,6 +77,10 @@ fn section(s: &mut Section<'_>) -> Global {
     if let (Some(url), Some(field)) = (&slack_api_url, s.get("slack_api_url")) {
         check_secret_url(&field, url);
     }
+    let slack_app_token = read_secret(s, "slack_app_token", "slack_app_token_file");
+    let slack_app_url = s.get("slack_app_url").and_then(|f| f.parse(slack_app_url));
+    let language =
+        s.get("language").and_then(|f| f.one_of(&Language::ALL.map(|l| (l.as_str(), l)))).unwrap_or_default();
     other_keys(s);
     Global {
         scrape_interval,
@@ -83,7 +91,21 @@ fn section(s: &mut Section<'_>) -> Global {
         limits,
         smtp,
         slack_api_url,
+        slack_app_token,
+        slack_app_url,
+        language,
     }
+}
+
+/// Where a bot posts; what edits stands beside it.
+pub(super) fn slack_app_url(text: &str) -> Result<String, String> {
+    http_url(text)?;
+    if !text.ends_with("/chat.postMessage") {
+        return Err(
+            "expected the URL of chat.postMessage, such as https://slack.com/api/chat.postMessage".into()
+        );
+    }
+    Ok(text.to_owned())
 }
 
 /// Reports a URL that is none without repeating it.
@@ -139,11 +161,8 @@ fn other_keys(s: &mut Section<'_>) {
             "wechat_api_secret",
             "wechat_api_secret_file",
             "wechat_api_url",
-            "slack_app_token",
-            "slack_app_token_file",
-            "slack_app_url",
         ],
-        "receivers are webhook, Slack's incoming webhook, and e-mail",
+        "receivers are webhook, Slack, e-mail and another Alertmanager",
     );
     scrape::native_histograms(s);
     s.not_yet(&["scrape_protocols"], "the text format 0.0.4 and OpenMetrics 1.0 are negotiated");

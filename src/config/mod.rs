@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use davy_alerting::config::{ActionSpec, InhibitRule, Policy, Receiver, RollbackLimits, Route};
 use davy_alerting::rule::GroupSpec;
+use davy_alerting::words::Language;
 use davy_collector::config::ScrapeConfig;
 use davy_collector::remote_write_out::RemoteWriteConfig;
 use davy_detector::config::{ReleaseSpec, ThresholdSpec};
@@ -45,6 +46,7 @@ mod secrets;
 mod source;
 mod storage;
 mod suggest;
+mod template;
 mod threshold;
 mod time_interval;
 mod value;
@@ -92,6 +94,8 @@ pub struct Config {
     pub inhibit_rules: Vec<InhibitRule>,
     pub receivers: Vec<Receiver>,
     pub actions: Vec<ActionSpec>,
+    /// Of what Davy says to people.
+    pub language: Language,
     /// What is taken but looks like a mistake, each with its place.
     pub warnings: Vec<String>,
 }
@@ -135,7 +139,8 @@ impl Config {
     /// How a service is judged and what may follow.
     pub fn rules(&self, service: &str) -> (ReleaseSpec, Policy) {
         let named = self.releases.iter().find(|(spec, _)| spec.service.as_deref() == Some(service));
-        named.cloned().unwrap_or_else(|| self.default_release())
+        let (spec, policy) = named.cloned().unwrap_or_else(|| self.default_release());
+        (spec, Policy { language: self.language, ..policy })
     }
 
     /// How services are judged that the file does not name: by the presets, on record only.
@@ -158,7 +163,8 @@ fn top(s: &mut Section<'_>) -> Config {
     let drills = drill::read(s);
     let rollback_limits = rollback_limits::read(s);
     let rule_groups = rule_file::read(s, &global);
-    let receivers = receiver::read(s, &global);
+    let templates = template::read(s);
+    let receivers = receiver::read(s, &global, &templates);
     let intervals = time_interval::read(s);
     let route = route::read(s, &receivers, &intervals);
     let inhibit_rules = inhibit::read(s);
@@ -181,6 +187,7 @@ fn top(s: &mut Section<'_>) -> Config {
         inhibit_rules,
         receivers,
         actions,
+        language: global.language,
         warnings: Vec::new(),
     }
 }
@@ -193,7 +200,6 @@ fn other_keys(s: &mut Section<'_>) {
     );
     s.not_yet(&["scrape_config_files"], "write the jobs under `scrape_configs`");
     s.not_yet(&["remote_read"], "write `sources`, and name one in a release");
-    s.not_yet(&["templates"], "messages have a fixed form");
     s.not_yet(&["tracing", "runtime", "tracing_config"], "");
     s.not_yet(&["health_checks"], "scrapes tell whether a target is up");
     s.not_yet(&["access"], "every listener is on loopback");

@@ -4,18 +4,40 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use davy_alerting::config::{
-    AlertmanagerConfig, EmailConfig, Integration, Receiver, SlackConfig, WebhookConfig,
+    AlertmanagerConfig, EmailConfig, EmailForm, Integration, Receiver, SlackConfig, SlackDestination,
+    SlackField, SlackForm, WebhookConfig,
 };
+use davy_alerting::template::Templates;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::global::{Global, Smtp, check_secret_url};
+use super::global::{Global, Smtp, check_secret_url, slack_app_url};
 use super::reader::{Field, Section};
 use super::secrets::read_secret;
+use super::template;
 use super::value::positive_duration;
 
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Recipients of one mail; mailing lists exist.
 const RECIPIENTS_MAX: usize = 100;
+
+/// Headers that Davy writes: a second one would make two mails of one, or send it elsewhere.
+const OWN_HEADERS: [&str; 12] = [
+    "From",
+    "To",
+    "Cc",
+    "Bcc",
+    "Date",
+    "Message-ID",
+    "In-Reply-To",
+    "References",
+    "MIME-Version",
+    "Content-Type",
+    "Content-Transfer-Encoding",
+    "Auto-Submitted",
+];
+const SLACK_POST_URL: &str = "https://slack.com/api/chat.postMessage";
+/// Alertmanager's.
+const USUAL_COLOR: &str = r#"{{ if eq .Status "firing" }}danger{{ else }}good{{ end }}"#;
 
 /// Alertmanager's other integrations.
 const OTHERS: [&str; 15] = [
@@ -36,10 +58,10 @@ const OTHERS: [&str; 15] = [
     "wechat_configs",
 ];
 
-pub(super) fn read(top: &mut Section<'_>, global: &Global) -> Vec<Receiver> {
+pub(super) fn read(top: &mut Section<'_>, global: &Global, templates: &Templates) -> Vec<Receiver> {
     let mut names = HashSet::new();
     top.list("receivers", |field| {
-        let receiver = receiver(&field, global)?;
+        let receiver = receiver(&field, global, templates)?;
         if !names.insert(receiver.name.clone()) {
             field.error(format!("receiver {:?} is given twice; give each its own name", receiver.name));
         }
@@ -47,12 +69,14 @@ pub(super) fn read(top: &mut Section<'_>, global: &Global) -> Vec<Receiver> {
     })
 }
 
-fn receiver(field: &Field<'_>, global: &Global) -> Option<Receiver> {
+fn receiver(field: &Field<'_>, global: &Global, templates: &Templates) -> Option<Receiver> {
     field.section(|s| {
         let name = s.required("name", "routes refer to it").and_then(|f| f.name());
         let mut integrations = s.list("webhook_configs", |f| webhook(&f).map(Integration::Webhook));
-        integrations.extend(s.list("slack_configs", |f| slack(&f, global).map(Integration::Slack)));
-        integrations.extend(s.list("email_configs", |f| email(&f, &global.smtp).map(Integration::Email)));
+        integrations
+            .extend(s.list("slack_configs", |f| slack(&f, global, templates).map(Integration::Slack)));
+        integrations
+            .extend(s.list("email_configs", |f| email(&f, &global.smtp, templates).map(Integration::Email)));
         integrations
             .extend(s.list("alertmanager_configs", |f| alertmanager(&f).map(Integration::Alertmanager)));
         s.not_yet(&OTHERS, "a webhook reaches anything that takes Alertmanager's webhook body");
@@ -65,9 +89,9 @@ fn webhook(field: &Field<'_>) -> Option<WebhookConfig> {
         let (url, signing_secret, timeout) = webhook_keys(s);
         let send_resolved = s.or("send_resolved", true, Field::bool);
         s.not_yet(&["http_config"], "use `signing_secret`, or a URL that carries a token");
-        s.not_yet(&["max_alerts"], "each alert is sent by itself");
+        let max_alerts = s.or("max_alerts", 0, |f| f.u64().map(|n| usize::try_from(n).unwrap_or(usize::MAX)));
         s.not_yet(&["payload"], "the body is Alertmanager's, version 4");
-        Some(WebhookConfig { url: url?, signing_secret, send_resolved, timeout })
+        Some(WebhookConfig { url: url?, signing_secret, send_resolved, timeout, max_alerts })
     })
 }
 
@@ -113,30 +137,99 @@ fn alertmanager(field: &Field<'_>) -> Option<AlertmanagerConfig> {
     })
 }
 
-fn slack(field: &Field<'_>, global: &Global) -> Option<SlackConfig> {
+fn slack(field: &Field<'_>, global: &Global, templates: &Templates) -> Option<SlackConfig> {
     field.section(|s| {
-        let own = secret_url(s, "api_url", "api_url_file");
-        let given = s.get("api_url").is_some() || s.get("api_url_file").is_some();
-        if !given && global.slack_api_url.is_none() {
-            s.error("`api_url` is missing: give it here, or `slack_api_url` under `global`, or the file that holds it");
+        let destination = slack_destination(s, global);
+        let channel = template::optional(s, "channel", templates);
+        if matches!(destination, Some(SlackDestination::Bot { .. })) && s.get("channel").is_none() {
+            s.error("`channel` is missing: a bot must be told where to post");
         }
-        let channel = s.get("channel").and_then(|f| f.name()).map(str::to_owned);
         let send_resolved = s.or("send_resolved", false, Field::bool);
-        s.not_yet(&["http_config", "app_token", "app_token_file", "app_url"], "only incoming webhooks are spoken");
-        s.not_yet(
-            &[
-                "username", "color", "title", "title_link", "pretext", "text", "fields", "short_fields", "footer",
-                "fallback", "callback_id", "icon_emoji", "icon_url", "image_url", "thumb_url", "link_names",
-                "mrkdwn_in", "actions", "message_text", "timeout",
-            ],
-            "the message has a fixed form",
-        );
-        let api_url = if given { own } else { global.slack_api_url.clone() };
-        Some(SlackConfig { api_url: api_url?, channel, send_resolved })
+        let form = slack_form(s, templates).map(Box::new);
+        s.not_yet(&["http_config", "timeout"], "the request has a fixed form");
+        s.not_yet(&["callback_id", "actions"], "messages have no buttons");
+        s.not_yet(&["message_text"], "write `text`");
+        Some(SlackConfig { destination: destination?, channel, send_resolved, form })
     })
 }
 
-fn email(field: &Field<'_>, smtp: &Smtp) -> Option<EmailConfig> {
+/// A bot where a token is given, here or, without a webhook here, under `global`.
+fn slack_destination(s: &mut Section<'_>, global: &Global) -> Option<SlackDestination> {
+    let webhook = secret_url(s, "api_url", "api_url_file");
+    let own_webhook = s.get("api_url").is_some() || s.get("api_url_file").is_some();
+    let own_token = read_secret(s, "app_token", "app_token_file");
+    let post_url = s.get("app_url").and_then(|f| f.parse(slack_app_url));
+    if own_webhook && own_token.is_some() {
+        s.error("`api_url` and `app_token` are both given: a webhook or a bot, not both");
+        return None;
+    }
+    let post_url =
+        post_url.or_else(|| global.slack_app_url.clone()).unwrap_or_else(|| SLACK_POST_URL.to_owned());
+    let bot = |token| SlackDestination::Bot { token, post_url };
+    if own_webhook {
+        return webhook.map(SlackDestination::Webhook);
+    }
+    if let Some(token) = own_token.or_else(|| global.slack_app_token.clone()) {
+        return Some(bot(token));
+    }
+    if global.slack_api_url.is_none() {
+        s.error("`api_url` is missing: give it here, or `slack_api_url` under `global`, or the file that holds it; or `app_token` for a bot");
+    }
+    global.slack_api_url.clone().map(SlackDestination::Webhook)
+}
+
+/// `None` where the file says nothing of the message's form.
+fn slack_form(s: &mut Section<'_>, templates: &Templates) -> Option<SlackForm> {
+    let mut given = false;
+    let mut text = |s: &mut Section<'_>, key: &'static str| {
+        given |= s.get(key).is_some();
+        template::optional(s, key, templates)
+    };
+    let username = text(s, "username");
+    let icon_emoji = text(s, "icon_emoji");
+    let icon_url = text(s, "icon_url");
+    let title = text(s, "title");
+    let title_link = text(s, "title_link");
+    let pretext = text(s, "pretext");
+    let body = text(s, "text");
+    let fallback = text(s, "fallback");
+    let footer = text(s, "footer");
+    let color = text(s, "color");
+    let image_url = text(s, "image_url");
+    let thumb_url = text(s, "thumb_url");
+    let short_fields = s.or("short_fields", false, Field::bool);
+    let fields = s.list("fields", |f| {
+        f.section(|s| {
+            let title =
+                s.required("title", "the field's heading").and_then(|f| template::text(&f, templates));
+            let value = s.required("value", "the field's text").and_then(|f| template::text(&f, templates));
+            let short = s.or("short", short_fields, Field::bool);
+            Some(SlackField { title: title?, value: value?, short })
+        })
+    });
+    let link_names = s.or("link_names", false, Field::bool);
+    let mrkdwn_in = s.has("mrkdwn_in").then(|| s.list("mrkdwn_in", |f| f.name().map(str::to_owned)));
+    let usual = |name: &str| templates.text(&format!("{{{{ template \"slack.default.{name}\" . }}}}")).ok();
+    (given || !fields.is_empty()).then(|| SlackForm {
+        username,
+        icon_emoji,
+        icon_url,
+        link_names,
+        title: title.or_else(|| usual("title")),
+        title_link: title_link.or_else(|| usual("titlelink")),
+        pretext: pretext.or_else(|| usual("pretext")),
+        text: body.or_else(|| usual("text")),
+        fallback: fallback.or_else(|| usual("fallback")),
+        footer: footer.or_else(|| usual("footer")),
+        color: color.or_else(|| templates.text(USUAL_COLOR).ok()),
+        image_url,
+        thumb_url,
+        fields,
+        mrkdwn_in,
+    })
+}
+
+fn email(field: &Field<'_>, smtp: &Smtp, templates: &Templates) -> Option<EmailConfig> {
     field.section(|s| {
         let to = s.required("to", "who gets the mail").and_then(|f| f.parse(mailboxes));
         let from = own_or(s, "from", smtp.from.clone(), "smtp_from", |f| f.parse(mailbox));
@@ -172,12 +265,37 @@ fn email(field: &Field<'_>, smtp: &Smtp) -> Option<EmailConfig> {
             &["auth_identity", "auth_secret", "auth_secret_file", "tls_config"],
             "use user name and password over TLS",
         );
-        s.not_yet(
-            &["headers", "html", "text", "threading", "force_implicit_tls"],
-            "the message has a fixed form",
-        );
-        Some(EmailConfig { to: to?, from: from?, smarthost: host?, auth, require_tls, send_resolved })
+        let form = email_form(s, templates);
+        s.not_yet(&["threading"], "mails of a release or group are one thread");
+        s.not_yet(&["force_implicit_tls"], "TLS starts at once on port 465");
+        Some(EmailConfig { to: to?, from: from?, smarthost: host?, auth, require_tls, send_resolved, form })
     })
+}
+
+fn email_form(s: &mut Section<'_>, templates: &Templates) -> EmailForm {
+    let mut form = EmailForm {
+        html: template::optional(s, "html", templates),
+        text: template::optional(s, "text", templates),
+        ..EmailForm::default()
+    };
+    for (name, field) in s.get("headers").map(|f| f.entries()).unwrap_or_default() {
+        let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && b != b':');
+        if !is_name {
+            field.error(format!("{name:?} is no name of a mail header"));
+            continue;
+        }
+        if OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(&name)) {
+            field.error(format!("the header {name} is Davy's own; what can be set: Subject, Reply-To, X-…"));
+            continue;
+        }
+        let Some(text) = template::text(&field, templates) else { continue };
+        if name.eq_ignore_ascii_case("subject") {
+            form.subject = Some(text);
+        } else {
+            form.headers.push((name, text));
+        }
+    }
+    form
 }
 
 /// The section's own value, or the one from `global`.

@@ -109,6 +109,15 @@ pub struct ForwardRecord {
     pub detail: String,
 }
 
+/// What a receiver must know of its earlier messages: where Slack's of a release is, say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoRecord {
+    pub key: String,
+    /// When it was last used.
+    pub at: Timestamp,
+    pub detail: String,
+}
+
 /// A silence of alerts; one that has ended stays until its rows are pruned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SilenceRecord {
@@ -246,10 +255,14 @@ impl Control {
                SELECT rowid FROM outbox WHERE created_at < ?1 AND state IN ('delivered', 'dead')
                ORDER BY created_at LIMIT {PRUNED_MAX})"
         );
+        let memos = format!(
+            "DELETE FROM memo WHERE rowid IN (SELECT rowid FROM memo WHERE at < ?1 ORDER BY at LIMIT {PRUNED_MAX})"
+        );
         let mut deleted = 0;
         self.transaction(|tx| {
-            deleted =
-                tx.execute(&verdicts, [until.as_millis()])? + tx.execute(&outbox, [until.as_millis()])?;
+            for sql in [&verdicts, &outbox, &memos] {
+                deleted += tx.execute(sql, [until.as_millis()])?;
+            }
             Ok(())
         })?;
         Ok(deleted)
@@ -304,6 +317,15 @@ impl Control {
     /// Messages in a state (`pending`, `delivered`, `dead`), newest first.
     pub fn outbox(&self, state: &str, limit: usize) -> Result<Vec<OutboxRecord>, Error> {
         self.list("WHERE state = ?1 ORDER BY created_at DESC, id", limit, &[&state])
+    }
+
+    pub fn memo(&self, key: &str) -> Result<Option<MemoRecord>, Error> {
+        Ok(self.list("WHERE key = ?1", 1, &[&key])?.pop())
+    }
+
+    /// Of what is known by its key, the last counts.
+    pub fn set_memo(&self, memo: &MemoRecord) -> Result<(), Error> {
+        self.transaction(|tx| put(tx, std::slice::from_ref(memo)))
     }
 
     /// Silences that end after `now`.

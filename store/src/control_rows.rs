@@ -7,8 +7,8 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, ToSql, Transaction, params_from_iter};
 
 use crate::control::{
-    ActionRecord, AlertRecord, AuditRecord, CalibrationRecord, DrillRecord, ForwardRecord, OutboxRecord,
-    ReleaseRecord, SilenceRecord, VersionRecord,
+    ActionRecord, AlertRecord, AuditRecord, CalibrationRecord, DrillRecord, ForwardRecord, MemoRecord,
+    OutboxRecord, ReleaseRecord, SilenceRecord, VersionRecord,
 };
 use crate::error::{At, Error};
 use crate::frame::verifies;
@@ -51,6 +51,8 @@ CREATE TABLE IF NOT EXISTS forward(destination TEXT PRIMARY KEY, record INTEGER 
 CREATE TABLE IF NOT EXISTS silence(id TEXT PRIMARY KEY, ends_at INTEGER NOT NULL, detail TEXT NOT NULL,
   crc INTEGER NOT NULL) STRICT;
 CREATE INDEX IF NOT EXISTS outbox_lane ON outbox(substr(id, 1, 20), created_at) WHERE state = 'pending';
+CREATE TABLE IF NOT EXISTS memo(key TEXT PRIMARY KEY, at INTEGER NOT NULL, detail TEXT NOT NULL,
+  crc INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS drill(service TEXT PRIMARY KEY, at INTEGER NOT NULL, good_at INTEGER,
   detail TEXT NOT NULL, crc INTEGER NOT NULL) STRICT;
 ";
@@ -229,5 +231,6 @@ record!(
 record!(CalibrationRecord, "calibration", 2, [service, at, detail]);
 record!(ForwardRecord, "forward", 1, [destination, record, newest, detail]);
 record!(SilenceRecord, "silence", 1, [id, ends_at, detail]);
+record!(MemoRecord, "memo", 1, [key, at, detail]);
 record!(DrillRecord, "drill", 1, [service, at, good_at, detail]);
 record!(AuditRecord, "audit", 1, [at, actor, action, target, reason, outcome]);

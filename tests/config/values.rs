@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use davy::config::Config;
-use davy_alerting::config::{Integration, OnFail};
+use davy_alerting::config::{Integration, OnFail, SlackDestination};
 use davy_collector::config::{Auth, Discovery, Secret};
 use davy_detector::config::{ArmSpec, Direction, MetricKind, Preset};
 use secrecy::ExposeSecret;
@@ -134,7 +134,8 @@ fn routes_inherit_and_receivers_take_globals() {
     );
     assert_eq!((local.smarthost.0.as_str(), local.require_tls), ("127.0.0.1", false));
     let Integration::Slack(slack) = &config.receivers[0].integrations[0] else { panic!("Slack") };
-    assert!(slack.api_url.expose_secret().starts_with("https://hooks.slack.com/") && slack.send_resolved);
+    let SlackDestination::Webhook(url) = &slack.destination else { panic!("{slack:?}") };
+    assert!(url.expose_secret().starts_with("https://hooks.slack.com/") && slack.send_resolved);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use davy_model::Matcher;
 use secrecy::SecretString;
 
+use crate::template::Text;
 use crate::time_interval::TimeInterval;
 
 /// One node of the routing tree, Alertmanager's words. An alert goes to the deepest route that matches it.
@@ -86,14 +87,53 @@ pub struct WebhookConfig {
     pub signing_secret: Option<SecretString>,
     pub send_resolved: bool,
     pub timeout: Duration,
+    /// Alerts of one message; zero is Davy's own bound.
+    pub max_alerts: usize,
 }
 
-/// Slack's incoming webhook.
 #[derive(Debug, Clone)]
 pub struct SlackConfig {
-    pub api_url: SecretString,
-    pub channel: Option<String>,
+    pub destination: SlackDestination,
+    /// Required with a bot.
+    pub channel: Option<Text>,
     pub send_resolved: bool,
+    /// The file's own form; Davy's without.
+    pub form: Option<Box<SlackForm>>,
+}
+
+#[derive(Debug, Clone)]
+pub enum SlackDestination {
+    /// An incoming webhook.
+    Webhook(SecretString),
+    /// A bot with `chat:write`: one message for a release or group, edited in place.
+    Bot { token: SecretString, post_url: String },
+}
+
+/// An attachment, as `slack_configs` of Alertmanager describe it.
+#[derive(Debug, Clone, Default)]
+pub struct SlackForm {
+    pub username: Option<Text>,
+    pub icon_emoji: Option<Text>,
+    pub icon_url: Option<Text>,
+    pub link_names: bool,
+    pub title: Option<Text>,
+    pub title_link: Option<Text>,
+    pub pretext: Option<Text>,
+    pub text: Option<Text>,
+    pub fallback: Option<Text>,
+    pub footer: Option<Text>,
+    pub color: Option<Text>,
+    pub image_url: Option<Text>,
+    pub thumb_url: Option<Text>,
+    pub fields: Vec<SlackField>,
+    pub mrkdwn_in: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct SlackField {
+    pub title: Text,
+    pub value: Text,
+    pub short: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -106,6 +146,24 @@ pub struct EmailConfig {
     /// TLS (STARTTLS, or from the first byte on port 465) is required; only a loopback smarthost may go without.
     pub require_tls: bool,
     pub send_resolved: bool,
+    pub form: EmailForm,
+}
+
+/// What the file says of the mail itself; where it says nothing, Davy's form.
+#[derive(Debug, Clone, Default)]
+pub struct EmailForm {
+    pub subject: Option<Text>,
+    /// Further headers.
+    pub headers: Vec<(String, Text)>,
+    pub html: Option<Text>,
+    pub text: Option<Text>,
+}
+
+impl EmailForm {
+    /// Whether the file says anything of it.
+    pub fn is_own(&self) -> bool {
+        self.subject.is_some() || self.html.is_some() || self.text.is_some() || !self.headers.is_empty()
+    }
 }
 
 /// An Alertmanager that takes alerts over its API, version 2.

@@ -10,7 +10,7 @@ pub use action::{
     KubernetesObject, NginxAction, WebhookAction,
 };
 pub use message::{
-    AlertmanagerConfig, EmailConfig, GroupBy, InhibitRule, Integration, Receiver, Route, SlackConfig,
-    WebhookConfig,
+    AlertmanagerConfig, EmailConfig, EmailForm, GroupBy, InhibitRule, Integration, Receiver, Route,
+    SlackConfig, SlackDestination, SlackField, SlackForm, WebhookConfig,
 };
 pub use policy::{Approval, Hand, OnFail, Policy, Ramp, RollbackLimits};

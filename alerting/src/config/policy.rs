@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::release::Level;
+use crate::words::Language;
 
 /// What a release's verdict may lead to.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +26,8 @@ pub struct Policy {
     pub safety_rules: Vec<String>,
     /// The service that this release stands for, if it is a drill's: its alerts carry that name, and are marked.
     pub drill: Option<String>,
+    /// Of its alerts.
+    pub language: Language,
 }
 
 /// A named actuator, and how far it can be trusted.
@@ -77,6 +80,7 @@ impl Default for Policy {
             dry_run: false,
             safety_rules: Vec::new(),
             drill: None,
+            language: Language::English,
         }
     }
 }

@@ -232,6 +232,9 @@ impl<'a, F: Functions> State<'a, F> {
     }
 
     fn print(&mut self, value: &Value) -> Result<()> {
+        if let Some(text) = self.functions.shown(value) {
+            return self.write(&text);
+        }
         match value {
             Value::Nil => self.write("<no value>"),
             Value::Text(text) => self.write(text),

@@ -14,7 +14,9 @@ mod eval;
 mod exec;
 pub(crate) mod float;
 mod format;
+pub(crate) mod humanize;
 mod lexer;
+pub(crate) mod library;
 mod literal;
 mod node;
 mod parser;
@@ -28,6 +30,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(crate) use builtin::escape_query;
+pub(crate) use time::format as format_time;
 pub use value::{List, Map, Opaque, Record, Value};
 
 use node::ListNode;
@@ -88,6 +91,12 @@ pub trait Functions {
     /// A method of a value; `None` if it has none of this name.
     fn method(&self, receiver: &Value, name: &str, args: &[Value]) -> Option<Result<Value, CallError>> {
         let _ = (receiver, name, args);
+        None
+    }
+
+    /// How a value is written where its own way does not do: escaped for the markup around it, say.
+    fn shown<'v>(&self, value: &'v Value) -> Option<std::borrow::Cow<'v, str>> {
+        let _ = value;
         None
     }
 }

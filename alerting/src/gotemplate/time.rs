@@ -31,7 +31,7 @@ const PARTS: [&str; 27] = [
 ];
 
 /// `at` in the layout, as Go's `Time.Format`.
-pub(super) fn format(at: Timestamp, layout: &str) -> String {
+pub(crate) fn format(at: Timestamp, layout: &str) -> String {
     let t = at.to_zoned_datetime(TimeZone::UTC);
     let nanos = t.subsec_nanosecond();
     let (month, day) = (MONTHS[t.month() as usize - 1], DAYS[t.weekday().to_monday_zero_offset() as usize]);

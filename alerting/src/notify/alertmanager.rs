@@ -7,7 +7,7 @@ use davy_model::Timestamp;
 use reqwest::{Client, Url};
 use serde::Serialize;
 
-use super::{CONNECT_TIMEOUT, DeliveryError, failed, refused};
+use super::{CONNECT_TIMEOUT, DeliveryError, Envelope, failed, refused};
 use crate::alert::{AlertState, RELEASE};
 use crate::config::AlertmanagerConfig;
 use crate::egress::{self, Names, SetupError};
@@ -35,7 +35,9 @@ impl Alertmanager {
         })
     }
 
-    pub(super) async fn send(&self, body: String, now: Timestamp) -> Result<(), DeliveryError> {
+    pub(super) async fn send(&self, envelope: &Envelope<'_>) -> Result<(), DeliveryError> {
+        let now = envelope.now;
+        let body = body(&envelope.message, envelope.external_url, now);
         let post = self.client.post(self.url.clone()).timeout(self.timeout);
         let post = post.header("content-type", "application/json").body(body);
         let response = post.send().await.map_err(failed)?;
@@ -57,7 +59,7 @@ struct AlertBody<'a> {
     generator_url: String,
 }
 
-pub(super) fn body(message: &Message, external_url: &str, now: Timestamp) -> String {
+fn body(message: &Message, external_url: &str, now: Timestamp) -> String {
     let alerts: Vec<AlertBody<'_>> = message
         .alerts
         .iter()

@@ -7,7 +7,7 @@ use davy_model::Timestamp;
 use lettre::Address;
 use lettre::address::Envelope;
 use lettre::message::header::{HeaderName, HeaderValue};
-use lettre::message::{Mailbox, MultiPart};
+use lettre::message::{Mailbox, MultiPart, SinglePart};
 use lettre::transport::smtp;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
@@ -15,16 +15,18 @@ use lettre::transport::smtp::extension::ClientId;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::notice::Notice;
-use super::{CONNECT_TIMEOUT, DeliveryError, permanent, temporary};
+use super::{CONNECT_TIMEOUT, DeliveryError, Envelope as Message, permanent, temporary};
 use crate::alert::Fnv1a;
-use crate::config::EmailConfig;
+use crate::config::{EmailConfig, EmailForm};
 use crate::egress::{Names, SetupError, chain};
-use crate::text::html;
+use crate::template::{Markup, TemplateError, Text};
+use crate::text::{html, one_line};
 
 /// Port on which TLS starts with the first byte.
 const SMTPS_PORT: u16 = 465;
 /// From connecting to the server's word that it has taken the mail.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(120);
+const HEADER_CHARS_MAX: usize = 500;
 const QUIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Last second of the year 9999: later ones have no mail date.
 const DATE_SECONDS_MAX: u64 = 253_402_300_799;
@@ -37,6 +39,7 @@ pub(super) struct Email {
     auth: Option<(String, SecretString)>,
     require_tls: bool,
     exchange_timeout: Duration,
+    form: Option<EmailForm>,
     names: Names,
 }
 
@@ -79,12 +82,20 @@ impl Email {
             auth: config.auth.clone(),
             require_tls: config.require_tls,
             exchange_timeout: EXCHANGE_TIMEOUT,
+            form: config.form.is_own().then(|| config.form.clone()),
             names: names.clone(),
         })
     }
 
-    pub(super) async fn send(&self, id: &str, notice: &Notice, now: Timestamp) -> Result<(), DeliveryError> {
-        let mail = self.mail(id, notice, now).map_err(|e| permanent(e.to_string()))?.formatted();
+    pub(super) async fn send(&self, message: &Message<'_>) -> Result<(), DeliveryError> {
+        let form = self.form.as_ref().map(|form| Letter::of_form(form, message)).transpose();
+        let (letter, notice) = message.form_or_notice(form);
+        let letter = letter.unwrap_or_else(|| Letter::of(&notice));
+        self.deliver(&message.record.id, &letter, message.now).await
+    }
+
+    async fn deliver(&self, id: &str, letter: &Letter, now: Timestamp) -> Result<(), DeliveryError> {
+        let mail = self.mail(id, letter, now).map_err(|e| permanent(e.to_string()))?.formatted();
         let servers = self.names.lookup(&self.host, self.port).await;
         let servers = servers.map_err(|e| temporary(e.to_string()))?;
         let server = *servers.first().expect("lookup gives at least one address");
@@ -149,17 +160,17 @@ impl Email {
     fn mail(
         &self,
         id: &str,
-        notice: &Notice,
+        letter: &Letter,
         now: Timestamp,
     ) -> Result<lettre::Message, lettre::error::Error> {
         let seconds = u64::try_from(now.as_millis() / 1000).unwrap_or(0).min(DATE_SECONDS_MAX);
         let domain = self.from.email.domain();
         // All mails of a release, or of a group, answer the same one, which was never sent: so they are one thread.
-        let thread = Fnv1a::default().write(notice.thread.as_bytes()).0;
+        let thread = Fnv1a::default().write(letter.thread.as_bytes()).0;
         let thread = format!("<thread_{thread:016x}@{domain}>");
         let mut builder = lettre::Message::builder()
             .from(self.from.clone())
-            .subject(notice.title.clone())
+            .subject(letter.subject.clone())
             .date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
             .message_id(Some(format!("<{id}@{domain}>")))
             .in_reply_to(thread.clone())
@@ -171,13 +182,66 @@ impl Email {
         for to in &self.to {
             builder = builder.to(to.clone());
         }
-        builder.multipart(MultiPart::alternative_plain_html(plain_body(notice), html_body(notice)))
+        for (name, value) in &letter.headers {
+            if let Ok(name) = HeaderName::new_from_ascii(name.clone()) {
+                builder = builder.raw_header(HeaderValue::new(name, value.clone()));
+            }
+        }
+        match (letter.text.clone(), letter.html.clone()) {
+            (text, Some(html)) => builder.multipart(MultiPart::alternative_plain_html(text, html)),
+            (text, None) => builder.singlepart(SinglePart::plain(text)),
+        }
     }
 }
 
 fn failed(error: &smtp::Error) -> DeliveryError {
     let detail = chain(error);
     if error.is_permanent() { permanent(detail) } else { temporary(detail) }
+}
+
+/// What a mail says, in whatever form.
+struct Letter {
+    subject: String,
+    text: String,
+    html: Option<String>,
+    headers: Vec<(String, String)>,
+    thread: String,
+}
+
+impl Letter {
+    fn of(notice: &Notice) -> Self {
+        Self {
+            subject: notice.title.clone(),
+            text: plain_body(notice),
+            html: Some(html_body(notice)),
+            headers: Vec::new(),
+            thread: notice.thread.clone(),
+        }
+    }
+
+    /// In the file's form; what it does not name is Davy's.
+    fn of_form(form: &EmailForm, message: &Message<'_>) -> Result<Self, TemplateError> {
+        let own = Self::of(&message.notice());
+        let data = message.data();
+        let filled = |text: &Text, markup| text.expand(&data, markup, message.now);
+        let line = |text: &Text| Ok(one_line(&filled(text, Markup::Plain)?, HEADER_CHARS_MAX));
+        let headers = form.headers.iter().map(|(name, text)| Ok((name.clone(), line(text)?)));
+        Ok(Self {
+            subject: form.subject.as_ref().map(line).transpose()?.unwrap_or(own.subject),
+            headers: headers.collect::<Result<_, TemplateError>>()?,
+            html: match (&form.html, &form.text) {
+                (Some(html), _) => Some(filled(html, Markup::Html)?).filter(|t| !t.is_empty()),
+                // A text alone is a mail of text.
+                (None, Some(_)) => None,
+                (None, None) => own.html,
+            },
+            text: match (&form.text, &form.html) {
+                (Some(text), _) => filled(text, Markup::Plain)?,
+                (None, _) => own.text,
+            },
+            thread: own.thread,
+        })
+    }
 }
 
 fn plain_body(notice: &Notice) -> String {
@@ -208,9 +272,9 @@ fn html_body(notice: &Notice) -> String {
         .iter()
         .map(|(n, v)| format!("<tr><td>{}</td><td>{}</td></tr>\n", html(n), html(v)))
         .collect();
-    let (title, link) = (html(&notice.title), html(&notice.link));
+    let (title, link, link_text) = (html(&notice.title), html(&notice.link), html(&notice.link_text));
     format!(
-        "<!DOCTYPE html>\n<html><body>\n<h2>{title}</h2>\n{facts}<p><a href=\"{link}\">Open in Davy</a></p>\n<table>\n{labels}</table>\n</body></html>\n"
+        "<!DOCTYPE html>\n<html><body>\n<h2>{title}</h2>\n{facts}<p><a href=\"{link}\">{link_text}</a></p>\n<table>\n{labels}</table>\n</body></html>\n"
     )
 }
 
@@ -232,6 +296,7 @@ mod tests {
             auth: None,
             require_tls,
             send_resolved: true,
+            form: EmailForm::default(),
         };
         let names = Names::Fixed(vec!["127.0.0.1".parse().unwrap()]);
         let email = Email::new("receiver ops", &config, &names).unwrap();
@@ -246,9 +311,11 @@ mod tests {
             facts: vec![],
             labels: vec![],
             link: "http://davy.example".into(),
+            link_text: "Open in Davy".into(),
+            lasting: 0,
             thread: "checkout-v2-7".into(),
         };
-        email.send("msg_1", &notice, Timestamp::from_millis(0)).await
+        email.deliver("msg_1", &Letter::of(&notice), Timestamp::from_millis(0)).await
     }
 
     /// A server without STARTTLS that answers everything but this command; the commands it got.

@@ -10,6 +10,7 @@ mod slack;
 mod webhook;
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,13 +18,17 @@ use davy_model::{Clock, Timestamp};
 use davy_store::control::OutboxRecord;
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Response, StatusCode};
+use tracing::warn;
 
 use crate::config::{Integration, Receiver};
 pub use crate::dispatch::DeliveryError;
 pub use crate::egress::SetupError;
 use crate::egress::{self, Names, body_start};
-use crate::record::message_of;
+use crate::gotemplate::Value;
+use crate::record::{Message, message_of};
+use crate::template::{TemplateError, data};
 use crate::text;
+use crate::words::Language;
 use notice::Notice;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,6 +39,65 @@ pub struct Notifier {
     receivers: BTreeMap<String, Vec<Sender>>,
     external_url: String,
     clock: Arc<dyn Clock>,
+    language: Language,
+    memory: Arc<dyn Memory>,
+}
+
+/// What a receiver must know of its earlier messages, kept over restarts.
+pub trait Memory: Send + Sync {
+    fn recall<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<String>, String>>;
+    fn remember<'a>(&'a self, key: &'a str, value: &'a str) -> BoxFuture<'a, Result<(), String>>;
+}
+
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Forgets with the process.
+#[derive(Debug, Default)]
+pub struct Forgetful(std::sync::Mutex<BTreeMap<String, String>>);
+
+impl Memory for Forgetful {
+    fn recall<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<String>, String>> {
+        let found = self.0.lock().expect("no holder panics").get(key).cloned();
+        Box::pin(std::future::ready(Ok(found)))
+    }
+
+    fn remember<'a>(&'a self, key: &'a str, value: &'a str) -> BoxFuture<'a, Result<(), String>> {
+        self.0.lock().expect("no holder panics").insert(key.to_owned(), value.to_owned());
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// One message on its way to one integration.
+struct Envelope<'a> {
+    record: &'a OutboxRecord,
+    message: Message,
+    external_url: &'a str,
+    language: Language,
+    now: Timestamp,
+}
+
+impl Envelope<'_> {
+    /// For the file's templates.
+    fn data(&self) -> Value {
+        data(&self.message, &self.record.receiver, self.external_url)
+    }
+
+    fn notice(&self) -> Notice {
+        Notice::of(&self.message, self.external_url, self.language)
+    }
+
+    /// A template that fails costs the form and not the message: Davy's own form goes out and says why.
+    fn form_or_notice<T>(&self, form: Result<Option<T>, TemplateError>) -> (Option<T>, Notice) {
+        let mut notice = self.notice();
+        match form {
+            Ok(form) => (form, notice),
+            Err(error) => {
+                warn!(receiver = self.record.receiver, %error, "the message goes out in Davy's own form");
+                notice.template_failed(&error.to_string(), self.language);
+                (None, notice)
+            }
+        }
+    }
 }
 
 enum Sender {
@@ -87,7 +151,24 @@ impl Notifier {
                 receiver.integrations.iter().map(|i| sender(&owner, i)).collect();
             by_name.insert(receiver.name.clone(), senders?);
         }
-        Ok(Self { receivers: by_name, external_url: external_url.to_owned(), clock })
+        Ok(Self {
+            receivers: by_name,
+            external_url: external_url.to_owned(),
+            clock,
+            language: Language::default(),
+            memory: Arc::new(Forgetful::default()),
+        })
+    }
+
+    /// Of what Davy says itself.
+    #[must_use]
+    pub fn in_language(self, language: Language) -> Self {
+        Self { language, ..self }
+    }
+
+    #[must_use]
+    pub fn with_memory(self, memory: Arc<dyn Memory>) -> Self {
+        Self { memory, ..self }
     }
 
     /// One attempt; [`Dispatcher::after_attempt`](crate::dispatch::Dispatcher::after_attempt) says what is next.
@@ -101,19 +182,18 @@ impl Notifier {
             .ok_or_else(|| {
                 permanent(format!("receiver {} has no such {} any more", record.receiver, message.kind))
             })?;
-        let now = self.clock.now();
+        let envelope = Envelope {
+            record,
+            message,
+            external_url: &self.external_url,
+            language: self.language,
+            now: self.clock.now(),
+        };
         match sender {
-            Sender::Webhook(webhook) => {
-                let body = webhook::body(&message, &record.receiver, &self.external_url, now);
-                webhook.send(&record.id, body, now).await
-            }
-            Sender::Alertmanager(to) => {
-                to.send(alertmanager::body(&message, &self.external_url, now), now).await
-            }
-            Sender::Slack(slack) => slack.send(&Notice::of(&message, &self.external_url), now).await,
-            Sender::Email(email) => {
-                email.send(&record.id, &Notice::of(&message, &self.external_url), now).await
-            }
+            Sender::Webhook(to) => to.send(&envelope).await,
+            Sender::Alertmanager(to) => to.send(&envelope).await,
+            Sender::Slack(to) => to.send(&envelope, &*self.memory).await,
+            Sender::Email(to) => to.send(&envelope).await,
         }
     }
 }

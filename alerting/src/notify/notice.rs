@@ -9,6 +9,7 @@ use crate::alert::{ACTION, AlertState, CERTAINTY, DESCRIPTION, RELEASE, SEVERITY
 use crate::record::Message;
 use crate::text::{lines, one_line, release_url};
 use crate::time::for_people;
+use crate::words::{Language, Said};
 
 const TITLE_CHARS_MAX: usize = 140;
 const FACT_CHARS_MAX: usize = 1500;
@@ -19,9 +20,10 @@ const LABELS_MAX: usize = 24;
 /// Further alerts of a group that are told by name.
 const OTHERS_MAX: usize = 10;
 
-/// Annotations with a name of their own in messages, in the order of reading.
-const KNOWN: [(&str, &str); 4] =
-    [(WORSE, "What is worse"), (CERTAINTY, "How certain"), (ACTION, "What Davy did"), (DESCRIPTION, "Why")];
+/// Annotations with a heading of their own in messages, in the order of reading.
+const KNOWN: [&str; 4] = [WORSE, CERTAINTY, ACTION, DESCRIPTION];
+/// Those that hold for the release whatever is said next.
+const LASTING: usize = 2;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Notice {
@@ -34,12 +36,15 @@ pub(super) struct Notice {
     pub(super) labels: Vec<(String, String)>,
     /// Davy's own; safe in any markup once escaped.
     pub(super) link: String,
+    pub(super) link_text: String,
     /// What its messages have in common: the release, or the group.
     pub(super) thread: String,
+    /// How many of the facts, from the first on, hold whatever is said next of the release.
+    pub(super) lasting: usize,
 }
 
 impl Notice {
-    pub(super) fn of(message: &Message, external_url: &str) -> Self {
+    pub(super) fn of(message: &Message, external_url: &str, language: Language) -> Self {
         let (alert, state) = message.alerts.first().expect("a message has an alert");
         let state = *state;
         let summary = match alert.annotation(SUMMARY) {
@@ -47,49 +52,73 @@ impl Notice {
             summary => summary,
         };
         let mut facts = Vec::new();
-        for (key, heading) in KNOWN {
-            push_fact(&mut facts, heading, alert.annotation(key));
+        let heading = |key: &str| Said::new(format!("heading.{key}")).text(language);
+        let mut lasting = 0;
+        for (i, key) in KNOWN.iter().enumerate() {
+            push_fact(&mut facts, &heading(key), alert.annotation(key));
+            if i < LASTING {
+                lasting = facts.len();
+            }
         }
         let mut when = for_people(alert.starts_at);
         if let (AlertState::Resolved, Some(end)) = (state, alert.ends_at) {
-            when += &format!(", until {}", for_people(end));
+            when = Said::new("since.until").with("start", &when).with("end", for_people(end)).text(language);
         }
-        push_fact(&mut facts, "Since", &when);
+        push_fact(&mut facts, &heading("since"), &when);
         for (key, text) in &alert.annotations {
-            let known = key == SUMMARY || KNOWN.iter().any(|(k, _)| k == key);
+            let known = key == SUMMARY || KNOWN.contains(&key.as_str());
             if !known && facts.len() < FACTS_MAX {
                 push_fact(&mut facts, key, text);
             }
         }
-        push_fact(&mut facts, "Also", &others(message));
+        push_fact(&mut facts, &heading("also"), &others(message, language));
         let labels = alert.labels.iter().filter(|(n, _)| *n != name::METRIC).take(LABELS_MAX);
         Self {
             state,
             severity: alert.labels.get(SEVERITY).unwrap_or("none").to_owned(),
-            title: one_line(&format!("[{}] {summary}", state.as_str().to_uppercase()), TITLE_CHARS_MAX),
+            title: titled(state, summary, language),
             facts,
             labels: labels
                 .map(|(n, v)| (one_line(n, LABEL_CHARS_MAX), one_line(v, LABEL_CHARS_MAX)))
                 .collect(),
             link: release_url(external_url, alert.labels.get(RELEASE).unwrap_or("")),
+            link_text: Said::new("link").text(language),
+            lasting,
             thread: alert.labels.get(RELEASE).unwrap_or(&message.group_key).to_owned(),
         }
     }
 }
 
+fn titled(state: AlertState, summary: &str, language: Language) -> String {
+    let state = Said::new(format!("state.{}", state.as_str())).text(language);
+    one_line(&format!("[{state}] {summary}"), TITLE_CHARS_MAX)
+}
+
+impl Notice {
+    pub(super) fn lasting(&self) -> Vec<(String, String)> {
+        self.facts[..self.lasting].to_vec()
+    }
+
+    /// Why the message is not in the file's form.
+    pub(super) fn template_failed(&mut self, error: &str, language: Language) {
+        let heading = Said::new("heading.template").text(language);
+        push_fact(&mut self.facts, &heading, error);
+    }
+}
+
 /// One line for each further alert of the group.
-fn others(message: &Message) -> String {
+fn others(message: &Message, language: Language) -> String {
     let more = message.alerts.iter().skip(1);
     let mut said: Vec<String> = more
         .take(OTHERS_MAX)
         .map(|(alert, state)| {
             let summary = Some(alert.annotation(SUMMARY)).filter(|s| !s.is_empty());
-            one_line(&format!("[{}] {}", state.as_str(), summary.unwrap_or(alert.name())), TITLE_CHARS_MAX)
+            titled(*state, summary.unwrap_or(alert.name()), language)
         })
         .collect();
     let left = message.alerts.len().saturating_sub(1 + OTHERS_MAX);
     if left > 0 {
-        said.push(format!("and {left} more"));
+        said.push(Said::new("also.more").with("count", left).text(language));
     }
     said.join("\n")
 }

@@ -8,11 +8,11 @@ use davy_model::Timestamp;
 use reqwest::{Client, Url};
 use serde::Serialize;
 
-use super::{CONNECT_TIMEOUT, DeliveryError, failed, refused};
+use super::{CONNECT_TIMEOUT, DeliveryError, Envelope, failed, refused};
 use crate::alert::{Alert, AlertState, RELEASE};
 use crate::config::WebhookConfig;
 use crate::egress::{self, Names, SetupError};
-use crate::record::Message;
+use crate::record::{Message, common};
 use crate::signature::Signer;
 use crate::text::release_url;
 use crate::time::rfc3339;
@@ -27,6 +27,7 @@ pub(super) struct Webhook {
     url: Url,
     signer: Signer,
     timeout: Duration,
+    alerts_max: usize,
 }
 
 impl Webhook {
@@ -36,10 +37,14 @@ impl Webhook {
             url: egress::url(owner, &config.url)?,
             signer: Signer::new(owner, config.signing_secret.as_ref())?,
             timeout: config.timeout,
+            alerts_max: if config.max_alerts == 0 { ALERTS_MAX } else { config.max_alerts.min(ALERTS_MAX) },
         })
     }
 
-    pub(super) async fn send(&self, id: &str, body: String, now: Timestamp) -> Result<(), DeliveryError> {
+    pub(super) async fn send(&self, envelope: &Envelope<'_>) -> Result<(), DeliveryError> {
+        let Envelope { record, message, external_url, now, .. } = envelope;
+        let (id, now) = (record.id.as_str(), *now);
+        let body = body(message, &record.receiver, external_url, self.alerts_max, now);
         let post = self.client.post(self.url.clone()).timeout(self.timeout).header("idempotency-key", id);
         let response = self.signer.sign(post, id, now, body).send().await.map_err(failed)?;
         if response.status().is_success() {
@@ -78,8 +83,8 @@ struct AlertBody<'a> {
     fingerprint: String,
 }
 
-pub(super) fn body(message: &Message, receiver: &str, external_url: &str, now: Timestamp) -> String {
-    let kept = &message.alerts[..message.alerts.len().min(ALERTS_MAX)];
+fn body(message: &Message, receiver: &str, external_url: &str, alerts_max: usize, now: Timestamp) -> String {
+    let kept = &message.alerts[..message.alerts.len().min(alerts_max)];
     let body = Body {
         version: "4",
         group_key: message.group_key.clone(),
@@ -109,13 +114,4 @@ fn alert_body<'a>(alert: &'a Alert, state: AlertState, external_url: &str, now: 
         generator_url: release_url(external_url, alert.labels.get(RELEASE).unwrap_or("")),
         fingerprint: alert.fingerprint(),
     }
-}
-
-/// What all of them have with the same value.
-fn common<'a>(mut all: impl Iterator<Item = BTreeMap<&'a str, &'a str>>) -> BTreeMap<&'a str, &'a str> {
-    let mut shared = all.next().unwrap_or_default();
-    for one in all {
-        shared.retain(|name, value| one.get(name) == Some(value));
-    }
-    shared
 }

@@ -10,6 +10,7 @@ use super::{Command, Desired, Phase, ReleaseMachine, explain};
 use crate::alert::{
     ACTION, ALERTNAME, Alert, CERTAINTY, DESCRIPTION, DRILL, RELEASE, SEVERITY, SUMMARY, WORSE, fingerprint,
 };
+use crate::words::Said;
 
 /// How long good news stays open: it is a notice, not a condition.
 const NOTICE: Duration = Duration::from_secs(5 * 60);
@@ -74,39 +75,31 @@ impl Kind {
 
     fn summary(self, m: &ReleaseMachine) -> String {
         let ReleaseMachine { service, baseline, canary, phase, .. } = m;
-        match self {
-            Self::CanaryRegression => format!("{service}: version {canary} is worse than {baseline}"),
-            Self::RollbackVerified => format!("{service}: rolled back from {canary} to {baseline}"),
-            Self::RollbackNeedsHuman => {
-                format!("{service}: the rollback from {canary} to {baseline} needs a human")
-            }
-            Self::DavyBlind => format!("{service}: Davy does not see versions {baseline} and {canary}"),
-            Self::ReleaseStuck => format!("{service}: the release of {canary} is still {}", phase.as_str()),
-            Self::RolledBackCanaryServes => {
-                format!("{service}: version {canary} serves again after its rollback")
-            }
-            Self::RollbackBlocked => format!("{service}: the rollback of {canary} is blocked"),
-            Self::ApprovalNeeded => format!("{service}: {} waits for approval", asked(m)),
-            Self::RampPaused => format!("{service}: the ramp of {canary} is paused"),
-            Self::RampStep => format!("{service}: version {canary} gets more of the requests"),
-        }
+        let said = Said::new(format!("summary.{}", self.as_str()))
+            .with("service", service)
+            .with("baseline", baseline)
+            .with("canary", canary)
+            .with("phase", phase.as_str());
+        let said = if self == Self::ApprovalNeeded { said.with("asked", asked(m)) } else { said };
+        said.text(m.policy.language)
     }
 }
 
 /// What waits for a human, in words.
 fn asked(m: &ReleaseMachine) -> String {
-    match m.awaits() {
-        Some((Desired::Baseline, _)) | None => format!("the rollback of {}", m.canary),
-        Some((step, _)) => format!("giving {} % of the requests to {}", step.percent(), m.canary),
-    }
+    let said = match m.awaits() {
+        Some((Desired::Baseline, _)) | None => Said::new("asked.rollback"),
+        Some((step, _)) => Said::new("asked.step").with("percent", step.percent()),
+    };
+    said.with("canary", &m.canary).text(m.policy.language)
 }
 
 impl ReleaseMachine {
     /// Raises the alert; one that is open takes the new words.
-    pub(super) fn raise(&mut self, kind: Kind, now: Timestamp, done: &str, out: &mut Vec<Command>) {
+    pub(super) fn raise(&mut self, kind: Kind, now: Timestamp, done: &Said, out: &mut Vec<Command>) {
         let mut annotations = BTreeMap::from([
             (SUMMARY.to_owned(), self.marked(kind.summary(self))),
-            (ACTION.to_owned(), done.to_owned()),
+            (ACTION.to_owned(), done.text(self.policy.language)),
         ]);
         let description = match (kind, &self.verdict) {
             (
@@ -117,8 +110,8 @@ impl ReleaseMachine {
         };
         annotations.insert(DESCRIPTION.to_owned(), description.clone());
         if let (Kind::CanaryRegression, Some(verdict)) = (kind, &self.verdict) {
-            annotations.insert(WORSE.to_owned(), explain::worse(verdict));
-            annotations.insert(CERTAINTY.to_owned(), explain::certainty(verdict));
+            annotations.insert(WORSE.to_owned(), explain::worse(verdict, self.policy.language));
+            annotations.insert(CERTAINTY.to_owned(), explain::certainty(verdict, self.policy.language));
         }
         let is_notice = matches!(kind, Kind::RollbackVerified | Kind::RampStep);
         let ends_at = is_notice.then(|| now + NOTICE);
@@ -128,19 +121,19 @@ impl ReleaseMachine {
     }
 
     /// Ends the alert if it is open, saying how.
-    pub(super) fn resolve(&mut self, kind: Kind, how: &str, out: &mut Vec<Command>) {
+    pub(super) fn resolve(&mut self, kind: Kind, how: &Said, out: &mut Vec<Command>) {
         if self.raised.remove(&kind) {
             let labels = self.alert_labels(kind.as_str(), kind.severity(), None);
-            out.push(resolved(&labels, how));
+            out.push(self.resolved(&labels, how));
         }
     }
 
-    pub(super) fn resolve_all(&mut self, how: &str, out: &mut Vec<Command>) {
+    pub(super) fn resolve_all(&mut self, how: &Said, out: &mut Vec<Command>) {
         for kind in Kind::ALL {
             self.resolve(kind, how, out);
         }
         for metric in std::mem::take(&mut self.worse_metrics) {
-            out.push(resolved(&self.metric_labels(&metric), how));
+            out.push(self.resolved(&self.metric_labels(&metric), how));
         }
     }
 
@@ -157,25 +150,35 @@ impl ReleaseMachine {
             .take(METRIC_ALERTS_MAX)
             .collect();
         for metric in self.worse_metrics.difference(&worse) {
-            out.push(resolved(&self.metric_labels(metric), "It is no longer worse by itself."));
+            out.push(self.resolved(&self.metric_labels(metric), &Said::new("done.metric_better")));
         }
         for metric in verdict.metrics.iter().filter(|m| worse.contains(&m.name)) {
             if self.worse_metrics.contains(&metric.name) {
                 continue;
             }
-            let summary = format!(
-                "{}: {} of version {} is worse than that of {}",
-                self.service, metric.name, self.canary, self.baseline
-            );
+            let summary = Said::new("summary.CanaryMetricWorse")
+                .with("service", &self.service)
+                .with("metric", &metric.name)
+                .with("canary", &self.canary)
+                .with("baseline", &self.baseline)
+                .text(self.policy.language);
             let annotations = BTreeMap::from([
                 (SUMMARY.to_owned(), self.marked(summary)),
                 (DESCRIPTION.to_owned(), metric.reason.clone()),
-                (WORSE.to_owned(), explain::metric(metric)),
-                (ACTION.to_owned(), "Nothing was done: this metric does not decide the release.".to_owned()),
+                (WORSE.to_owned(), explain::metric(metric, self.policy.language)),
+                (ACTION.to_owned(), Said::new("done.not_deciding").text(self.policy.language)),
             ]);
             out.push(Command::Raise(Alert::new(self.metric_labels(&metric.name), annotations, now)));
         }
         self.worse_metrics = worse;
+    }
+
+    fn resolved(&self, labels: &Labels, how: &Said) -> Command {
+        let how = how.text(self.policy.language);
+        Command::Resolve {
+            fingerprint: fingerprint(labels),
+            annotations: BTreeMap::from([(ACTION.to_owned(), how)]),
+        }
     }
 
     fn metric_labels(&self, metric: &str) -> Labels {
@@ -184,7 +187,10 @@ impl ReleaseMachine {
 
     /// Nobody must take a drill for the real thing.
     fn marked(&self, summary: String) -> String {
-        if self.policy.drill.is_some() { format!("DRILL: {summary}") } else { summary }
+        match self.policy.drill {
+            Some(_) => Said::new("drill").with("summary", summary).text(self.policy.language),
+            None => summary,
+        }
     }
 
     fn alert_labels(&self, alertname: &str, severity: &str, metric: Option<&str>) -> Labels {
@@ -199,12 +205,5 @@ impl ReleaseMachine {
             ("baseline", &self.baseline),
             ("metric", metric.unwrap_or("")),
         ])
-    }
-}
-
-fn resolved(labels: &Labels, how: &str) -> Command {
-    Command::Resolve {
-        fingerprint: fingerprint(labels),
-        annotations: BTreeMap::from([(ACTION.to_owned(), how.to_owned())]),
     }
 }

@@ -7,6 +7,7 @@ use davy_model::Timestamp;
 use super::alerts::Kind;
 use super::machine::DAVY;
 use super::{Command, Desired, Phase, ReleaseMachine};
+use crate::words::Said;
 
 /// A question that nobody answered for this long is withdrawn; nothing is done without an answer.
 const ASKED_MAX: Duration = Duration::from_secs(4 * 3600);
@@ -48,12 +49,7 @@ impl ReleaseMachine {
         let stands = self.gates.blocked.is_some() || self.gates.hold.is_some();
         if stands && self.rollback.is_none() && !self.raised.contains(&Kind::RollbackBlocked) {
             self.audit(now, DAVY, "rollback", why, "blocked", out);
-            self.raise(
-                Kind::RollbackBlocked,
-                now,
-                &format!("Nothing is done until that is over: {why}."),
-                out,
-            );
+            self.raise(Kind::RollbackBlocked, now, &Said::new("done.waits").with("why", why), out);
         }
     }
 
@@ -63,10 +59,10 @@ impl ReleaseMachine {
         }
         self.approval = Some(Asked { desired, since: now, reason: reason.to_owned() });
         self.audit(now, DAVY, desired.as_str(), reason, "waits for approval", out);
-        self.raise(Kind::ApprovalNeeded, now, "Nothing is done until someone approves or denies it.", out);
+        self.raise(Kind::ApprovalNeeded, now, &Said::new("done.asked"), out);
     }
 
-    pub(super) fn withdraw_question(&mut self, how: &str, out: &mut Vec<Command>) {
+    pub(super) fn withdraw_question(&mut self, how: &Said, out: &mut Vec<Command>) {
         self.approval = None;
         self.resolve(Kind::ApprovalNeeded, how, out);
     }
@@ -76,7 +72,7 @@ impl ReleaseMachine {
         let (desired, waited) = (asked.desired, ASKED_MAX.as_secs() / 3600);
         let reason = format!("nobody answered for {waited} h");
         self.audit(now, DAVY, desired.as_str(), &reason, "withdrawn", out);
-        self.withdraw_question("Nobody answered; nothing was done.", out);
+        self.withdraw_question(&Said::new("done.unanswered"), out);
         if desired == Desired::Baseline {
             // Asking again every few hours would be noise; the alert on the canary stays.
             self.overridden_by = Some("silence".to_owned());
@@ -96,13 +92,19 @@ impl ReleaseMachine {
         let ordered_by = Some(actor.to_owned());
         if asked.desired == Desired::Baseline {
             let hand = self.may_be_ordered()?;
-            self.withdraw_question(&format!("{actor} approved: {reason}"), out);
+            self.withdraw_question(
+                &Said::new("done.approved_by").with("actor", actor).with("reason", reason),
+                out,
+            );
             let why = format!("{}; approved: {reason}", asked.reason);
             self.intend(now, hand, why, ordered_by, out);
             return Ok(());
         }
         let Some(next) = self.step_after() else { return Err("the ramp has no further step".into()) };
-        self.withdraw_question(&format!("{actor} approved: {reason}"), out);
+        self.withdraw_question(
+            &Said::new("done.approved_by").with("actor", actor).with("reason", reason),
+            out,
+        );
         self.intend_step(now, next, format!("{}; approved: {reason}", asked.reason), ordered_by, out);
         Ok(())
     }
@@ -117,7 +119,7 @@ impl ReleaseMachine {
         let Some(asked) = self.approval.clone() else { return Err(self.nothing_asked()) };
         let outcome = format!("{} denied", asked.desired.as_str());
         self.audit(now, actor, "deny", reason, &outcome, out);
-        self.withdraw_question(&format!("{actor} denied it: {reason}"), out);
+        self.withdraw_question(&Said::new("done.denied_by").with("actor", actor).with("reason", reason), out);
         if asked.desired == Desired::Baseline {
             self.overridden_by = Some(actor.to_owned());
         } else {

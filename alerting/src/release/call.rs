@@ -14,6 +14,7 @@ use super::machine::{DAVY, EVIDENCE_AGE_MAX};
 use super::read::Purpose;
 use super::{ActRequest, CallOutcome, Command, Desired, Level, Phase, ReleaseMachine, Subject};
 use crate::config::{Hand, OnFail};
+use crate::words::Said;
 
 /// Calls of one act.
 pub(super) const ATTEMPTS_MAX: u32 = 8;
@@ -110,8 +111,8 @@ impl ReleaseMachine {
         out: &mut Vec<Command>,
     ) {
         self.approval = None;
-        self.resolve(Kind::ApprovalNeeded, "The rollback is under way.", out);
-        self.resolve(Kind::RollbackBlocked, "The rollback is under way.", out);
+        self.resolve(Kind::ApprovalNeeded, &Said::new("done.under_way"), out);
+        self.resolve(Kind::RollbackBlocked, &Said::new("done.under_way"), out);
         self.abandon_step();
         self.share_at_call = self.verdict.as_ref().map(|v| v.traffic_share).filter(|s| s.is_finite());
         let actor = ordered_by.clone().unwrap_or_else(|| DAVY.to_owned());
@@ -169,9 +170,10 @@ impl ReleaseMachine {
     fn record_only(&mut self, now: Timestamp, out: &mut Vec<Command>) {
         let rollback = self.rollback.as_ref().expect("a call is sent only after its intent");
         let what = format!("dry run: {} would have been called to roll back", rollback.actuator);
+        let done = Said::new("done.dry_run").with("action", &rollback.actuator);
         self.set_rollback(ActState::Recorded, what.clone());
         self.enter(now, Phase::Watching, DAVY, "call", what.clone(), out);
-        self.raise(Kind::CanaryRegression, now, &format!("Nothing was done: {what}."), out);
+        self.raise(Kind::CanaryRegression, now, &done, out);
     }
 
     /// The call for the act that wants this state.
@@ -222,9 +224,12 @@ impl ReleaseMachine {
     }
 
     /// What Davy is doing, for the alert.
-    pub(super) fn calling(&self) -> String {
-        let actuator = self.rollback.as_ref().map_or("", |r| &r.actuator);
-        format!("Rolling back from {} to {} by the action {actuator}.", self.canary, self.baseline)
+    pub(super) fn calling(&self) -> Said {
+        let action = self.rollback.as_ref().map_or("", |r| &r.actuator);
+        Said::new("done.rolling_back")
+            .with("canary", &self.canary)
+            .with("baseline", &self.baseline)
+            .with("action", action)
     }
 
     pub(super) fn called(&mut self, now: Timestamp, outcome: CallOutcome, out: &mut Vec<Command>) {
@@ -349,7 +354,7 @@ impl ReleaseMachine {
         let detail = self.rollback.as_ref().map_or("", |r| &r.detail);
         let reason = if detail.is_empty() { why.to_owned() } else { format!("{why}: {detail}") };
         self.enter(now, Phase::NeedsHuman, DAVY, "page", reason, out);
-        self.raise(Kind::RollbackNeedsHuman, now, "Nothing more is tried: a human must look.", out);
+        self.raise(Kind::RollbackNeedsHuman, now, &Said::new("done.needs_human"), out);
     }
 
     /// Withdraws a call that certainly was not sent.

@@ -2,57 +2,65 @@
 
 use davy_detector::{MetricClass, MetricVerdict, Outcome, Verdict};
 
+use crate::words::{Language, Said};
+
 /// The failing metrics, a line each; if none fails by itself, the one with the most evidence.
-pub(super) fn worse(verdict: &Verdict) -> String {
+pub(super) fn worse(verdict: &Verdict, language: Language) -> String {
     let failing: Vec<&MetricVerdict> =
         verdict.metrics.iter().filter(|m| m.outcome == Outcome::Fail).collect();
     if failing.is_empty() {
         let most = verdict.metrics.iter().max_by(|a, b| a.evidence.total_cmp(&b.evidence));
-        return most.map_or_else(String::new, metric);
+        return most.map_or_else(String::new, |m| metric(m, language));
     }
-    failing.into_iter().map(metric).collect::<Vec<_>>().join("\n")
+    failing.into_iter().map(|m| metric(m, language)).collect::<Vec<_>>().join("\n")
 }
 
 /// `errors: 5.1 % against 0.1 % of the baseline (+5000 %, between +1200 % and +9000 %; ...`.
-pub(super) fn metric(m: &MetricVerdict) -> String {
-    let mut text = format!(
-        "{}: {} against {} of the baseline",
-        m.name,
-        level(m.class, m.canary),
-        level(m.class, m.baseline)
-    );
-    if m.estimate.is_finite() {
-        text += &format!(" ({}", relative(m.estimate));
-        match (m.lower.is_finite(), m.upper.is_finite()) {
-            (true, true) => {
-                text += &format!(", between {} and {}", relative(m.lower), relative(m.upper));
-            }
-            (true, false) => text += &format!(", at least {}", relative(m.lower)),
-            (false, true) => text += &format!(", at most {}", relative(m.upper)),
-            (false, false) => {}
-        }
-        if m.margin.is_finite() {
-            text += &format!("; up to {:.0} % is tolerated", m.margin * 100.0);
-        }
-        text += ")";
-    }
-    text + &format!(
-        ", from {:.0} of the canary's and {:.0} of the baseline's observations",
-        m.canary_n, m.baseline_n
-    )
+pub(super) fn metric(m: &MetricVerdict, language: Language) -> String {
+    let level = |x: f64| level(m.class, x).unwrap_or_else(|| Said::new("worse.nothing").text(language));
+    let difference = if m.estimate.is_finite() { difference(m, language) } else { String::new() };
+    Said::new("worse.metric")
+        .with("name", &m.name)
+        .with("canary", level(m.canary))
+        .with("baseline", level(m.baseline))
+        .with("difference", difference)
+        .with("canary_n", format!("{:.0}", m.canary_n))
+        .with("baseline_n", format!("{:.0}", m.baseline_n))
+        .text(language)
 }
 
-pub(super) fn certainty(verdict: &Verdict) -> String {
-    let intervals = if verdict.intervals == 1 { "interval" } else { "intervals" };
+fn difference(m: &MetricVerdict, language: Language) -> String {
+    let (lower, upper) = (relative(m.lower), relative(m.upper));
+    let bounds = match (m.lower.is_finite(), m.upper.is_finite()) {
+        (true, true) => Some(Said::new("worse.between").with("lower", lower).with("upper", upper)),
+        (true, false) => Some(Said::new("worse.at_least").with("lower", lower)),
+        (false, true) => Some(Said::new("worse.at_most").with("upper", upper)),
+        (false, false) => None,
+    };
+    let margin = m
+        .margin
+        .is_finite()
+        .then(|| Said::new("worse.margin").with("margin", format!("{:.0} %", m.margin * 100.0)));
+    let text = |said: Option<Said>| said.map_or_else(String::new, |s| s.text(language));
+    Said::new("worse.difference")
+        .with("estimate", relative(m.estimate))
+        .with("bounds", text(bounds))
+        .with("margin", text(margin))
+        .text(language)
+}
+
+pub(super) fn certainty(verdict: &Verdict, language: Language) -> String {
     let share = if verdict.traffic_share.is_finite() {
-        format!(" at {:.0} % of the traffic", verdict.traffic_share * 100.0)
+        let percent = format!("{:.0}", verdict.traffic_share * 100.0);
+        Said::new("certainty.share").with("percent", percent).text(language)
     } else {
         String::new()
     };
-    format!(
-        "evidence {:.2} times what a rollback needs, after {} {intervals}{share}",
-        verdict.evidence, verdict.intervals
-    )
+    Said::new("certainty")
+        .with("evidence", format!("{:.2}", verdict.evidence))
+        .with("intervals", verdict.intervals)
+        .with("share", share)
+        .text(language)
 }
 
 fn relative(x: f64) -> String {
@@ -60,17 +68,15 @@ fn relative(x: f64) -> String {
     if percent.abs() < 10.0 { format!("{percent:+.1} %") } else { format!("{percent:+.0} %") }
 }
 
-fn level(class: MetricClass, x: f64) -> String {
-    if !x.is_finite() {
-        return "nothing".to_owned();
-    }
-    match class {
+/// `None` where nothing was measured.
+fn level(class: MetricClass, x: f64) -> Option<String> {
+    x.is_finite().then(|| match class {
         MetricClass::Errors | MetricClass::Proportion => format!("{} %", rounded(x * 100.0)),
         MetricClass::Latency if x < 1.0 => format!("{} ms", rounded(x * 1e3)),
         MetricClass::Latency => format!("{} s", rounded(x)),
         MetricClass::Memory => format!("{} MiB", rounded(x / f64::from(1 << 20))),
         MetricClass::Cpu | MetricClass::Gauge => rounded(x),
-    }
+    })
 }
 
 /// Three significant digits, without an exponent for what people meet.
@@ -92,7 +98,7 @@ mod tests {
     use super::*;
 
     fn check(class: MetricClass, x: f64, want: &str) {
-        assert_eq!(level(class, x), want);
+        assert_eq!(level(class, x).as_deref().unwrap_or("nothing"), want);
     }
 
     #[test]

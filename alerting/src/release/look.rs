@@ -12,6 +12,7 @@ use super::alerts::Kind;
 use super::machine::DAVY;
 use super::read::Purpose;
 use super::{Command, Down, Liveness, Phase, ReleaseMachine};
+use crate::words::Said;
 
 /// Looks in a row without the canary before a release that Davy did not touch counts as over.
 const GONE_LOOKS: u32 = 4;
@@ -66,7 +67,7 @@ impl ReleaseMachine {
             return;
         }
         self.seen_at = now;
-        self.resolve(Kind::DavyBlind, "The versions are seen again.", out);
+        self.resolve(Kind::DavyBlind, &Said::new("done.seen"), out);
         self.count(live);
         if let Some(down) = live.down
             && self.phase.is_judged()
@@ -164,7 +165,11 @@ impl ReleaseMachine {
     }
 
     fn rolled_back(&mut self, now: Timestamp, out: &mut Vec<Command>) {
-        let how = if self.streaks.gone >= SETTLED_LOOKS { "is gone" } else { "is without traffic" };
+        let (how, key) = if self.streaks.gone >= SETTLED_LOOKS {
+            ("is gone", "done.gone")
+        } else {
+            ("is without traffic", "done.without_traffic")
+        };
         let called_at = self.rollback.as_ref().map_or(now, |r| r.intended_at);
         let after = now.since(called_at).as_secs();
         let reason =
@@ -173,7 +178,10 @@ impl ReleaseMachine {
             self.set_state_only(ActState::Verified);
         }
         self.enter(now, Phase::RolledBack, DAVY, "verify", reason.clone(), out);
-        let done = format!("Rolled back and verified: {reason}.");
+        let done = Said::new(key)
+            .with("canary", &self.canary)
+            .with("baseline", &self.baseline)
+            .with("seconds", after);
         self.resolve_all(&done, out);
         self.raise(Kind::RollbackVerified, now, &done, out);
     }
@@ -217,14 +225,9 @@ impl ReleaseMachine {
         if self.streaks.back >= BACK_LOOKS && !self.raised.contains(&Kind::RolledBackCanaryServes) {
             let seen = format!("{} has traffic again", self.canary);
             self.audit(now, DAVY, "look", &seen, "page; nothing else is done", out);
-            self.raise(
-                Kind::RolledBackCanaryServes,
-                now,
-                "Nothing was done: a human may have meant it.",
-                out,
-            );
+            self.raise(Kind::RolledBackCanaryServes, now, &Said::new("done.serves_again"), out);
         } else if self.streaks.settled >= BACK_LOOKS {
-            self.resolve(Kind::RolledBackCanaryServes, "It is without traffic again.", out);
+            self.resolve(Kind::RolledBackCanaryServes, &Said::new("done.idle_again"), out);
             // While the version is still there, closing would open a release of the same two anew.
             if self.streaks.gone >= GONE_LOOKS && now.since(self.since) >= COOL_DOWN {
                 let reason = format!("{} is gone, {} s after its rollback", self.canary, COOL_DOWN.as_secs());

@@ -18,6 +18,7 @@ use super::ramp::RampRun;
 use super::read::{Known, Purpose, Reading};
 use super::{Command, Desired, Event, Gates, Level, Phase, Taken};
 use crate::config::{OnFail, Policy};
+use crate::words::Said;
 
 /// Older evidence, verdict or look, moves nothing: the process may have been asleep.
 pub(super) const EVIDENCE_AGE_MAX: Duration = Duration::from_secs(15 * 60);
@@ -218,7 +219,7 @@ impl ReleaseMachine {
             return;
         }
         self.failing = false;
-        let how = format!("The judge now says pass: {}", verdict.reason);
+        let how = Said::new("done.passes").with("reason", &verdict.reason);
         self.resolve(Kind::CanaryRegression, &how, out);
         self.resolve(Kind::RollbackBlocked, &how, out);
         if self.approval.as_ref().is_some_and(|a| a.desired == Desired::Baseline) {
@@ -237,20 +238,16 @@ impl ReleaseMachine {
     pub(super) fn failed(&mut self, now: Timestamp, reason: &str, out: &mut Vec<Command>) {
         let onset = !std::mem::replace(&mut self.failing, true);
         if self.approval.as_ref().is_some_and(|a| a.desired != Desired::Baseline) {
-            self.withdraw_question("The canary is called worse.", out);
+            self.withdraw_question(&Said::new("done.called_worse"), out);
         }
         let done = match (self.phase, self.policy.on_fail) {
-            (Phase::Watching | Phase::Promoted, OnFail::Record) => {
-                "Nothing was done: on_fail is record.".to_owned()
-            }
+            (Phase::Watching | Phase::Promoted, OnFail::Record) => Said::new("done.record"),
             // An operator who resumed has seen this fail; only a new one holds again.
             (Phase::Watching | Phase::Promoted, OnFail::Hold) if onset => {
                 self.enter(now, Phase::Holding, DAVY, "hold", reason.to_owned(), out);
-                "The release is on hold until an operator resumes.".to_owned()
+                Said::new("done.holds")
             }
-            (Phase::Watching | Phase::Promoted, OnFail::Hold) => {
-                "Nothing was done: an operator resumed.".to_owned()
-            }
+            (Phase::Watching | Phase::Promoted, OnFail::Hold) => Said::new("done.resumed"),
             (Phase::Watching | Phase::Promoted, OnFail::Rollback) => match self.may_roll_back(now) {
                 Ok(hand) => match self.needs_approval() {
                     None => {
@@ -262,23 +259,23 @@ impl ReleaseMachine {
                     }
                     Some(why) => {
                         self.ask(now, Desired::Baseline, reason, out);
-                        format!("The rollback waits for a human's approval: {why}.")
+                        Said::new("done.rollback_asked").with("why", why)
                     }
                 },
                 Err(why) => {
                     self.blocked(now, &why, out);
-                    format!("Nothing was rolled back: {why}.")
+                    Said::new("done.not_rolled_back").with("why", why)
                 }
             },
-            (Phase::Holding, _) => "Nothing was done: the release is on hold.".to_owned(),
-            (Phase::Promoting, _) => "Nothing was done: an operator promoted this version.".to_owned(),
+            (Phase::Holding, _) => Said::new("done.on_hold"),
+            (Phase::Promoting, _) => Said::new("done.promoted"),
             (
                 Phase::RollingBack | Phase::Verifying | Phase::RolledBack | Phase::NeedsHuman | Phase::Closed,
                 _,
             ) => return,
         };
         if onset {
-            self.audit(now, DAVY, "judge", reason, &format!("fail: {done}"), out);
+            self.audit(now, DAVY, "judge", reason, &format!("fail: {}", done.english()), out);
             self.raise(Kind::CanaryRegression, now, &done, out);
         }
     }
@@ -362,12 +359,14 @@ impl ReleaseMachine {
         };
         let since = self.since.max(self.ramp.since);
         if limit.is_some_and(|l| now.since(since) >= l) && !self.raised.contains(&Kind::ReleaseStuck) {
-            let waiting = format!("{} since {}", self.phase.as_str(), crate::time::for_people(since));
+            let waiting = Said::new("done.stuck")
+                .with("phase", self.phase.as_str())
+                .with("since", crate::time::for_people(since));
             self.raise(Kind::ReleaseStuck, now, &waiting, out);
         }
         let looking = !matches!(self.phase, Phase::RolledBack | Phase::Closed);
         if looking && now.since(self.seen_at) >= BLIND_PAGE_AFTER && !self.raised.contains(&Kind::DavyBlind) {
-            self.raise(Kind::DavyBlind, now, "Nothing is decided until the versions are seen again.", out);
+            self.raise(Kind::DavyBlind, now, &Said::new("done.blind"), out);
         }
     }
 
@@ -382,15 +381,16 @@ impl ReleaseMachine {
     ) {
         let outcome = format!("{} -> {}", self.phase.as_str(), to.as_str());
         self.audit(now, actor, action, &reason, &outcome, out);
-        self.resolve(Kind::ReleaseStuck, &outcome, out);
+        let said = Said::new("done.phase").with("outcome", &outcome);
+        self.resolve(Kind::ReleaseStuck, &said, out);
         (self.phase, self.since) = (to, now);
         if matches!(to, Phase::Closed | Phase::RolledBack | Phase::NeedsHuman | Phase::Holding) {
             self.abandon_step();
-            self.withdraw_question(&outcome, out);
+            self.withdraw_question(&said, out);
         }
         if to == Phase::Closed {
             self.reading = None;
-            self.resolve_all(&format!("The release is closed: {reason}."), out);
+            self.resolve_all(&Said::new("done.closed").with("reason", &reason), out);
         }
         self.reason = reason;
     }

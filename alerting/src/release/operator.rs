@@ -5,6 +5,7 @@ use davy_model::Timestamp;
 use super::act::ActState;
 use super::alerts::Kind;
 use super::{Command, OperatorAct, Phase, ReleaseMachine};
+use crate::words::Said;
 
 impl ReleaseMachine {
     pub(super) fn ordered(
@@ -66,13 +67,21 @@ impl ReleaseMachine {
             Phase::Holding | Phase::Promoting | Phase::NeedsHuman => {
                 (self.held_by, self.overridden_by) = (None, None);
                 self.enter(now, Phase::Watching, actor, "resume", reason.to_owned(), out);
-                self.resolve(Kind::RollbackNeedsHuman, &format!("{actor} resumed: {reason}"), out);
+                self.resolve(
+                    Kind::RollbackNeedsHuman,
+                    &Said::new("done.resumed_by").with("actor", actor).with("reason", reason),
+                    out,
+                );
                 Ok(())
             }
             Phase::Watching | Phase::Promoted if self.ramp.paused.is_some() => {
                 let paused = self.ramp.paused.take().unwrap_or_default();
                 self.audit(now, actor, "resume", reason, &format!("the ramp goes on ({paused})"), out);
-                self.resolve(Kind::RampPaused, &format!("{actor} resumed: {reason}"), out);
+                self.resolve(
+                    Kind::RampPaused,
+                    &Said::new("done.resumed_by").with("actor", actor).with("reason", reason),
+                    out,
+                );
                 if self.ramp.started {
                     self.ramp.since = now;
                 } else {
@@ -104,7 +113,11 @@ impl ReleaseMachine {
         }
         let hand = self.may_be_ordered()?;
         (self.held_by, self.overridden_by) = (None, None);
-        self.resolve(Kind::RollbackNeedsHuman, &format!("{actor} ordered the rollback again: {reason}"), out);
+        self.resolve(
+            Kind::RollbackNeedsHuman,
+            &Said::new("done.ordered_by").with("actor", actor).with("reason", reason),
+            out,
+        );
         self.intend(now, hand, reason.to_owned(), Some(actor.to_owned()), out);
         Ok(())
     }
@@ -131,8 +144,16 @@ impl ReleaseMachine {
         self.held_by = None;
         self.overridden_by = Some(actor.to_owned());
         self.enter(now, Phase::Promoting, actor, "promote", reason.to_owned(), out);
-        self.resolve(Kind::RollbackNeedsHuman, &format!("{actor} promoted it: {reason}"), out);
-        self.resolve(Kind::RampPaused, &format!("{actor} promoted it: {reason}"), out);
+        self.resolve(
+            Kind::RollbackNeedsHuman,
+            &Said::new("done.promoted_by").with("actor", actor).with("reason", reason),
+            out,
+        );
+        self.resolve(
+            Kind::RampPaused,
+            &Said::new("done.promoted_by").with("actor", actor).with("reason", reason),
+            out,
+        );
         if let Some(last) = self.policy.ramp.as_ref().map(|r| r.steps.len().saturating_sub(1)) {
             self.abandon_step();
             self.ramp.paused = None;

@@ -12,6 +12,7 @@ use super::machine::DAVY;
 use super::read::{Known, Purpose, expect_of, words};
 use super::{CallOutcome, Command, Desired, Level, Live, Phase, ReadError, ReleaseMachine, TargetState};
 use crate::config::Ramp;
+use crate::words::Said;
 
 /// How far a ramp has come.
 #[derive(Debug, Clone, Default)]
@@ -299,14 +300,15 @@ impl ReleaseMachine {
         self.ramp.step = steps.iter().position(|p| *p >= wanted.percent()).unwrap_or(self.ramp.step);
         self.ramp.started = true;
         self.ramp.since = now;
-        self.resolve(Kind::RampPaused, "The ramp goes on.", out);
+        self.resolve(Kind::RampPaused, &Said::new("done.ramp_goes_on"), out);
+        let done = Said::new("done.step").with("canary", &self.canary).with("percent", wanted.percent());
         let reached = format!("{} has {} % of the requests", self.canary, wanted.percent());
         if wanted == Desired::Canary && self.phase == Phase::Watching {
             self.enter(now, Phase::Promoted, DAVY, "promote", reached.clone(), out);
         } else {
             self.audit(now, DAVY, wanted.as_str(), &reached, "done", out);
         }
-        self.raise(Kind::RampStep, now, &format!("{reached}."), out);
+        self.raise(Kind::RampStep, now, &done, out);
     }
 
     /// Leaves the share where it is and tells someone.
@@ -316,7 +318,7 @@ impl ReleaseMachine {
         }
         self.abandon_step();
         self.audit(now, DAVY, "pause", &why, "the ramp waits for an operator", out);
-        self.raise(Kind::RampPaused, now, &format!("The share stays as it is: {why}."), out);
+        self.raise(Kind::RampPaused, now, &Said::new("done.share_stays").with("why", &why), out);
         self.ramp.paused = Some(why);
     }
 

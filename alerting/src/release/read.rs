@@ -16,6 +16,7 @@ use super::{
     Command, Desired, Expect, Level, Live, Phase, ReadError, ReadRequest, ReleaseMachine, TargetState,
 };
 use crate::config::Hand;
+use crate::words::Said;
 
 /// What a read is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,15 +116,16 @@ impl ReleaseMachine {
             Err(ReadError::Unusable(why)) => {
                 self.read_due = now + Duration::from_secs(60);
                 if !self.raised.contains(&Kind::RollbackBlocked) {
+                    let done = Said::new("done.target_unusable").with("action", &hand.name).with("why", &why);
                     let why = format!("the target of {} cannot be used: {why}", hand.name);
                     self.audit(now, DAVY, "read", &why, "nothing can be changed until it can", out);
-                    self.raise(Kind::RollbackBlocked, now, &format!("{why}."), out);
+                    self.raise(Kind::RollbackBlocked, now, &done, out);
                 }
                 return;
             }
         };
         self.begin_failures = 0;
-        self.resolve(Kind::RollbackBlocked, "The target can be read.", out);
+        self.resolve(Kind::RollbackBlocked, &Said::new("done.target_readable"), out);
         let reason =
             format!("target {} at generation {}: {}", state.uid, state.generation, words(&state.live));
         self.audit(now, DAVY, "read", &reason, "judged from here on", out);
@@ -268,7 +270,7 @@ impl ReleaseMachine {
         self.set_rollback(ActState::Adopted, "the target carries the mark of a rollback".to_owned());
         let reason = format!("{} was rolled back before and has been brought back", self.canary);
         self.enter(now, Phase::RolledBack, DAVY, "look", reason, out);
-        self.raise(Kind::RolledBackCanaryServes, now, "Nothing was done: a human may have meant it.", out);
+        self.raise(Kind::RolledBackCanaryServes, now, &Said::new("done.serves_again"), out);
     }
 
     /// Was the rollback carried out?

@@ -22,6 +22,7 @@ use super::{Command, Desired, Expect, Gates, Level, Phase, ReleaseMachine};
 use crate::alert::{ALERTNAME, Alert, DESCRIPTION, RELEASE, SEVERITY, SUMMARY};
 use crate::config::Policy;
 use crate::record::{RecordError, read, write};
+use crate::words::{Language, Said};
 
 const FORMAT: u32 = 2;
 
@@ -343,7 +344,12 @@ pub fn verdict_of(record: &ReleaseRecord) -> Result<Option<Verdict>, RecordError
 }
 
 /// Says that a release cannot be read back: the machine pages, and does nothing else.
-pub fn record_alert(record: &ReleaseRecord, error: &RecordError, now: Timestamp) -> Alert {
+pub fn record_alert(
+    record: &ReleaseRecord,
+    error: &RecordError,
+    language: Language,
+    now: Timestamp,
+) -> Alert {
     let labels = Labels::from_pairs([
         (ALERTNAME, "ReleaseUnreadable"),
         (SEVERITY, "critical"),
@@ -351,8 +357,9 @@ pub fn record_alert(record: &ReleaseRecord, error: &RecordError, now: Timestamp)
         (name::SERVICE, &record.service),
         (name::VERSION, &record.canary),
     ]);
-    let summary = format!("{}: the state of the release of {} cannot be read", record.service, record.canary);
-    let description = format!("{error}; nothing is judged or rolled back for it");
+    let said = Said::new("summary.ReleaseUnreadable").with("service", &record.service);
+    let summary = said.with("canary", &record.canary).text(language);
+    let description = Said::new("done.not_judged").with("why", error).text(language);
     let annotations = BTreeMap::from([(SUMMARY.to_owned(), summary), (DESCRIPTION.to_owned(), description)]);
     Alert::new(labels, annotations, now)
 }

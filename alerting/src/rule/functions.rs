@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use davy_model::{Histogram, Labels, Timestamp, Value};
 use davy_query::Expr;
-use regex::{Regex, RegexBuilder};
 
-use super::humanize::{
-    humanize, humanize_1024, humanize_duration, humanize_percentage, humanize_timestamp, to_float, to_time,
-};
 use super::template::go_value;
 use super::{Evaluate, Outside};
+use crate::gotemplate::humanize::{
+    humanize, humanize_1024, humanize_duration, humanize_percentage, humanize_timestamp, to_float, to_time,
+};
+use crate::gotemplate::library::{self, one, text, two};
 use crate::gotemplate::{CallError, Functions, List, Map, Value as Go, escape_query, float};
 
 const NAMES: [&str; 27] = [
@@ -45,11 +45,6 @@ const NAMES: [&str; 27] = [
 
 const QUERY_RESULT: &str = "template.queryResult";
 const SAMPLE: &str = "*template.sample";
-/// Longest text that `reReplaceAll` makes; the template's own bound then refuses it.
-const REPLACED_BYTES_MAX: usize = 1 << 20;
-const REGEX_SOURCE_BYTES_MAX: usize = 1024;
-const REGEX_COMPILED_BYTES_MAX: usize = 1 << 20;
-
 pub(super) fn is_function(name: &str) -> bool {
     NAMES.contains(&name)
 }
@@ -82,20 +77,7 @@ impl<E: Evaluate> Functions for AlertFunctions<'_, E> {
             "value" => field(one(name, args)?, "Value"),
             "strvalue" => label_of(one(name, args)?, "__value__"),
             "args" => Ok(named_args(args)),
-            "reReplaceAll" => match args {
-                [pattern, replacement, of] => {
-                    replace_all(text(pattern)?, text(replacement)?, text(of)?).map(Go::from)
-                }
-                _ => Err(CallError::wrong_number(name, 3, args.len())),
-            },
-            "match" => {
-                let (pattern, of) = two(name, args)?;
-                Ok(Go::Bool(regex(text(pattern)?)?.is_match(text(of)?)))
-            }
             "safeHtml" => text(one(name, args)?).map(Go::from),
-            "title" => text(one(name, args)?).map(|t| Go::from(title(t))),
-            "toUpper" => text(one(name, args)?).map(|t| Go::from(t.to_uppercase())),
-            "toLower" => text(one(name, args)?).map(|t| Go::from(t.to_lowercase())),
             "graphLink" => text(one(name, args)?).map(|t| Go::from(link(t, 0))),
             "tableLink" => text(one(name, args)?).map(|t| Go::from(link(t, 1))),
             "sortByLabel" => {
@@ -114,7 +96,8 @@ impl<E: Evaluate> Functions for AlertFunctions<'_, E> {
             "pathPrefix" => Ok(Go::from(path(&self.outside.external_url))),
             "externalURL" => Ok(Go::from(self.outside.external_url.as_str())),
             "parseDuration" => parse_duration(text(one(name, args)?)?).map(Go::Float),
-            other => Err(CallError::failed(format!("{other} is not defined"))),
+            other => library::call(other, args)
+                .unwrap_or_else(|| Err(CallError::failed(format!("{other} is not defined")))),
         }
     }
 }
@@ -129,24 +112,6 @@ impl<E: Evaluate> AlertFunctions<'_, E> {
 
 fn sample(labels: &Labels, value: &Value) -> Go {
     Go::record(SAMPLE, vec![("Labels", Go::texts(labels.iter())), ("Value", go_value(value))])
-}
-
-fn one<'a>(name: &str, args: &'a [Go]) -> Result<&'a Go> {
-    match args {
-        [v] => Ok(v),
-        _ => Err(CallError::wrong_number(name, 1, args.len())),
-    }
-}
-
-fn two<'a>(name: &str, args: &'a [Go]) -> Result<(&'a Go, &'a Go)> {
-    match args {
-        [a, b] => Ok((a, b)),
-        _ => Err(CallError::wrong_number(name, 2, args.len())),
-    }
-}
-
-fn text(v: &Go) -> Result<&str> {
-    v.as_text().ok_or_else(|| CallError::wrong_type("string", v))
 }
 
 fn results(v: &Go) -> Result<&Arc<List>> {
@@ -182,49 +147,6 @@ fn sort_by_label(label: &str, list: &List) -> Result {
         list.items.iter().map(|s| Ok((label_of(s, label)?, s.clone()))).collect::<Result<Vec<_>>>()?;
     keyed.sort_by(|a, b| a.0.as_text().cmp(&b.0.as_text()));
     Ok(Go::list(QUERY_RESULT, keyed.into_iter().map(|(_, s)| s).collect()))
-}
-
-fn regex(pattern: &str) -> Result<Regex> {
-    if pattern.len() > REGEX_SOURCE_BYTES_MAX {
-        return Err(CallError::failed(format!("regex is longer than {REGEX_SOURCE_BYTES_MAX} bytes")));
-    }
-    RegexBuilder::new(pattern)
-        .size_limit(REGEX_COMPILED_BYTES_MAX)
-        .build()
-        .map_err(|e| CallError::failed(format!("error parsing regexp: {}", e.to_string().replace('\n', " "))))
-}
-
-/// As `Regex::replace_all`, but it ends where the text grows beyond use.
-fn replace_all(pattern: &str, replacement: &str, of: &str) -> Result<String> {
-    let regex = regex(pattern)?;
-    let mut out = String::new();
-    let mut last = 0;
-    for captures in regex.captures_iter(of) {
-        let whole = captures.get(0).expect("group 0 is the match");
-        out.push_str(&of[last..whole.start()]);
-        captures.expand(replacement, &mut out);
-        last = whole.end();
-        if out.len() > REPLACED_BYTES_MAX {
-            return Err(CallError::failed(format!("the result is longer than {REPLACED_BYTES_MAX} bytes")));
-        }
-    }
-    out.push_str(&of[last..]);
-    Ok(out)
-}
-
-/// The first letter of every word in capitals, the others as they are.
-fn title(of: &str) -> String {
-    let mut out = String::with_capacity(of.len());
-    let mut in_word = false;
-    for c in of.chars() {
-        if in_word {
-            out.push(c);
-        } else {
-            out.extend(c.to_uppercase());
-        }
-        in_word = c.is_alphanumeric() || matches!(c, '_' | '\'' | '\u{2019}');
-    }
-    out
 }
 
 fn link(expr: &str, tab: u8) -> String {

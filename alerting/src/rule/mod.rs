@@ -11,7 +11,6 @@ mod alerting;
 mod evaluate;
 mod functions;
 mod group;
-mod humanize;
 mod recording;
 mod restore;
 pub mod slot;

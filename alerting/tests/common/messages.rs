@@ -6,11 +6,13 @@ use std::time::Duration;
 use davy_alerting::alert::Alert;
 use davy_alerting::book::AlertBook;
 use davy_alerting::config::{
-    EmailConfig, Hand, Integration, OnFail, Policy, Receiver, Route, SlackConfig, WebhookConfig,
+    EmailConfig, EmailForm, Hand, Integration, OnFail, Policy, Receiver, Route, SlackConfig,
+    SlackDestination, WebhookConfig,
 };
 use davy_alerting::dispatch::Dispatcher;
 use davy_alerting::notify::{DeliveryError, Notifier};
 use davy_alerting::release::{Command, Event, Level, Liveness, ReleaseMachine};
+use davy_alerting::template::Templates;
 use davy_detector::{Contract, Outcome};
 use davy_model::{Clock, Labels, ManualClock, Timestamp};
 use davy_store::control::OutboxRecord;
@@ -29,14 +31,16 @@ pub(crate) fn webhook(url: &str) -> Integration {
         signing_secret: Some(SECRET.into()),
         send_resolved: true,
         timeout: Duration::from_secs(2),
+        max_alerts: 0,
     })
 }
 
 pub(crate) fn slack(url: &str) -> Integration {
     Integration::Slack(SlackConfig {
-        api_url: url.into(),
-        channel: Some("#releases".into()),
+        destination: SlackDestination::Webhook(url.into()),
+        channel: Some(Templates::default().text("#releases").expect("a plain text")),
         send_resolved: true,
+        form: None,
     })
 }
 
@@ -48,6 +52,7 @@ pub(crate) fn email(server: &MailServer, to: &[&str], require_tls: bool) -> Inte
         auth: None,
         require_tls,
         send_resolved: true,
+        form: EmailForm::default(),
     })
 }
 

@@ -181,7 +181,8 @@ impl Watch {
             }
             Err(error) => {
                 error!(release = record.id, %error, "release cannot be read back: it is only reported");
-                self.book.raise(davy_alerting::release::record_alert(record, &error, now), now);
+                let language = self.config.language;
+                self.book.raise(davy_alerting::release::record_alert(record, &error, language, now), now);
                 self.unreadable.push(record.clone());
             }
         }

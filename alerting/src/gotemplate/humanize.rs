@@ -1,12 +1,12 @@
 //! Numbers as people read them: Prometheus' `humanize` family, digit for digit.
 
-use crate::gotemplate::{CallError, Value, float};
+use super::{CallError, Value, float};
 
 /// Nanoseconds of an instant must fit in 63 bits.
 const NANOS_MAX: f64 = 9_223_372_036_854_775_807.0;
 
 /// A number, or a text that is one.
-pub(super) fn to_float(v: &Value) -> Result<f64, CallError> {
+pub(crate) fn to_float(v: &Value) -> Result<f64, CallError> {
     match v {
         Value::Float(v) => Ok(*v),
         Value::Int(v) => Ok(*v as f64),
@@ -18,7 +18,7 @@ pub(super) fn to_float(v: &Value) -> Result<f64, CallError> {
 }
 
 /// As Go's `strconv.ParseFloat`, but for hexadecimal and underscores.
-pub(super) fn parse_float(text: &str) -> Option<f64> {
+pub(crate) fn parse_float(text: &str) -> Option<f64> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     match unsigned.to_ascii_lowercase().as_str() {
         "nan" | "inf" | "infinity" => text.parse().ok(),
@@ -31,7 +31,7 @@ fn four(v: f64) -> String {
     float::general(v, Some(4))
 }
 
-pub(super) fn humanize(v: f64) -> String {
+pub(crate) fn humanize(v: f64) -> String {
     if v == 0.0 || !v.is_finite() {
         return four(v);
     }
@@ -43,7 +43,7 @@ pub(super) fn humanize(v: f64) -> String {
     four(v) + prefix
 }
 
-pub(super) fn humanize_1024(v: f64) -> String {
+pub(crate) fn humanize_1024(v: f64) -> String {
     if v.abs() <= 1.0 || !v.is_finite() {
         return four(v);
     }
@@ -52,7 +52,7 @@ pub(super) fn humanize_1024(v: f64) -> String {
     four(v) + prefix
 }
 
-pub(super) fn humanize_duration(v: f64) -> String {
+pub(crate) fn humanize_duration(v: f64) -> String {
     if !v.is_finite() {
         return four(v);
     }
@@ -74,16 +74,16 @@ pub(super) fn humanize_duration(v: f64) -> String {
     }
 }
 
-pub(super) fn humanize_percentage(v: f64) -> String {
+pub(crate) fn humanize_percentage(v: f64) -> String {
     four(v * 100.0) + "%"
 }
 
-pub(super) fn humanize_timestamp(v: f64) -> Result<Value, CallError> {
+pub(crate) fn humanize_timestamp(v: f64) -> Result<Value, CallError> {
     if v.is_finite() { to_time(v) } else { Ok(Value::from(four(v))) }
 }
 
 /// Seconds since the epoch to an instant.
-pub(super) fn to_time(v: f64) -> Result<Value, CallError> {
+pub(crate) fn to_time(v: f64) -> Result<Value, CallError> {
     if !v.is_finite() {
         return Err(CallError::failed("value is NaN or Inf"));
     }
