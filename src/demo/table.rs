@@ -16,6 +16,7 @@ pub(super) fn render(record: &Record, duration: Duration, width: usize, height: 
         None => lines.push(style(format!("{}: no release seen yet", record.service)).dim().to_string()),
     }
     lines.push(String::new());
+    lines.push(split(record));
     lines.push(traffic(record));
     lines.push(String::new());
     // The newest events, where there is not room for all.
@@ -39,6 +40,13 @@ fn head(record: &Record, duration: Duration, width: usize) -> String {
     let clock = format!("{:.0} s of about {} s", record.last.at.as_secs_f64(), duration.as_secs());
     let gap = width.saturating_sub(measure_text_width(&title) + clock.len()).max(2);
     format!("{title}{}{clock}", " ".repeat(gap))
+}
+
+/// Which splitter it is, what it gives to whom, and how it came to that.
+fn split(record: &Record) -> String {
+    let shares: Vec<String> = record.last.shares.iter().map(|(v, share)| format!("{v} {share} %")).collect();
+    let ramp = style(format!("ramp {}", record.ramp.to_text())).dim();
+    format!("{}: {}   {ramp}", record.splitter.name(), shares.join(", "))
 }
 
 fn traffic(record: &Record) -> String {
