@@ -72,14 +72,15 @@ fn arm(requests: u64, errors: u64) -> ArmCounts {
 }
 
 fn look(at: u64, requests: u64, release: Option<Release>, share: u32) -> Look {
+    let errors = requests / 40;
     Look {
         at: Duration::from_secs(at),
         release,
         stable: arm(2 * requests, requests / 500),
-        canary: arm(requests, requests / 40),
+        canary: arm(requests, errors),
         shares: [("v1".to_owned(), 100 - share), ("v2".to_owned(), share)].into(),
         unseen: 0,
-        load: LoadCounts { sent: 3 * requests, good: 3 * requests - 40, errors: 40, shed: 0 },
+        load: LoadCounts { sent: 3 * requests, good: 3 * requests - errors, errors, shed: 0 },
     }
 }
 

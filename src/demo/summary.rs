@@ -105,8 +105,8 @@ struct Verified {
     reason: String,
     /// Davy's own state of the action.
     action_state: Option<String>,
-    /// What the splitter said when it was asked after the call.
-    read_back: Option<String>,
+    /// What the call came to.
+    action_detail: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -168,7 +168,7 @@ impl Summary {
                 phase: release.phase.clone(),
                 reason: release.reason.clone(),
                 action_state: rollback_of(release).map(|action| action.state.clone()),
-                read_back: rollback_of(release).map(|action| action.detail.clone()),
+                action_detail: rollback_of(release).map(detail),
             }),
             traffic: Traffic {
                 weights: last.shares.clone(),
@@ -236,14 +236,9 @@ impl Summary {
         line("called", self.rollback.to_text());
         match &self.verified {
             Some(verified) => {
-                let read = verified.read_back.as_ref().map_or(String::new(), |read| format!("{read}; "));
-                line(
-                    "verified",
-                    format!(
-                        "{} after {:.1} s: {read}{}",
-                        verified.phase, verified.at_seconds, verified.reason
-                    ),
-                );
+                let action = verified.action_state.as_deref().unwrap_or("unknown");
+                let (phase, at, reason) = (&verified.phase, verified.at_seconds, &verified.reason);
+                line("verified", format!("{phase} after {at:.1} s, action {action}: {reason}"));
             }
             None if self.rollback.calls > 0 => line("verified", "no".to_owned()),
             None => {}
@@ -297,6 +292,13 @@ impl Seen {
 /// The release's action that brought the baseline back.
 fn rollback_of(release: &Release) -> Option<&Action> {
     release.actions.iter().rev().find(|action| action.kind == "rollback")
+}
+
+/// The release API has the call as JSON in it.
+fn detail(action: &Action) -> String {
+    let call: Option<serde_json::Value> = serde_json::from_str(&action.detail).ok();
+    let said = call.as_ref().and_then(|call| call["detail"].as_str());
+    said.unwrap_or(&action.detail).to_owned()
 }
 
 impl RampLine {
@@ -409,12 +411,14 @@ mod tests {
     #[test]
     fn a_rollback_is_told_in_a_few_lines() {
         expect![[r#"
-            injected   errors after 20.0 s, 1700 requests into v2
+            splitter   the demo's own splitter: it was asked for
+            ramp       10 % from 8.1 s pass → 50 % from 16.0 s fail → 0 % from 24.1 s
+            injected   errors after 20.0 s, at 50 %, 1700 requests into v2
             seen       4.1 s and 490 canary requests after the injection
                        errors: 4.90 % against 0.100 %, ×49.0 [×12.2, ×89.0], +10.0 % tolerated, evidence 1.30 of 1
-            called     rollback v2 to v1 after 24.1 s, 1 call, key checkout-v2-1-rollback, generation 1
-            verified   rolled_back after 31.0 s: errors: 4.9 % against 0.1 % of the baseline
-            traffic    212 requests/s; 9000 to v1 (4 errors), 2190 to v2 (54 errors), 0 to v2 after the rollback; now v1 100 %, v2 0 %
+            called     rollback v2 to v1 after 24.1 s, 1 call, key rollback/v2/splitter/4
+            verified   rolled_back after 31.0 s, action unknown: errors: 4.9 % against 0.1 % of the baseline
+            traffic    212 requests/s; 9000 to v1 (9 errors), 2190 to v2 (54 errors), after the rollback 0 to v2 and 4620 (5 errors) to v1; now v1 100 %, v2 0 %
             alerts     1 by webhook, 1 by Slack, 1 by mail
             ending     as scenario errors says
         "#]].assert_eq(&summary(&samples::rolled_back()).to_text());
@@ -427,13 +431,15 @@ mod tests {
         record.rolled_back_at = None;
         record.last.release = Some(samples::release("rolling_back", 0.049, 1.3));
         expect![[r#"
-            injected   errors after 20.0 s, 1700 requests into v2
+            splitter   the demo's own splitter: it was asked for
+            ramp       10 % from 8.1 s pass → 50 % from 16.0 s fail → 0 % from 24.1 s
+            injected   errors after 20.0 s, at 50 %, 1700 requests into v2
             seen       4.1 s and 490 canary requests after the injection
                        errors: 4.90 % against 0.100 %, ×49.0 [×12.2, ×89.0], +10.0 % tolerated, evidence 1.30 of 1
             called     0 rollbacks
-            traffic    212 requests/s; 9000 to v1 (4 errors), 2190 to v2 (54 errors); now v1 100 %, v2 0 %
+            traffic    212 requests/s; 9000 to v1 (9 errors), 2190 to v2 (54 errors); now v1 100 %, v2 0 %
             alerts     1 by webhook, 1 by Slack, 1 by mail
-            WRONG      the splitter's rollback was never called
+            WRONG      the splitter was never rolled back
             WRONG      the rollback was not verified: the release's phase is rolling_back, not rolled_back
         "#]].assert_eq(&summary(&record).to_text());
     }

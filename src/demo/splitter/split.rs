@@ -287,8 +287,8 @@ mod tests {
 
     #[test]
     fn without_weight_there_is_no_choice() {
-        let mut split = Split::new(1);
-        split.deploy("v1", vec!["http://127.0.0.1:1".into()]);
+        let mut split = split(1, 0);
+        split.set_weights(&[("v1".to_owned(), 0)].into()).unwrap();
         assert_eq!(split.choose(), None);
     }
 
