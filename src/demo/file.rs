@@ -50,9 +50,10 @@ releases:
       - {{preset: http}}
       - {{preset: process}}
       # Wider margins than the presets': a step is to be passed within seconds.
-      - {{name: errors, kind: proportion, events: 'http_requests_total{{code=~"5.."}}', trials: http_requests_total, margin: {{absolute: 0.005}}}}
+      - {{name: errors, kind: proportion, events: 'http_requests_total{{code=~"5.."}}', trials: http_requests_total, margin: {{relative: 0.1, absolute: 0.005}}}}
       - {{name: latency, kind: latency, histogram: http_request_duration_seconds_bucket, margin: {{relative: 0.15}}}}
       - {{name: memory, kind: gauge, query: process_resident_memory_bytes, margin: {{relative: 0.15}}}}
+      - {{name: memory_growth, kind: gauge, query: 'deriv(process_resident_memory_bytes[10s])', margin: {{absolute: 5e5}}}}
       - {{name: conversion, kind: proportion, events: orders_total, trials: checkouts_total, direction: decrease, margin: {{relative: 0.03}}}}
     policy: {{alpha: 0.02, interval: 1s, warm_up: 5s, watch: 1h, on_fail: rollback, ramp: {ramp:?}}}
     actions: {{rollback: split, promote: split}}

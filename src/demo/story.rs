@@ -303,7 +303,7 @@ impl Front {
                 let servers = (&*record.baseline, &*baseline.addresses());
                 let (service, canary) = (&record.service, &record.canary);
                 let haproxy = Haproxy::start(&found, folder, socket, service, servers, canary).await?;
-                Ok(Splitter::Haproxy(haproxy))
+                Ok(Splitter::Haproxy(Box::new(haproxy)))
             }
         }
     }

@@ -379,16 +379,23 @@ impl Traffic {
 }
 
 fn describe(metric: &Metric) -> String {
-    format!(
-        "{}: {} against {}, {} [{}, {}], {} tolerated, evidence {:.2} of 1",
+    let levels = format!(
+        "{}: {} against {}",
         metric.name,
         level(&metric.class, metric.canary),
-        level(&metric.class, metric.baseline),
+        level(&metric.class, metric.baseline)
+    );
+    let evidence = format!("evidence {:.2} of 1", metric.evidence.unwrap_or(0.0));
+    // A margin in the metric's own unit: its parts of the baseline say nothing.
+    if metric.margin == 0.0 {
+        return format!("{levels}, {evidence}");
+    }
+    format!(
+        "{levels}, {} [{}, {}], {} tolerated, {evidence}",
         relative(metric.estimate),
         relative(metric.lower),
         relative(metric.upper),
         relative(Some(metric.margin)),
-        metric.evidence.unwrap_or(0.0),
     )
 }
 

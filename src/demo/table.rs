@@ -17,6 +17,7 @@ pub(super) fn render(record: &Record, duration: Duration, width: usize, height: 
     }
     lines.push(String::new());
     lines.push(split(record));
+    lines.push(format!("ramp {:?}: {}", record.ramp.planned, record.ramp.to_text()));
     lines.push(traffic(record));
     lines.push(String::new());
     // The newest events, where there is not room for all.
@@ -42,11 +43,10 @@ fn head(record: &Record, duration: Duration, width: usize) -> String {
     format!("{title}{}{clock}", " ".repeat(gap))
 }
 
-/// Which splitter it is, what it gives to whom, and how it came to that.
+/// Which splitter it is, and what it gives to whom.
 fn split(record: &Record) -> String {
     let shares: Vec<String> = record.last.shares.iter().map(|(v, share)| format!("{v} {share} %")).collect();
-    let ramp = style(format!("ramp {}", record.ramp.to_text())).dim();
-    format!("{}: {}   {ramp}", record.splitter.name(), shares.join(", "))
+    format!("{}: {}", record.splitter.name(), shares.join(", "))
 }
 
 fn traffic(record: &Record) -> String {
@@ -83,7 +83,8 @@ mod tests {
               memory         –          –          –                              ░░░░░░░░ insufficient 1,200 m…
               errors: 4.9 % against 0.1 % of the baseline
 
-            the demo's own splitter: v1 100 %, v2 0 %   ramp 10 % from 8.1 s pass → 50 % from 16.0 s fail → 0 %…
+            the demo's own splitter: v1 100 %, v2 0 %
+            ramp [10, 50, 100]: 10 % from 8.1 s pass → 50 % from 16.0 s fail → 0 % from 24.1 s
             v1 9,000 requests, 9 errors   v2 2,190 requests, 54 errors   load 212/s, 0 shed
 
                0.0 s  v1 serves: 3 instances, all of the traffic

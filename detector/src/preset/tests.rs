@@ -191,9 +191,12 @@ fn a_metric_of_the_file_s_own_stands_for_the_preset_s_of_its_name() {
     use crate::config::{Margin, MetricKind, MetricSpec};
 
     let series = |metric: &str| SeriesSamples {
-        labels: Labels::from_pairs(
-            [("__name__", metric), ("job", "shop"), ("code", "200"), ("version", "1")].into_iter(),
-        ),
+        labels: Labels::from_pairs([
+            ("__name__", metric),
+            ("job", "shop"),
+            ("code", "200"),
+            ("version", "1"),
+        ]),
         samples: vec![Sample { timestamp: Timestamp::from_millis(0), value: Value::Float(1.0) }],
     };
     let own = MetricSpec {

@@ -25,7 +25,7 @@ use super::fleet::Fleet;
 /// A splitter that runs; dropping it ends it.
 pub(super) enum Splitter {
     Builtin(Builtin),
-    Haproxy(Haproxy),
+    Haproxy(Box<Haproxy>),
 }
 
 /// What the splitter says of itself.
