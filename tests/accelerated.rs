@@ -299,7 +299,16 @@ fn each_step_of_a_ramp_is_taken_on_a_pass_at_the_share_before_it() {
     world.canary_weight = 0.0;
     world.steps(4);
     world.deploy_canary();
-    world.steps(240);
+    let in_force = |world: &World| world.release().ramp.and_then(|ramp| ramp.share);
+    world.steps(4);
+    for _ in 0..240 {
+        let share = in_force(&world).unwrap_or(100);
+        world.step();
+        // What was shown at one share is never said of another, in the first interval after a step least of all.
+        let reason = world.release().reason;
+        let of = reason.strip_prefix("at ").and_then(|r| r.split_once(" % of the requests")).map(|r| r.0);
+        assert!(of.is_none_or(|of| of == share.to_string()), "at {share} %: {reason}");
+    }
     let release = world.release();
     let taken: Vec<(u8, &str)> =
         world.calls.iter().map(|(_, call)| (call.desired.percent(), call.reason.as_str())).collect();
