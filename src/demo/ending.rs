@@ -1,11 +1,16 @@
 //! Did the story go as its scenario says? A pure function of the record.
 
+use std::time::Duration;
+
 use super::inbox::Channel;
 use super::record::{Call, Record};
 use super::splitter::Answer;
 
 /// Share of the arrivals that may have been shed: above it the load was not what it claims to be.
 const SHED_SHARE_MAX: f64 = 0.02;
+
+/// By then a healthy canary has passed its first step, some three times over.
+const FIRST_STEP_MAX: Duration = Duration::from_secs(60);
 
 /// What went otherwise than the scenario says, a sentence each; empty when all went well.
 pub(super) fn problems(record: &Record) -> Vec<String> {
@@ -63,8 +68,12 @@ fn healthy(record: &Record) -> Vec<String> {
     if rollbacks > 0 {
         problems.push(format!("the canary is healthy, but the rollback was called {rollbacks} times"));
     }
-    if record.ramp.steps.len() == 1 && record.ramp.planned.len() > 1 {
-        problems.push("the canary is healthy, but its first step was not passed in time".to_owned());
+    let waited =
+        record.ramp.in_force().filter(|_| record.ramp.steps.len() == 1 && record.ramp.planned.len() > 1);
+    if let Some(step) = waited.filter(|step| record.last.at >= step.at + FIRST_STEP_MAX) {
+        let seconds = FIRST_STEP_MAX.as_secs();
+        problems
+            .push(format!("the canary is healthy, but {} % was not passed within {seconds} s", step.share));
     }
     problems
 }
@@ -144,8 +153,6 @@ fn regression(record: &Record) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::demo::Scenario;
     use crate::demo::ramp::Decision;
@@ -186,7 +193,10 @@ mod tests {
         );
         let mut record = samples::healthy();
         record.ramp.steps.truncate(1);
-        check(&record, &["first step was not passed"]);
+        record.ramp.steps[0].until = None;
+        check(&record, &[]);
+        record.last.at = Duration::from_secs(70);
+        check(&record, &["10 % was not passed within 60 s"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `davy demo`: the whole story on this machine in about a minute and a half.
+//! `davy demo`: the whole story on this machine in about a minute.
 //!
 //! Two versions of a real HTTP service, each of three processes, stand behind a weighted splitter, HAProxy where
 //! it is installed; `davy run` is started beside them as it would be anywhere, and is told nothing. It raises the
