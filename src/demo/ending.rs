@@ -9,7 +9,7 @@ use super::splitter::Answer;
 /// Share of the arrivals that may have been shed: above it the load was not what it claims to be.
 const SHED_SHARE_MAX: f64 = 0.02;
 
-/// By then a healthy canary has passed its first step, some three times over.
+/// By then a healthy canary has passed its first step: it takes about twenty seconds, and now and then thirty.
 const FIRST_STEP_MAX: Duration = Duration::from_secs(60);
 
 /// What went otherwise than the scenario says, a sentence each; empty when all went well.
