@@ -6,7 +6,7 @@ use std::time::Duration;
 use davy::app::{Errand, Watch};
 use davy::config::Config;
 use davy::sources::{Fed, SourceStates};
-use davy_alerting::release::{ActRequest, CallOutcome};
+use davy_alerting::release::{ActRequest, CallOutcome, Live, TargetState};
 use davy_model::{Labels, Timestamp, Value};
 use davy_store::control::Control;
 use davy_store::{Durability, Options, Store};
@@ -25,6 +25,21 @@ releases:
 actions: {to-stable: {webhook: {url: "http://127.0.0.1:9/rollback"}}}
 route: {receiver: team}
 receivers: [{name: team, webhook_configs: [{url: "http://127.0.0.1:9/alerts"}]}]
+"#;
+
+/// Margins as wide as a step needs that is to be passed within minutes.
+const RAMP: &str = r#"
+releases:
+- service: checkout
+  metrics:
+  - {preset: http}
+  - {preset: process}
+  - {name: errors, kind: proportion, events: 'http_requests_total{code="500"}', trials: http_requests_total, margin: {absolute: 0.01}}
+  - {name: latency, kind: latency, histogram: http_request_duration_seconds_bucket, margin: {relative: 0.2}}
+  - {name: memory, kind: gauge, query: process_resident_memory_bytes, margin: {relative: 0.2}}
+  policy: {on_fail: rollback, warm_up: 1m, ramp: [10, 50, 100]}
+  actions: {rollback: split, promote: split}
+actions: {split: {webhook: {url: "http://127.0.0.1:9/split", state_url: "http://127.0.0.1:9/split"}}}
 "#;
 
 /// What one instance shows at a scrape: counters that only grow, gauges that wander.
@@ -102,6 +117,7 @@ impl Instance {
 /// A service, its traffic, and the Davy that watches it.
 struct World {
     dir: tempfile::TempDir,
+    config: &'static str,
     store: Option<Store>,
     watch: Option<Watch>,
     now: Timestamp,
@@ -118,8 +134,13 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
+        Self::with(CONFIG, seed)
+    }
+
+    fn with(config: &'static str, seed: u64) -> Self {
         let mut world = Self {
             dir: tempfile::tempdir().expect("a temporary folder"),
+            config,
             store: None,
             watch: None,
             now: START,
@@ -142,7 +163,8 @@ impl World {
         let data = self.dir.path().join("data");
         let (store, _) = Store::open(&data, self.now, Options::default()).expect("the store opens");
         let control = Control::open(&data.join("control.db")).expect("the control database opens");
-        let config = Config::parse(CONFIG, "davy.yaml".as_ref(), self.dir.path()).expect("the file is right");
+        let config =
+            Config::parse(self.config, "davy.yaml".as_ref(), self.dir.path()).expect("the file is right");
         let watch = Watch::new(config, store.clone(), control, self.now);
         self.watch = Some(watch.with_sources(self.sources.clone()));
         self.store = Some(store);
@@ -184,8 +206,16 @@ impl World {
         let watch = self.watch.as_mut().expect("davy runs");
         let mut errands = watch.tick(self.now + Duration::from_secs(3), &[]);
         while let Some(errand) = errands.pop() {
-            let Errand::Call(call) = errand else { panic!("a webhook is not asked") };
-            self.canary_weight = 0.0;
+            let call = match errand {
+                Errand::Call(call) => call,
+                Errand::Read(asked) => {
+                    let state = state(self.canary_weight, &self.calls);
+                    let answered_at = self.now + Duration::from_secs(3);
+                    errands.extend(watch.read(answered_at, asked.release, asked.ticket, Ok(state)));
+                    continue;
+                }
+            };
+            self.canary_weight = f64::from(call.desired.percent()) / 100.0;
             let (generation, desired) = (call.release, call.desired);
             self.calls.push((self.now, call));
             let accepted = CallOutcome::Accepted { detail: "status 200".into(), state: None };
@@ -202,6 +232,19 @@ impl World {
     fn release(&self) -> davy_api::wire::Release {
         let view = self.watch.as_ref().expect("davy runs").view();
         view.releases.first().cloned().expect("there is a release")
+    }
+}
+
+/// What the splitter says of itself where it is asked.
+fn state(canary_weight: f64, calls: &[(Timestamp, ActRequest)]) -> TargetState {
+    let generation = calls.len().to_string();
+    TargetState {
+        uid: "splitter".into(),
+        token: generation.clone(),
+        generation,
+        live: if canary_weight > 0.0 { Live::Share(canary_weight) } else { Live::Baseline },
+        marker: calls.last().map(|(_, call)| call.marker.clone()),
+        refusal: None,
     }
 }
 
@@ -248,6 +291,33 @@ fn a_failing_canary_is_rolled_back_once_and_verified() {
         eprintln!("seed {seed}: called {intervals} intervals after the injection");
         assert!(intervals <= 12, "seed {seed}: seen after {intervals} intervals");
     }
+}
+
+#[test]
+fn each_step_of_a_ramp_is_taken_on_a_pass_at_the_share_before_it() {
+    let mut world = World::with(RAMP, 3);
+    world.canary_weight = 0.0;
+    world.steps(4);
+    world.deploy_canary();
+    let in_force = |world: &World| world.release().ramp.and_then(|ramp| ramp.share);
+    world.steps(4);
+    for _ in 0..240 {
+        let share = in_force(&world).unwrap_or(100);
+        world.step();
+        // What was shown at one share is never said of another, in the first interval after a step least of all.
+        let reason = world.release().reason;
+        let of = reason.strip_prefix("at ").and_then(|r| r.split_once(" % of the requests")).map(|r| r.0);
+        assert!(of.is_none_or(|of| of == share.to_string()), "at {share} %: {reason}");
+    }
+    let release = world.release();
+    let taken: Vec<(u8, &str)> =
+        world.calls.iter().map(|(_, call)| (call.desired.percent(), call.reason.as_str())).collect();
+    let [(10, begins), (50, after_10), (100, after_50)] = taken.as_slice() else {
+        panic!("{taken:?}: {} {}", release.phase, release.reason)
+    };
+    assert_eq!(*begins, "the ramp begins");
+    assert!(after_10.starts_with("at 10 % of the requests: no worse"), "{after_10}");
+    assert!(after_50.starts_with("at 50 % of the requests: no worse"), "{after_50}");
 }
 
 #[test]

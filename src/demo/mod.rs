@@ -1,15 +1,18 @@
 //! `davy demo`: the whole story on this machine in about a minute.
 //!
-//! Two versions of a real HTTP service, each of three processes, stand behind a weighted splitter; `davy run`
-//! is started beside them as it would be anywhere, and is told nothing. After some healthy seconds a fault is
-//! injected into the canary, and everything that follows is watched from outside: Davy's release API, the
-//! splitter's admin API, the webhook, the mail.
+//! Two versions of a real HTTP service, each of three processes, stand behind a weighted splitter, HAProxy where
+//! it is installed; `davy run` is started beside them as it would be anywhere, and is told nothing. It raises the
+//! canary's share step by step; during that a fault is injected into the canary, and everything that follows is
+//! watched from outside: Davy's release API, the splitter's admin API, the webhook, the mail.
 
 mod davy;
 mod ending;
+mod file;
 mod fleet;
 mod inbox;
+mod leash;
 mod load;
+mod ramp;
 mod record;
 #[cfg(test)]
 mod samples;
@@ -29,6 +32,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use self::service::Fault;
+pub use self::splitter::Asked as Splitter;
 
 /// What the story was cut short by; the shell's convention for an interrupt.
 const EXIT_INTERRUPTED: u8 = 130;
@@ -41,11 +45,14 @@ pub struct DemoArgs {
     /// Seed of the traffic, the latencies and the failures
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Per cent of the traffic that the canary gets
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=99))]
-    pub weight: u32,
-    /// How long a healthy story runs, and how long a regression may take to be seen and rolled back
-    #[arg(long, default_value = "60s", value_parser = parse_duration)]
+    /// Step of the ramp, in per cent of the traffic, at which the fault comes
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u8).range(1..=99))]
+    pub weight: u8,
+    /// What shares the traffic between the versions
+    #[arg(long, value_enum, default_value_t = Splitter::Auto)]
+    pub splitter: Splitter,
+    /// How long a healthy story runs at most, and how long a regression may take to be seen and rolled back
+    #[arg(long, default_value = "90s", value_parser = parse_duration)]
     pub duration: Duration,
     /// Write the summary to this file
     #[arg(long, value_name = "FILE")]
@@ -134,6 +141,10 @@ pub(crate) enum DemoError {
     Fault { instance: String, detail: String },
     #[error("`davy run` {what}; the end of its log:\n{log}")]
     Davy { what: String, log: String },
+    #[error("HAProxy {what}; its log:\n{log}")]
+    Haproxy { what: String, log: String },
+    #[error("--splitter haproxy: {0}; install HAProxy 2.6 or later, or use --splitter builtin")]
+    NoHaproxy(String),
 }
 
 impl DemoError {

@@ -1,6 +1,7 @@
 //! `Record`: everything that was seen of a story, in order. Pure: the stage looks around a few times a second
 //! and shows the record what it saw; what is new becomes an event.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use davy_api::wire::{Metric, Release};
@@ -8,10 +9,13 @@ use davy_api::wire::{Metric, Release};
 use super::Scenario;
 use super::inbox::{Channel, Letter};
 use super::load::LoadCounts;
-use super::splitter::{ArmCounts, RollbackAnswer, RollbackCall};
+use super::ramp::{self, Decision, Ramp};
+use super::splitter::{About, Answer, ArmCounts, Change, Order, View, Wanted};
 
-/// Events that are kept; a story has about twenty.
+/// Events that are kept; a story has about thirty.
 const EVENTS_MAX: usize = 500;
+/// The alert that tells of a worse canary, as Davy names it.
+const REGRESSION_ALERT: &str = "CanaryRegression";
 
 /// One look around.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +26,10 @@ pub(super) struct Look {
     pub(super) release: Option<Release>,
     pub(super) stable: ArmCounts,
     pub(super) canary: ArmCounts,
+    /// Per cent of the requests, by version, as the splitter has it.
+    pub(super) shares: BTreeMap<String, u32>,
+    /// Changes of the splitter that came and went between two looks.
+    pub(super) unseen: u64,
     pub(super) load: LoadCounts,
 }
 
@@ -43,6 +51,8 @@ pub(super) enum Tone {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Injection {
     pub(super) at: Duration,
+    /// The canary's, in per cent.
+    pub(super) share: u8,
     /// Requests that the canary had been given by then.
     pub(super) canary_requests: u64,
 }
@@ -56,11 +66,11 @@ pub(super) struct Sighting {
     pub(super) reason: String,
 }
 
-/// A call of the splitter's rollback, with story time.
+/// A change of the splitter, with story time.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
     pub(super) at: Duration,
-    pub(super) call: RollbackCall,
+    pub(super) change: Change,
 }
 
 /// An alert that arrived, with story time.
@@ -74,7 +84,9 @@ pub(super) struct Arrival {
 pub(super) struct Record {
     pub(super) scenario: Scenario,
     pub(super) seed: u64,
-    pub(super) weight: u32,
+    /// The canary's share at which the fault comes, in per cent.
+    pub(super) weight: u8,
+    pub(super) splitter: About,
     pub(super) service: String,
     pub(super) baseline: String,
     pub(super) canary: String,
@@ -83,6 +95,8 @@ pub(super) struct Record {
     pub(super) opened_at: Option<Duration>,
     pub(super) injected: Option<Injection>,
     pub(super) seen: Option<Sighting>,
+    pub(super) ramp: Ramp,
+    /// Everything that Davy asked of the splitter.
     pub(super) calls: Vec<Call>,
     pub(super) rolled_back_at: Option<Duration>,
     pub(super) arrivals: Vec<Arrival>,
@@ -97,11 +111,12 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(scenario: Scenario, seed: u64, weight: u32) -> Self {
+    pub(super) fn new(scenario: Scenario, seed: u64, weight: u8, splitter: About) -> Self {
         Self {
             scenario,
             seed,
             weight,
+            splitter,
             service: "checkout".to_owned(),
             baseline: "v1".to_owned(),
             canary: "v2".to_owned(),
@@ -110,6 +125,7 @@ impl Record {
             opened_at: None,
             injected: None,
             seen: None,
+            ramp: Ramp::new(ramp::steps(weight)),
             calls: Vec::new(),
             rolled_back_at: None,
             arrivals: Vec::new(),
@@ -133,8 +149,7 @@ impl Record {
 
     pub(super) fn deployed(&mut self, at: Duration, instances: u32) {
         self.deployed_at = Some(at);
-        let text =
-            format!("{} deployed: {instances} instances, {} % of the traffic", self.canary, self.weight);
+        let text = format!("{} deployed: {instances} instances, no traffic yet", self.canary);
         self.say(at, Tone::Plain, text);
     }
 
@@ -144,23 +159,36 @@ impl Record {
     }
 
     /// Takes what a look saw: Davy and the traffic, and all calls and alerts so far. What is new becomes events,
-    /// in order of time.
-    pub(super) fn look(&mut self, mut look: Look, calls: Vec<Call>, arrivals: Vec<Arrival>) {
+    /// in order of time. `decision` is Davy's newest, where there are new calls.
+    pub(super) fn look(
+        &mut self,
+        mut look: Look,
+        calls: Vec<Call>,
+        decision: Option<Decision>,
+        arrivals: Vec<Arrival>,
+    ) {
         let told = self.events.len();
         match look.release.take() {
             Some(release) => {
-                // Looking is slower than Davy: a verdict is no later than the call that it led to.
-                let first_call = calls.first().map_or(look.at, |call| call.at.min(look.at));
-                self.release(look.at, first_call, look.canary.requests, &release);
+                // Looking is slower than Davy: a verdict is no later than the rollback that it led to.
+                let rollback = calls.iter().find(|call| call.change.wants_rollback());
+                let verdict_at = rollback.map_or(look.at, |call| call.at.min(look.at));
+                self.release(look.at, verdict_at, look.canary.requests, &release);
                 look.release = Some(release);
             }
             // What was last known stays on the table.
             None => look.release = self.last.release.take(),
         }
         self.last = look;
-        self.calls(calls);
+        self.calls(calls, decision);
         self.arrivals(arrivals);
         self.events[told..].sort_by_key(|event| event.at);
+    }
+
+    /// The splitter's last word, once Davy has ended.
+    pub(super) fn settle(&mut self, view: &View, calls: Vec<Call>) {
+        self.last.see(view, &self.baseline, &self.canary);
+        self.calls(calls, None);
     }
 
     fn release(&mut self, at: Duration, verdict_at: Duration, canary_requests: u64, new: &Release) {
@@ -179,9 +207,12 @@ impl Record {
             self.say(verdict_at, Tone::Bad, format!("verdict fail: {metric}"));
             self.seen =
                 Some(Sighting { at: verdict_at, canary_requests, deciding, reason: new.reason.clone() });
-        } else if old.as_ref().is_some_and(|old| old.verdict != new.verdict) && !is_failed(new) {
-            self.say(at, Tone::Plain, format!("verdict {}", new.verdict));
         }
+        let paused = new.ramp.as_ref().and_then(|ramp| ramp.paused.clone());
+        if let Some(why) = paused.as_ref().filter(|_| self.ramp.paused.is_none()) {
+            self.say(at, Tone::Bad, format!("the ramp is paused: {why}"));
+        }
+        self.ramp.paused = paused;
         let phase_before = old.as_ref().map_or("watching", |old| old.phase.as_str());
         if phase_before != new.phase {
             let tone = match new.phase.as_str() {
@@ -196,26 +227,40 @@ impl Record {
         }
     }
 
-    fn calls(&mut self, calls: Vec<Call>) {
+    fn calls(&mut self, calls: Vec<Call>, mut decision: Option<Decision>) {
         let known = self.calls.len();
         for call in calls.into_iter().skip(known) {
-            let (tone, text) = match (&call.call.answer, &call.call.body) {
-                (RollbackAnswer::Applied, Some(body)) => (
-                    Tone::Good,
-                    format!(
-                        "splitter: rollback called, {} to {}, key {}",
-                        body.from_version, body.to_version, call.call.key
-                    ),
-                ),
-                (RollbackAnswer::Applied, None) => (Tone::Good, "splitter: rollback called".to_owned()),
-                (RollbackAnswer::Duplicate, _) => {
-                    (Tone::Plain, format!("splitter: rollback called again, key {}", call.call.key))
+            let Change { key, order, answer, .. } = &call.change;
+            match (answer, order) {
+                (Answer::Applied, Some(Order { wanted: Wanted::Share(share), canary, .. })) => {
+                    let decision = decision.take();
+                    let passed = decision.as_ref().filter(|_| self.ramp.in_force().is_some());
+                    if let Some(Decision { verdict, reason }) = passed {
+                        self.say(call.at, Tone::Plain, format!("verdict {verdict} {reason}"));
+                    }
+                    let text = format!("splitter: {canary} gets {share} % of the traffic, key {key}");
+                    self.say(call.at, Tone::Plain, text);
+                    self.ramp.change(call.at, *share, key.clone(), decision);
                 }
-                (RollbackAnswer::Refused(status, why), _) => {
-                    (Tone::Bad, format!("splitter: rollback refused with {status}: {why}"))
+                (Answer::Applied, Some(Order { wanted: Wanted::Rollback, canary, baseline, .. })) => {
+                    let text = format!("splitter: rolled back, {canary} to {baseline}, key {key}");
+                    self.say(call.at, Tone::Good, text);
+                    self.ramp.end(call.at, decision.take());
                 }
-            };
-            self.say(call.at, tone, text);
+                (Answer::Applied, None) => {
+                    self.say(
+                        call.at,
+                        Tone::Bad,
+                        format!("splitter: changed, and the key {key} tells not how"),
+                    );
+                }
+                (Answer::Duplicate, _) => {
+                    self.say(call.at, Tone::Plain, format!("splitter: called again, key {key}"));
+                }
+                (Answer::Refused(status, why), _) => {
+                    self.say(call.at, Tone::Bad, format!("splitter: a call is refused with {status}: {why}"));
+                }
+            }
             self.calls.push(call);
         }
     }
@@ -229,19 +274,25 @@ impl Record {
         }
     }
 
-    /// Alerts about the service that came this way once the fault was in.
+    /// Alerts about the worse canary that came this way once the fault was in.
     pub(super) fn arrived(&self, channel: Channel) -> impl Iterator<Item = &Arrival> {
         let since = self.injected.map_or(Duration::MAX, |injection| injection.at);
         self.arrivals.iter().filter(move |arrival| {
             arrival.letter.channel == channel
                 && arrival.at >= since
                 && arrival.letter.text.contains(&self.service)
+                && arrival.letter.text.contains(REGRESSION_ALERT)
         })
     }
 
-    /// The calls that shifted the traffic.
+    /// Calls that want the traffic back at the baseline, whatever became of them.
+    pub(super) fn rollbacks(&self) -> impl Iterator<Item = &Call> {
+        self.calls.iter().filter(|call| call.change.wants_rollback())
+    }
+
+    /// Those that shifted the traffic.
     pub(super) fn applied(&self) -> impl Iterator<Item = &Call> {
-        self.calls.iter().filter(|call| call.call.answer == RollbackAnswer::Applied)
+        self.rollbacks().filter(|call| call.change.answer == Answer::Applied)
     }
 
     /// Whether a regression's story has nothing more to tell.
@@ -253,7 +304,22 @@ impl Record {
     /// Whether it has gone wrong beyond repair.
     pub(super) fn is_lost(&self) -> bool {
         let early = self.seen.is_some() && self.injected.is_none();
-        early || self.last.release.as_ref().is_some_and(|release| release.phase == "needs_human")
+        // Nobody is left to compare with.
+        let late = self.ramp.is_complete() && self.injected.is_none() && self.scenario.fault().is_some();
+        early
+            || late
+            || self.ramp.paused.is_some()
+            || self.last.release.as_ref().is_some_and(|release| release.phase == "needs_human")
+    }
+}
+
+impl Look {
+    /// The traffic as the splitter has it.
+    pub(super) fn see(&mut self, view: &View, baseline: &str, canary: &str) {
+        let counts = |version: &str| view.counts.get(version).copied().unwrap_or_default();
+        (self.stable, self.canary) = (counts(baseline), counts(canary));
+        self.shares.clone_from(&view.shares);
+        self.unseen = view.unseen;
     }
 }
 
@@ -284,11 +350,14 @@ mod tests {
             texts,
             [
                 "v1 serves: 3 instances, all of the traffic",
-                "v2 deployed: 3 instances, 50 % of the traffic",
+                "v2 deployed: 3 instances, no traffic yet",
                 "Davy watches checkout-v2-1: v2 beside v1",
+                "splitter: v2 gets 10 % of the traffic, key set_share-10/v2/splitter/2",
+                "verdict pass at 10 % of the requests: no worse than the margins",
+                "splitter: v2 gets 50 % of the traffic, key set_share-50/v2/splitter/3",
                 "fault injected into v2: 5 % of the requests fail",
                 "verdict fail: errors",
-                "splitter: rollback called, v2 to v1, key checkout-v2-1-rollback",
+                "splitter: rolled back, v2 to v1, key rollback/v2/splitter/4",
                 "webhook: firing CanaryRegression",
                 "slack: firing CanaryRegression",
                 "email: firing CanaryRegression",
@@ -297,7 +366,7 @@ mod tests {
             ]
         );
         let (last, calls, arrivals) = (record.last.clone(), record.calls.clone(), record.arrivals.clone());
-        record.look(last, calls, arrivals);
+        record.look(last, calls, None, arrivals);
         assert_eq!(record.events, told);
         assert!(record.is_told() && !record.is_lost());
     }
@@ -306,7 +375,7 @@ mod tests {
     fn a_look_without_an_answer_keeps_what_was_known() {
         let mut record = samples::healthy();
         let known = record.last.release.clone();
-        record.look(Look { at: Duration::from_secs(61), ..Look::default() }, vec![], vec![]);
+        record.look(Look { at: Duration::from_secs(61), ..Look::default() }, vec![], None, vec![]);
         assert_eq!(record.last.release, known);
         assert_eq!(record.last.at, Duration::from_secs(61));
     }
@@ -318,7 +387,7 @@ mod tests {
         assert!(record.is_lost());
         let mut record = samples::healthy();
         let release = Some(samples::release("needs_human", 0.001, 0.0));
-        record.look(Look { release, ..record.last.clone() }, vec![], vec![]);
+        record.look(Look { release, ..record.last.clone() }, vec![], None, vec![]);
         assert!(record.is_lost());
     }
 

@@ -8,8 +8,9 @@ use tokio::time::Instant;
 use super::Scenario;
 use super::inbox::{Channel, Letter};
 use super::load::LoadCounts;
+use super::ramp::Decision;
 use super::record::{Arrival, Call, Injection, Look, Record, Tone};
-use super::splitter::{ArmCounts, RollbackAnswer, RollbackCall};
+use super::splitter::{About, Answer, ArmCounts, CallBody, Change, Order, Wanted};
 
 fn metric(name: &str, class: &str, levels: (f64, f64), bounds: (f64, f64, f64), evidence: f64) -> Metric {
     Metric {
@@ -66,45 +67,84 @@ pub(super) fn release(phase: &str, errors: f64, evidence: f64) -> Release {
     }
 }
 
-fn look(at: u64, requests: u64, release: Option<Release>) -> Look {
+fn arm(requests: u64, errors: u64) -> ArmCounts {
+    ArmCounts { requests, errors }
+}
+
+fn look(at: u64, requests: u64, release: Option<Release>, share: u32) -> Look {
+    let errors = requests / 40;
     Look {
         at: Duration::from_secs(at),
         release,
-        stable: ArmCounts { requests: 2 * requests, errors: requests / 500 },
-        canary: ArmCounts { requests, errors: requests / 40 },
-        load: LoadCounts { sent: 3 * requests, good: 3 * requests - 40, errors: 40, shed: 0 },
+        stable: arm(2 * requests, requests / 500),
+        canary: arm(requests, errors),
+        shares: [("v1".to_owned(), 100 - share), ("v2".to_owned(), share)].into(),
+        unseen: 0,
+        load: LoadCounts { sent: 3 * requests, good: 3 * requests - errors, errors, shed: 0 },
     }
 }
 
-fn base(scenario: Scenario) -> Record {
-    let mut record = Record::new(scenario, 7, 50);
-    record.say(Duration::ZERO, Tone::Plain, "v1 serves: 3 instances, all of the traffic");
-    record.deployed(Duration::from_secs(6), 3);
-    record.look(look(8, 240, Some(release("watching", 0.001, 0.0))), vec![], vec![]);
-    record
+fn call(at_ms: u64, wanted: Wanted, generation: i64, baseline: ArmCounts, canary: ArmCounts) -> Call {
+    let action = match wanted {
+        Wanted::Rollback => "rollback".to_owned(),
+        Wanted::Share(100) => "promote".to_owned(),
+        Wanted::Share(percent) => format!("set_share-{percent}"),
+    };
+    let body = CallBody {
+        service: "checkout".to_owned(),
+        release_id: "checkout-v2-1".to_owned(),
+        expected_revision: Some("v2".to_owned()),
+        expected_generation: Some(generation),
+    };
+    let (v1, v2) = ("v1".to_owned(), "v2".to_owned());
+    Call {
+        at: Duration::from_millis(at_ms),
+        change: Change {
+            at: Instant::now(),
+            key: format!("{action}/v2/splitter/{generation}"),
+            order: Some(Order { wanted, canary: v2, baseline: v1, call: Some(body) }),
+            answer: Answer::Applied,
+            baseline,
+            canary,
+        },
+    }
 }
 
+fn passed(share: u8) -> Option<Decision> {
+    let reason = format!("at {share} % of the requests: no worse than the margins");
+    Some(Decision { verdict: "pass".to_owned(), reason })
+}
+
+/// Two steps of the ramp are behind it; the second is in force since 16 s.
+fn base(scenario: Scenario) -> (Record, Vec<Call>) {
+    let splitter = About { why: "it was asked for".to_owned(), ..About::default() };
+    let mut record = Record::new(scenario, 7, 50, splitter);
+    record.say(Duration::ZERO, Tone::Plain, "v1 serves: 3 instances, all of the traffic");
+    record.deployed(Duration::from_secs(6), 3);
+    let mut calls = vec![call(8_100, Wanted::Share(10), 2, arm(1_900, 1), arm(0, 0))];
+    record.look(look(8, 0, Some(release("watching", 0.001, 0.0)), 10), calls.clone(), None, vec![]);
+    calls.push(call(16_000, Wanted::Share(50), 3, arm(3_600, 3), arm(190, 0)));
+    let release = release("watching", 0.001, 0.0);
+    record.look(look(16, 190, Some(release), 50), calls.clone(), passed(10), vec![]);
+    (record, calls)
+}
+
+/// It has all of the traffic.
 pub(super) fn healthy() -> Record {
-    let mut record = base(Scenario::Healthy);
-    record.look(look(60, 6_000, Some(release("watching", 0.001, 0.01))), vec![], vec![]);
+    let (mut record, mut calls) = base(Scenario::Healthy);
+    calls.push(call(40_000, Wanted::Share(100), 4, arm(6_500, 6), arm(3_000, 3)));
+    let release = release("promoted", 0.001, 0.01);
+    record.look(look(45, 6_000, Some(release), 100), calls, passed(50), vec![]);
     record
 }
 
 pub(super) fn rolled_back() -> Record {
-    let mut record = base(Scenario::Errors);
+    let (mut record, mut calls) = base(Scenario::Errors);
     let at = Duration::from_secs(20);
-    record.injected(Injection { at, canary_requests: 1_700 }, "5 % of the requests fail");
-    let body = serde_json::json!({"action": "rollback", "release_id": "checkout-v2-1",
-        "service": "checkout", "from_version": "v2", "to_version": "v1",
-        "expect": {"revision": "v2", "generation": 1}});
-    let call = RollbackCall {
-        at: Instant::now(),
-        key: "checkout-v2-1-rollback".to_owned(),
-        body: serde_json::from_value(body).ok(),
-        answer: RollbackAnswer::Applied,
-        canary_requests: 2_190,
-    };
-    let calls = vec![Call { at: Duration::from_millis(24_100), call }];
+    let injection = Injection { at, share: 50, canary_requests: 1_700 };
+    record.injected(injection, "5 % of the requests fail");
+    calls.push(call(24_100, Wanted::Rollback, 4, arm(4_380, 4), arm(2_190, 54)));
+    let failed = Decision { verdict: "fail".to_owned(), reason: "errors are worse".to_owned() };
     let arrivals = Channel::ALL
         .map(|channel| Arrival {
             at: Duration::from_millis(24_400),
@@ -112,14 +152,14 @@ pub(super) fn rolled_back() -> Record {
                 at: Instant::now(),
                 channel,
                 title: "firing CanaryRegression".to_owned(),
-                text: "checkout: version v2 is worse than v1".to_owned(),
+                text: "CanaryRegression checkout: version v2 is worse than v1".to_owned(),
             },
         })
         .to_vec();
-    let seen = look(25, 2_190, Some(release("rolling_back", 0.049, 1.3)));
-    record.look(seen, calls.clone(), arrivals.clone());
-    let mut end = look(31, 2_190, Some(release("rolled_back", 0.049, 1.3)));
-    end.stable.requests = 9_000;
-    record.look(end, calls, arrivals);
+    let seen = look(25, 2_190, Some(release("rolling_back", 0.049, 1.3)), 0);
+    record.look(seen, calls.clone(), Some(failed), arrivals.clone());
+    let mut end = look(31, 2_190, Some(release("rolled_back", 0.049, 1.3)), 0);
+    end.stable = arm(9_000, 9);
+    record.look(end, calls, None, arrivals);
     record
 }

@@ -10,15 +10,17 @@ use standardwebhooks::Webhook;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::davy::{self, Davy, Places, Ports};
+use super::davy::{Davy, Ports};
+use super::file::{self, Action, Places};
 use super::fleet::{self, Fleet, FleetSpec};
 use super::inbox::Inbox;
 use super::load::Load;
+use super::ramp::Decision;
 use super::record::{Arrival, Call, Injection, Look, Record, Tone};
 use super::screen::Screen;
 use super::script::{self, Step};
 use super::service::Fault;
-use super::splitter::{Split, SplitState, Splitter};
+use super::splitter::{self, Builtin, Change, Found, Haproxy, Socket, Split, Splitter, View};
 use super::summary::Summary;
 use super::workdir::Workdir;
 use super::{DemoArgs, DemoError, ending, http_client};
@@ -48,12 +50,13 @@ pub(super) async fn play(args: DemoArgs) -> Result<Outcome, DemoError> {
     };
     screen.show(&stage.record);
     screen.close(&stage.record);
-    let (record, split, workdir) = stage.clear().await;
+    let (record, workdir) = stage.clear().await;
     if !played? {
         return Ok(Outcome::Interrupted);
     }
 
-    let summary = Summary::of(&record, ending::problems(&record), split);
+    let record = record?;
+    let summary = Summary::of(&record, ending::problems(&record));
     println!("\n{}", summary.to_text());
     if workdir.is_kept() {
         println!("configuration, logs and data: {}", workdir.path().display());
@@ -103,28 +106,35 @@ struct Stage {
 impl Stage {
     /// Starts everything but the canary: inbox, splitter, Davy, the baseline, the load.
     async fn set(args: &DemoArgs) -> Result<Self, DemoError> {
+        let (about, haproxy) = splitter::choose(args.splitter)?;
         let workdir = Workdir::create(args.keep.as_deref()).map_err(DemoError::io("the demo's folder"))?;
-        let mut record = Record::new(args.scenario, args.seed, args.weight);
+        let mut record = Record::new(args.scenario, args.seed, args.weight, about);
         let client = http_client()?;
         let secret = signing_secret();
         let webhook = || Webhook::new(&secret).expect("32 hexadecimal digits are valid base64");
         let inbox = Inbox::start(webhook()).await.map_err(DemoError::io("the inbox"))?;
-        let splitter = Splitter::start(Split::new(args.seed), webhook(), client.clone())
-            .await
-            .map_err(DemoError::io("the splitter"))?;
+        let front = match haproxy {
+            Some(found) => Front::Haproxy { found, socket: Socket::within(workdir.path())? },
+            None => Front::Builtin(
+                Builtin::start(Split::new(args.seed), webhook(), client.clone())
+                    .await
+                    .map_err(DemoError::io("the splitter"))?,
+            ),
+        };
 
         let ports = Ports::choose().await?;
         let targets = workdir.path().join("targets.json");
-        write_targets(&targets, &davy::targets(&record.service, []))?;
+        write_targets(&targets, &file::targets(&record.service, []))?;
         let places = Places {
             targets: &targets,
             service: &record.service,
-            rollback: splitter.admin,
+            action: front.action(&record),
+            ramp: &record.ramp.planned,
             inbox: inbox.http,
             smtp: inbox.smtp.address,
             signing_secret: &secret,
         };
-        let config = davy::config(&places, &ports);
+        let config = file::config(&places, &ports);
         let davy = Davy::start(workdir.path(), &config, &ports, client.clone()).await?;
 
         let fleets = FleetPlan {
@@ -134,16 +144,13 @@ impl Stage {
             logs: workdir.path().to_owned(),
         };
         let baseline = fleets.start(&record.service, &record.baseline, 1).await?;
-        splitter.with(|split| {
-            split.deploy(&record.baseline, baseline.base_urls());
-            split
-                .set_weights(&[(record.baseline.clone(), 100)].into())
-                .expect("the version was just deployed");
-        });
-        let serving = davy::targets(&record.service, [(&*record.baseline, baseline.addresses())]);
+        let splitter = front.open(workdir.path(), &record, &baseline).await?;
+        let serving = file::targets(&record.service, [(&*record.baseline, baseline.addresses())]);
         write_targets(&targets, &serving)?;
-        let url = format!("http://{}/checkout", splitter.traffic);
+        let url = format!("http://{}/checkout", splitter.traffic());
         let load = Load::start(client.clone(), url, REQUESTS_PER_SECOND, args.seed);
+        let text = format!("splitter: {}, {}", record.splitter.name(), record.splitter.why);
+        record.say(Duration::ZERO, Tone::Plain, text);
         let text = format!("{} serves: {INSTANCES} instances, all of the traffic", record.baseline);
         record.say(Duration::ZERO, Tone::Plain, text);
         let (canary, started) = (None, Instant::now());
@@ -170,7 +177,7 @@ impl Stage {
         loop {
             looks.tick().await;
             self.davy.check_alive()?;
-            self.look().await;
+            self.look().await?;
             match script::next(&self.record, self.started.elapsed(), duration) {
                 Step::Wait => {}
                 Step::Deploy => self.deploy().await?,
@@ -181,7 +188,7 @@ impl Stage {
         }
     }
 
-    async fn look(&mut self) {
+    async fn look(&mut self) -> Result<(), DemoError> {
         let release = match self.davy.release(&self.record.service).await {
             Ok(release) => release,
             Err(reason) => {
@@ -189,51 +196,116 @@ impl Stage {
                 None
             }
         };
+        let view = self.splitter.look().await?;
+        let calls = self.calls(&view);
+        let decision = match &release {
+            // What led to a change was on record before it was made.
+            Some(release) if calls.len() > self.record.calls.len() => {
+                self.decision(&release.id.clone()).await
+            }
+            _ => None,
+        };
         let since = |at: Instant| at.saturating_duration_since(self.started);
-        let calls: Vec<Call> =
-            self.splitter.calls().into_iter().map(|call| Call { at: since(call.at), call }).collect();
         let arrivals: Vec<Arrival> =
             self.inbox.letters().into_iter().map(|letter| Arrival { at: since(letter.at), letter }).collect();
-        let record = &self.record;
-        let (stable, canary) =
-            self.splitter.with(|split| (split.counts(&record.baseline), split.counts(&record.canary)));
         let (at, load) = (self.started.elapsed(), self.load.counts());
-        self.record.look(Look { at, release, stable, canary, load }, calls, arrivals);
+        let mut look = Look { at, release, load, ..Look::default() };
+        look.see(&view, &self.record.baseline, &self.record.canary);
+        self.record.look(look, calls, decision, arrivals);
         self.record.refused = self.inbox.refused();
+        Ok(())
     }
 
-    /// Starts the canary, tells Davy's file where it is, and gives it its share of the traffic.
+    fn calls(&self, view: &View) -> Vec<Call> {
+        let since = |at: Instant| at.saturating_duration_since(self.started);
+        view.changes.iter().map(|change| Call { at: since(change.at), change: change.clone() }).collect()
+    }
+
+    async fn decision(&mut self, release: &str) -> Option<Decision> {
+        match self.davy.decision(release).await {
+            Ok(point) => point.map(|point| Decision { verdict: point.verdict, reason: point.reason }),
+            Err(reason) => {
+                self.record.blind(reason);
+                None
+            }
+        }
+    }
+
+    /// Starts the canary, gives it a place in the splitter, and tells Davy's file where it is.
     async fn deploy(&mut self) -> Result<(), DemoError> {
-        let Record { service, baseline, canary, weight, .. } = &self.record;
+        let Record { service, baseline, canary, .. } = &self.record;
         let fleet = self.fleets.start(service, canary, 2).await?;
+        self.splitter.deploy(canary, &fleet).await?;
         let versions = [(&**baseline, self.baseline.addresses()), (&**canary, fleet.addresses())];
-        write_targets(&self.targets, &davy::targets(service, versions))?;
-        let weights = [(baseline.clone(), 100 - weight), (canary.clone(), *weight)].into();
-        self.splitter.with(|split| {
-            split.deploy(canary, fleet.base_urls());
-            split.set_weights(&weights).expect("both versions were deployed");
-        });
+        write_targets(&self.targets, &file::targets(service, versions))?;
         self.canary = Some(fleet);
         self.record.deployed(self.started.elapsed(), INSTANCES);
         Ok(())
     }
 
     async fn inject(&mut self, fault: Fault) -> Result<(), DemoError> {
-        let canary_requests = self.splitter.with(|split| split.counts(&self.record.canary)).requests;
+        let canary_requests = self.record.last.canary.requests;
+        let share = self.record.ramp.in_force().map_or(0, |step| step.share);
         let at = self.started.elapsed();
         if let Some(fleet) = &self.canary {
             fleet.inject(&self.client, fault).await?;
         }
-        self.record.injected(Injection { at, canary_requests }, &describe(fault));
+        self.record.injected(Injection { at, share, canary_requests }, &describe(fault));
         Ok(())
     }
 
-    /// Ends everything, Davy before those whom it calls.
-    async fn clear(self) -> (Record, SplitState, Workdir) {
+    /// Ends everything, Davy before those whom it calls; the splitter's last word is on record then.
+    async fn clear(mut self) -> (Result<Record, DemoError>, Workdir) {
         drop(self.load);
         self.davy.stop().await;
-        let split = self.splitter.with(|split| split.state());
-        (self.record, split, self.workdir)
+        let view = self.splitter.look().await;
+        let started = self.started;
+        let record = view.map(|view| {
+            let call = |change: &Change| Call {
+                at: change.at.saturating_duration_since(started),
+                change: change.clone(),
+            };
+            let calls = view.changes.iter().map(call).collect();
+            self.record.settle(&view, calls);
+            self.record
+        });
+        (record, self.workdir)
+    }
+}
+
+/// The splitter before it has anyone behind it.
+enum Front {
+    Builtin(Builtin),
+    Haproxy { found: Found, socket: Socket },
+}
+
+impl Front {
+    /// What Davy's file says of it.
+    fn action(&self, record: &Record) -> Action<'_> {
+        match self {
+            Self::Builtin(splitter) => Action::Webhook { admin: splitter.admin },
+            Self::Haproxy { socket, .. } => Action::Haproxy {
+                socket: socket.path(),
+                backend: record.service.clone(),
+                baseline: splitter::servers(&record.baseline, INSTANCES as usize),
+                canary: splitter::servers(&record.canary, INSTANCES as usize),
+            },
+        }
+    }
+
+    async fn open(self, folder: &Path, record: &Record, baseline: &Fleet) -> Result<Splitter, DemoError> {
+        match self {
+            Self::Builtin(splitter) => {
+                splitter.with(|split| split.deploy(&record.baseline, baseline.base_urls()));
+                Ok(Splitter::Builtin(splitter))
+            }
+            Self::Haproxy { found, socket } => {
+                let servers = (&*record.baseline, &*baseline.addresses());
+                let (service, canary) = (&record.service, &record.canary);
+                let haproxy = Haproxy::start(&found, folder, socket, service, servers, canary).await?;
+                Ok(Splitter::Haproxy(Box::new(haproxy)))
+            }
+        }
     }
 }
 

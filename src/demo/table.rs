@@ -16,6 +16,8 @@ pub(super) fn render(record: &Record, duration: Duration, width: usize, height: 
         None => lines.push(style(format!("{}: no release seen yet", record.service)).dim().to_string()),
     }
     lines.push(String::new());
+    lines.push(split(record));
+    lines.push(format!("ramp {:?}: {}", record.ramp.planned, record.ramp.to_text()));
     lines.push(traffic(record));
     lines.push(String::new());
     // The newest events, where there is not room for all.
@@ -39,6 +41,12 @@ fn head(record: &Record, duration: Duration, width: usize) -> String {
     let clock = format!("{:.0} s of about {} s", record.last.at.as_secs_f64(), duration.as_secs());
     let gap = width.saturating_sub(measure_text_width(&title) + clock.len()).max(2);
     format!("{title}{}{clock}", " ".repeat(gap))
+}
+
+/// Which splitter it is, and what it gives to whom.
+fn split(record: &Record) -> String {
+    let shares: Vec<String> = record.last.shares.iter().map(|(v, share)| format!("{v} {share} %")).collect();
+    format!("{}: {}", record.splitter.name(), shares.join(", "))
 }
 
 fn traffic(record: &Record) -> String {
@@ -75,14 +83,19 @@ mod tests {
               memory         –          –          –                              ░░░░░░░░ insufficient 1,200 m…
               errors: 4.9 % against 0.1 % of the baseline
 
-            v1 9,000 requests, 4 errors   v2 2,190 requests, 54 errors   load 212/s, 0 shed
+            the demo's own splitter: v1 100 %, v2 0 %
+            ramp [10, 50, 100]: 10 % from 8.1 s pass → 50 % from 16.0 s fail → 0 % from 24.1 s
+            v1 9,000 requests, 9 errors   v2 2,190 requests, 54 errors   load 212/s, 0 shed
 
                0.0 s  v1 serves: 3 instances, all of the traffic
-               6.0 s  v2 deployed: 3 instances, 50 % of the traffic
+               6.0 s  v2 deployed: 3 instances, no traffic yet
                8.0 s  Davy watches checkout-v2-1: v2 beside v1
+               8.1 s  splitter: v2 gets 10 % of the traffic, key set_share-10/v2/splitter/2
+              16.0 s  verdict pass at 10 % of the requests: no worse than the margins
+              16.0 s  splitter: v2 gets 50 % of the traffic, key set_share-50/v2/splitter/3
               20.0 s  fault injected into v2: 5 % of the requests fail
               24.1 s  verdict fail: errors
-              24.1 s  splitter: rollback called, v2 to v1, key checkout-v2-1-rollback
+              24.1 s  splitter: rolled back, v2 to v1, key rollback/v2/splitter/4
               24.4 s  webhook: firing CanaryRegression
               24.4 s  slack: firing CanaryRegression
               24.4 s  email: firing CanaryRegression

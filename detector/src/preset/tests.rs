@@ -186,6 +186,41 @@ fn what_both_arms_show_is_preferred_and_presets_can_be_chosen() {
     );
 }
 
+#[test]
+fn a_metric_of_the_file_s_own_stands_for_the_preset_s_of_its_name() {
+    use crate::config::{Margin, MetricKind, MetricSpec};
+
+    let series = |metric: &str| SeriesSamples {
+        labels: Labels::from_pairs([
+            ("__name__", metric),
+            ("job", "shop"),
+            ("code", "200"),
+            ("version", "1"),
+        ]),
+        samples: vec![Sample { timestamp: Timestamp::from_millis(0), value: Value::Float(1.0) }],
+    };
+    let own = MetricSpec {
+        name: "errors".into(),
+        kind: MetricKind::Proportion {
+            events: vec![named("refused_total")],
+            trials: vec![named("orders_total")],
+        },
+        direction: Direction::Increase,
+        margin: Margin { relative: 0.0, absolute: 0.01 },
+        critical: true,
+    };
+    let spec = ReleaseSpec { metrics: vec![own], ..spec(&[]) };
+    let data = Recorded(vec![series("http_requests_total"), series("process_cpu_seconds_total")]);
+    let survey =
+        survey(&spec, &arms(), &data, Timestamp::from_millis(0), Timestamp::from_millis(1000)).unwrap();
+    let judged: Vec<String> =
+        survey.plan.metrics.iter().map(|m| format!("{}: {}", m.name, m.source)).collect();
+    assert_eq!(judged, ["cpu: process_cpu_seconds_total", "errors: refused_total / orders_total"]);
+    // The requests are counted as before: CPU is divided by them.
+    assert_eq!(survey.plan.requests, Some(vec![named("http_requests_total")]));
+    assert_eq!(survey.found.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["cpu"]);
+}
+
 /// `docs/presets.md` shows this table: `UPDATE_EXPECT=1` writes it anew.
 #[test]
 fn the_table_of_conventions_is_that_of_the_documentation() {

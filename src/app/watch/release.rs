@@ -277,6 +277,8 @@ impl Running {
             });
             let missing = missing.or(unseen);
             let blind = missing.is_some();
+            // A call's answer comes between two intervals: what the step before has shown says nothing of this one.
+            self.follow_ramp();
             let verdict = self.judge(&interval, missing.as_ref());
             let sight = self.eyes.see(now, &interval, targets, snapshot, blind);
             let live = Liveness {

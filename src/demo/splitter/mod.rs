@@ -1,291 +1,132 @@
-//! The weighted splitter in front of both versions: a reverse proxy with real sockets, and the small admin API
-//! that Davy's rollback webhook calls.
-//!
-//! `GET /state`, `PUT /weights`, `POST /rollback` (Standard Webhooks signature and `Idempotency-Key` required).
+//! What shares the traffic between the versions: a real HAProxy where one is installed, else the demo's own. Davy
+//! sets its weights, for the ramp and for the rollback; the story only looks at it, by its own admin API.
 
+mod builtin;
+mod choice;
+mod haproxy;
+mod runtime;
 mod split;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
-use axum::{Json, Router};
-use standardwebhooks::Webhook;
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use serde::Serialize;
 use tokio::time::Instant;
 
-pub(super) use split::{ArmCounts, RollbackAnswer, RollbackBody, Split, SplitState};
+pub(super) use builtin::Builtin;
+pub use choice::Asked;
+pub(super) use choice::{About, Found, choose};
+pub(super) use haproxy::{Haproxy, Socket, servers};
+pub(super) use split::Split;
 
-const BODY_BYTES_MAX: usize = 1 << 20;
-/// Calls that are kept for the story; more are answered but no longer listed.
-const CALLS_MAX: usize = 100;
+use super::DemoError;
+use super::fleet::Fleet;
 
-/// A call of `POST /rollback`, whatever became of it.
+/// A splitter that runs; dropping it ends it.
+pub(super) enum Splitter {
+    Builtin(Builtin),
+    Haproxy(Box<Haproxy>),
+}
+
+/// What the splitter says of itself.
+#[derive(Debug, Clone, Default)]
+pub(super) struct View {
+    /// Per cent of the requests, by version.
+    pub(super) shares: BTreeMap<String, u32>,
+    pub(super) counts: BTreeMap<String, ArmCounts>,
+    /// Every change that Davy asked for so far.
+    pub(super) changes: Vec<Change>,
+    /// Changes that came and went between two looks.
+    pub(super) unseen: u64,
+}
+
+/// What a version was given and what came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub(super) struct ArmCounts {
+    pub(super) requests: u64,
+    /// Answers of 500 and above, and requests without an answer.
+    pub(super) errors: u64,
+}
+
+/// A change of the split that Davy asked for, whatever became of it.
 #[derive(Debug, Clone)]
-pub(super) struct RollbackCall {
+pub(super) struct Change {
     pub(super) at: Instant,
+    /// The call's `Idempotency-Key`, which is also the mark that Davy leaves on the target.
     pub(super) key: String,
     /// `None` where the signature or the body was not accepted.
-    pub(super) body: Option<RollbackBody>,
-    pub(super) answer: RollbackAnswer,
-    /// Requests that the canary had been given by then.
-    pub(super) canary_requests: u64,
+    pub(super) order: Option<Order>,
+    pub(super) answer: Answer,
+    /// What both versions had been given by then.
+    pub(super) baseline: ArmCounts,
+    pub(super) canary: ArmCounts,
 }
 
-/// A running splitter; dropping it closes its sockets.
-pub(super) struct Splitter {
-    pub(super) traffic: SocketAddr,
-    pub(super) admin: SocketAddr,
-    shared: Arc<Shared>,
-    _tasks: JoinSet<()>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Order {
+    pub(super) wanted: Wanted,
+    pub(super) canary: String,
+    pub(super) baseline: String,
+    /// What the call itself says, where there is one to read: HAProxy's runtime API is given weights and a mark.
+    pub(super) call: Option<CallBody>,
 }
 
-struct Shared {
-    split: Mutex<Split>,
-    calls: Mutex<Vec<RollbackCall>>,
-    webhook: Webhook,
-    client: reqwest::Client,
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct CallBody {
+    pub(super) service: String,
+    pub(super) release_id: String,
+    pub(super) expected_revision: Option<String>,
+    pub(super) expected_generation: Option<i64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// All of the traffic back to the baseline.
+    Rollback,
+    /// The canary's share in per cent; all of it, for a promotion.
+    Share(u8),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    Applied,
+    /// The key was seen before; nothing was done.
+    Duplicate,
+    /// HTTP status and why.
+    Refused(u16, String),
+}
+
+impl Change {
+    /// So do calls that could not be read: they must not go unnoticed.
+    pub(super) fn wants_rollback(&self) -> bool {
+        self.order.as_ref().is_none_or(|order| order.wanted == Wanted::Rollback)
+    }
 }
 
 impl Splitter {
-    /// Listens on two free loopback ports, one for traffic and one for the admin API.
-    pub(super) async fn start(split: Split, webhook: Webhook, client: reqwest::Client) -> io::Result<Self> {
-        let shared = Arc::new(Shared { split: Mutex::new(split), calls: Mutex::default(), webhook, client });
-        let mut tasks = JoinSet::new();
-        let proxy = Router::new().fallback(forward).with_state(Arc::clone(&shared));
-        let admin = Router::new()
-            .route("/state", get(state))
-            .route("/weights", put(weights))
-            .route("/rollback", post(rollback))
-            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-            .with_state(Arc::clone(&shared));
-        let traffic = serve(&mut tasks, proxy).await?;
-        let admin = serve(&mut tasks, admin).await?;
-        Ok(Self { traffic, admin, shared, _tasks: tasks })
-    }
-
-    /// Looks at the split or changes it, as an operator on the splitter's own machine could.
-    pub(super) fn with<T>(&self, f: impl FnOnce(&mut Split) -> T) -> T {
-        f(&mut lock(&self.shared.split))
-    }
-
-    pub(super) fn calls(&self) -> Vec<RollbackCall> {
-        lock(&self.shared.calls).clone()
-    }
-}
-
-async fn serve(tasks: &mut JoinSet<()>, router: Router) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    tasks.spawn(async move {
-        // Ends only when the set is dropped: axum goes on after accept errors.
-        let _ = axum::serve(listener, router).await;
-    });
-    Ok(address)
-}
-
-async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let (head, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, BODY_BYTES_MAX).await else {
-        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
-    };
-    let Some(choice) = lock(&shared.split).choose() else {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
-    };
-    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-    let mut upstream = shared.client.request(head.method, format!("{}{path}", choice.instance)).body(body);
-    if let Some(kind) = head.headers.get(header::CONTENT_TYPE) {
-        upstream = upstream.header(header::CONTENT_TYPE, kind);
-    }
-    let (code, kind, body) = match exchange(upstream).await {
-        Ok(answer) => answer,
-        Err(_) => (StatusCode::BAD_GATEWAY, None, Bytes::new()),
-    };
-    if code.is_server_error() {
-        lock(&shared.split).count_error(&choice.version);
-    }
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = code;
-    if let Some(kind) = kind {
-        response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    }
-    response
-}
-
-type Answer = (StatusCode, Option<header::HeaderValue>, Bytes);
-
-async fn exchange(request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
-    let response = request.send().await?;
-    let kind = response.headers().get(header::CONTENT_TYPE).cloned();
-    Ok((response.status(), kind, response.bytes().await?))
-}
-
-async fn state(State(shared): State<Arc<Shared>>) -> Json<SplitState> {
-    Json(lock(&shared.split).state())
-}
-
-async fn weights(State(shared): State<Arc<Shared>>, Json(weights): Json<BTreeMap<String, u32>>) -> Response {
-    match lock(&shared.split).set_weights(&weights) {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(why) => (StatusCode::UNPROCESSABLE_ENTITY, why).into_response(),
-    }
-}
-
-async fn rollback(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
-    let at = Instant::now();
-    let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or_default().to_owned();
-    let read = read_call(&shared.webhook, &headers, &key, &body);
-    // One lock for the change and the count: what the canary gets afterwards is counted from here.
-    let mut split = lock(&shared.split);
-    let (body, answer) = match read {
-        Ok(body) => {
-            let answer = split.rollback(&key, &body);
-            (Some(body), answer)
-        }
-        Err((status, why)) => (None, RollbackAnswer::Refused(status, why)),
-    };
-    let canary = body.as_ref().map_or("", |body| &body.from_version);
-    let call = RollbackCall {
-        at,
-        key,
-        canary_requests: split.counts(canary).requests,
-        body,
-        answer: answer.clone(),
-    };
-    let state = split.state();
-    drop(split);
-    let mut calls = lock(&shared.calls);
-    if calls.len() < CALLS_MAX {
-        calls.push(call);
-    }
-    match answer {
-        RollbackAnswer::Applied | RollbackAnswer::Duplicate => Json(state).into_response(),
-        RollbackAnswer::Refused(status, why) => {
-            (StatusCode::from_u16(status).expect("statuses here are constants"), why).into_response()
+    /// Where the load goes.
+    pub(super) fn traffic(&self) -> SocketAddr {
+        match self {
+            Self::Builtin(b) => b.traffic,
+            Self::Haproxy(h) => h.traffic,
         }
     }
-}
 
-fn read_call(
-    webhook: &Webhook,
-    headers: &HeaderMap,
-    key: &str,
-    body: &[u8],
-) -> Result<RollbackBody, (u16, String)> {
-    webhook.verify(body, headers).map_err(|error| (401, error.to_string()))?;
-    if key.is_empty() {
-        return Err((400, "the Idempotency-Key header is missing".to_owned()));
-    }
-    serde_json::from_slice(body).map_err(|error| (422, error.to_string()))
-}
-
-/// No holder of these locks panics half way through a change.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::demo::{SIGNING_SECRET, http_client};
-
-    async fn service(answer: &'static str) -> (String, JoinSet<()>) {
-        let mut tasks = JoinSet::new();
-        let router = Router::new().route("/checkout", post(move || async move { answer }));
-        let address = serve(&mut tasks, router).await.unwrap();
-        (format!("http://{address}"), tasks)
-    }
-
-    async fn splitter(v1: String, v2: String) -> Splitter {
-        let mut split = Split::new(1);
-        split.deploy("v1", vec![v1]);
-        split.deploy("v2", vec![v2]);
-        split.set_weights(&[("v1".to_owned(), 50), ("v2".to_owned(), 50)].into()).unwrap();
-        let webhook = Webhook::new(SIGNING_SECRET).unwrap();
-        Splitter::start(split, webhook, http_client().unwrap()).await.unwrap()
-    }
-
-    fn call(splitter: &Splitter, secret: &str, key: &str) -> reqwest::RequestBuilder {
-        let body = r#"{"action":"rollback","release_id":"checkout-v2-1","service":"checkout",
-            "from_version":"v2","to_version":"v1","expect":{"revision":"v2","generation":1}}"#;
-        #[expect(clippy::disallowed_methods, reason = "the verifier compares with the machine's clock")]
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        let now = now.as_secs() as i64;
-        let signature = Webhook::new(secret).unwrap().sign("msg_1", now, body.as_bytes()).unwrap();
-        http_client()
-            .unwrap()
-            .post(format!("http://{}/rollback", splitter.admin))
-            .header("webhook-id", "msg_1")
-            .header("webhook-timestamp", now)
-            .header("webhook-signature", signature)
-            .header("idempotency-key", key)
-            .body(body)
-    }
-
-    #[tokio::test]
-    async fn requests_reach_both_versions_and_dead_instances_count_as_errors() {
-        let (v1, _v1) = service("one").await;
-        let splitter = splitter(v1, "http://127.0.0.1:1".into()).await;
-        let client = http_client().unwrap();
-        let mut codes = BTreeMap::<u16, u64>::new();
-        for _ in 0..40 {
-            let url = format!("http://{}/checkout", splitter.traffic);
-            *codes.entry(client.post(url).send().await.unwrap().status().as_u16()).or_default() += 1;
+    /// Adds the canary's instances, without traffic yet.
+    pub(super) async fn deploy(&mut self, version: &str, fleet: &Fleet) -> Result<(), DemoError> {
+        match self {
+            Self::Builtin(b) => {
+                b.with(|split| split.deploy(version, fleet.base_urls()));
+                Ok(())
+            }
+            Self::Haproxy(h) => h.deploy(version, &fleet.addresses()).await,
         }
-        let (stable, canary) = splitter.with(|split| (split.counts("v1"), split.counts("v2")));
-        assert_eq!(stable.requests + canary.requests, 40);
-        assert_eq!(stable.errors, 0);
-        assert_eq!(canary.errors, canary.requests);
-        assert_eq!(codes, [(200, stable.requests), (502, canary.requests)].into());
     }
 
-    #[tokio::test]
-    async fn a_signed_rollback_is_applied_once_and_answered_twice() {
-        let splitter = splitter("http://127.0.0.1:1".into(), "http://127.0.0.1:1".into()).await;
-        for _ in 0..2 {
-            let response = call(&splitter, SIGNING_SECRET, "key-1").send().await.unwrap();
-            assert_eq!(response.status(), 200);
-            let state: serde_json::Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
-            assert_eq!(state["weights"], serde_json::json!({"v1": 100, "v2": 0}));
+    pub(super) async fn look(&mut self) -> Result<View, DemoError> {
+        match self {
+            Self::Builtin(b) => Ok(b.view()),
+            Self::Haproxy(h) => h.look().await,
         }
-        let answers: Vec<_> = splitter.calls().into_iter().map(|call| call.answer).collect();
-        assert_eq!(answers, [RollbackAnswer::Applied, RollbackAnswer::Duplicate]);
-    }
-
-    #[tokio::test]
-    async fn a_rollback_with_a_wrong_signature_or_without_a_key_changes_nothing() {
-        let splitter = splitter("http://127.0.0.1:1".into(), "http://127.0.0.1:1".into()).await;
-        let forged = call(&splitter, "whsec_bm90IHRoZSBzaGFyZWQgc2VjcmV0", "key-1").send().await.unwrap();
-        assert_eq!(forged.status(), 401);
-        assert_eq!(call(&splitter, SIGNING_SECRET, "").send().await.unwrap().status(), 400);
-        assert_eq!(splitter.with(|split| split.state()).weights["v2"], 50);
-        assert!(splitter.calls().iter().all(|call| matches!(call.answer, RollbackAnswer::Refused(..))));
-    }
-
-    #[tokio::test]
-    async fn the_admin_api_shows_and_sets_weights() {
-        let splitter = splitter("http://127.0.0.1:1".into(), "http://127.0.0.1:1".into()).await;
-        let client = http_client().unwrap();
-        let admin = format!("http://{}", splitter.admin);
-        let put = |body: &'static str| {
-            client
-                .put(format!("{admin}/weights"))
-                .header("content-type", "application/json")
-                .body(body)
-                .send()
-        };
-        assert_eq!(put(r#"{"v1":90,"v2":10}"#).await.unwrap().status(), 204);
-        assert_eq!(put(r#"{"v3":10}"#).await.unwrap().status(), 422);
-        let state = client.get(format!("{admin}/state")).send().await.unwrap().bytes().await.unwrap();
-        let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
-        let expected = serde_json::json!({"revision":"v2","generation":2,"weights":{"v1":90,"v2":10}});
-        assert_eq!(state, expected);
     }
 }
