@@ -70,6 +70,17 @@ impl Alert {
         self.labels.get(ALERTNAME).unwrap_or("alert")
     }
 
+    /// Smaller is more severe.
+    pub(crate) fn severity_rank(&self) -> u8 {
+        match self.labels.get(SEVERITY) {
+            Some(SEVERITY_CRITICAL) => 0,
+            Some("error") => 1,
+            Some("warning") => 2,
+            Some("info" | "none") => 4,
+            Some(_) | None => 3,
+        }
+    }
+
     pub fn annotation(&self, name: &str) -> &str {
         self.annotations.get(name).map_or("", String::as_str)
     }

@@ -20,6 +20,8 @@ pub const OPEN_ALERTS_MAX: usize = 10_000;
 pub(crate) struct Told {
     pub(crate) at: Timestamp,
     pub(crate) times: u32,
+    /// Among others, in a digest.
+    pub(crate) digest: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -28,6 +28,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5 * 60);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 /// A message that could not be delivered for this long is dead.
 pub const MESSAGE_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Messages for a person at one time; beyond it they are one, a digest.
+const MESSAGES_AT_ONCE_MAX: usize = 10;
 /// Longest error kept with a message, in characters.
 const ERROR_CHARS_MAX: usize = 500;
 
@@ -71,6 +73,44 @@ struct Lane<'a> {
     members: Vec<String>,
 }
 
+/// A lane with the alerts that its message tells, and whether of their end.
+struct Ready<'a> {
+    lane: Lane<'a>,
+    told: Vec<(String, bool)>,
+}
+
+/// A person gets one message instead of a flood; programs get each.
+fn with_digests(ready: Vec<Ready<'_>>) -> Vec<Ready<'_>> {
+    let mut by_target: BTreeMap<String, usize> = BTreeMap::new();
+    for Ready { lane, .. } in &ready {
+        *by_target.entry(lane.target.clone()).or_default() += 1;
+    }
+    let mut out: Vec<Ready<'_>> = Vec::with_capacity(ready.len());
+    for one in ready {
+        let target = &one.lane.target;
+        let flood = by_target.get(target).is_some_and(|n| *n > MESSAGES_AT_ONCE_MAX);
+        if !flood || !is_read_by_people(one.lane.integration) {
+            out.push(one);
+            continue;
+        }
+        match out.iter_mut().find(|d| d.lane.target == *target && d.lane.key == GroupKey::digest()) {
+            Some(digest) => {
+                digest.told.extend(one.told);
+                digest.lane.members.extend(one.lane.members);
+            }
+            None => out.push(Ready { lane: Lane { key: GroupKey::digest(), ..one.lane }, told: one.told }),
+        }
+    }
+    out
+}
+
+fn is_read_by_people(integration: &Integration) -> bool {
+    match integration {
+        Integration::Slack(_) | Integration::Email(_) => true,
+        Integration::Webhook(_) | Integration::Alertmanager(_) => false,
+    }
+}
+
 impl Dispatcher {
     /// `seed` spreads retries, so that not every message of a flood comes back at once.
     pub fn new(route: Route, receivers: Vec<Receiver>, seed: u64) -> Self {
@@ -90,6 +130,7 @@ impl Dispatcher {
         let mut out = Dispatch::default();
         let mut touched = BTreeSet::new();
         let mut waiting = BTreeSet::new();
+        let mut ready = Vec::new();
         for lane in self.lanes(book) {
             let members = members(book, &lane, &muted);
             let due = due_at(lane.route, &members).is_some_and(|at| at <= now);
@@ -108,14 +149,20 @@ impl Dispatcher {
                 .filter(|(_, m)| m.tells_end() || (!m.entry.resolved && !m.muted))
                 .map(|(f, m)| (f.clone(), m.entry.resolved))
                 .collect();
+            ready.push(Ready { lane, told });
+        }
+        for Ready { lane, told } in with_digests(ready) {
             out.outbox.push(message(book, &lane, &told, now));
+            let digest = lane.key == GroupKey::digest();
             for (fingerprint, resolved) in told {
                 let Some(entry) = book.entries.get_mut(&fingerprint) else { continue };
                 if resolved {
                     entry.told.remove(&lane.target);
                 } else {
-                    let told = entry.told.entry(lane.target.clone()).or_insert(Told { at: now, times: 0 });
-                    *told = Told { at: now, times: told.times.saturating_add(1) };
+                    let before = entry.told.get(&lane.target);
+                    let times = before.map_or(0, |t| t.times).saturating_add(1);
+                    let digest = digest || before.is_some_and(|t| t.digest);
+                    entry.told.insert(lane.target.clone(), Told { at: now, times, digest });
                 }
                 touched.insert(fingerprint);
             }
@@ -252,7 +299,8 @@ fn message(book: &AlertBook, lane: &Lane<'_>, told: &[(String, bool)], now: Time
             .write(&times.to_le_bytes());
         alerts.push((entry.alert.clone(), state));
     }
-    alerts.sort_by_key(|(_, state)| *state == AlertState::Resolved);
+    // What is shown first is what fires, the most severe before the others.
+    alerts.sort_by_key(|(alert, state)| (*state == AlertState::Resolved, alert.severity_rank()));
     let message = Message {
         alerts,
         group_key: lane.key.text(),
@@ -260,7 +308,11 @@ fn message(book: &AlertBook, lane: &Lane<'_>, told: &[(String, bool)], now: Time
         kind: kind(lane.integration).to_owned(),
         integration: lane.index,
     };
-    let (number, state) = (lane.key.lane(&lane.target), message.state());
+    // What follows on a digest must not overtake it.
+    let digested =
+        told.iter().filter_map(|(f, _)| book.entries.get(f)?.told.get(&lane.target)).any(|t| t.digest);
+    let key = if digested { &GroupKey::digest() } else { &lane.key };
+    let (number, state) = (key.lane(&lane.target), message.state());
     OutboxRecord {
         // The first part is the lane: messages of one lane go in order.
         id: format!("msg_{number:016x}_{}_{:016x}", state.as_str(), said.0),

@@ -11,6 +11,8 @@ use crate::alert::{Fnv1a, RELEASE};
 use crate::book::Entry;
 use crate::config::{GroupBy, Route};
 
+/// In place of the route, which begins with `{}`.
+pub(crate) const DIGEST: &str = "digest";
 const GROUP_WAIT: Duration = Duration::from_secs(30);
 const GROUP_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
@@ -30,6 +32,11 @@ impl GroupKey {
             }
         };
         Self { route: path.to_owned(), labels }
+    }
+
+    /// Of the message that stands for a flood of them.
+    pub(crate) fn digest() -> Self {
+        Self { route: DIGEST.to_owned(), labels: Labels::empty() }
     }
 
     /// As Alertmanager writes it: `{}/{severity="critical"}:{alertname="X"}`.

@@ -5,6 +5,7 @@
 pub mod actuate;
 pub mod alert;
 pub mod book;
+pub mod breaker;
 pub mod config;
 pub mod dispatch;
 mod egress;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::alert::{Alert, AlertState};
 use crate::book::{AlertBook, Entry, Told};
+use crate::group::DIGEST;
 use crate::silence::Silence;
 
 /// Number of the shapes below; grows when an older version could misread them.
@@ -84,10 +85,14 @@ struct AlertDetail {
     alert: AlertShape,
     /// When each receiver was last told, and how often.
     told: BTreeMap<String, (i64, u32)>,
+    /// Those that were told in a digest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    digested: Vec<String>,
 }
 
 pub(crate) fn alert_record(fingerprint: &str, entry: &Entry) -> AlertRecord {
     let told = entry.told.iter().map(|(k, t)| (k.clone(), (t.at.as_millis(), t.times))).collect();
+    let digested = entry.told.iter().filter(|(_, t)| t.digest).map(|(k, _)| k.clone()).collect();
     AlertRecord {
         id: format!("{fingerprint}-{}", entry.alert.starts_at.as_millis()),
         fingerprint: fingerprint.to_owned(),
@@ -95,7 +100,7 @@ pub(crate) fn alert_record(fingerprint: &str, entry: &Entry) -> AlertRecord {
         // An end that is only announced, or that someone is still to be told of, stays in the detail: the row is open
         // until that is over.
         ends_at: entry.alert.ends_at.filter(|_| entry.resolved && entry.over),
-        detail: write(&AlertDetail { format: FORMAT, alert: AlertShape::of(&entry.alert), told }),
+        detail: write(&AlertDetail { format: FORMAT, alert: AlertShape::of(&entry.alert), told, digested }),
     }
 }
 
@@ -112,9 +117,13 @@ impl AlertBook {
         for record in records {
             match read::<AlertDetail>("alert", &record.id, &record.detail, FORMAT) {
                 Ok(detail) => {
-                    let told = |(at, times)| Told { at: Timestamp::from_millis(at), times };
+                    let digested = detail.digested;
+                    let told = |(target, (at, times)): (String, (i64, u32))| {
+                        let digest = digested.contains(&target);
+                        (target, Told { at: Timestamp::from_millis(at), times, digest })
+                    };
                     let entry = Entry {
-                        told: detail.told.into_iter().map(|(k, t)| (k, told(t))).collect(),
+                        told: detail.told.into_iter().map(told).collect(),
                         alert: detail.alert.alert(),
                         resolved: false,
                         over: false,
@@ -144,6 +153,10 @@ pub(crate) struct Message {
 }
 
 impl Message {
+    pub(crate) fn is_digest(&self) -> bool {
+        self.group_key.starts_with(DIGEST)
+    }
+
     /// Firing while any of its alerts is.
     pub(crate) fn state(&self) -> AlertState {
         self.alerts.first().map_or(AlertState::Resolved, |(_, state)| *state)
@@ -191,6 +204,12 @@ pub(crate) fn message_detail(message: &Message) -> String {
         group_labels: message.group_labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect(),
         alerts: message.alerts.iter().map(shape).collect(),
     })
+}
+
+/// Whom a message is for, as the book and the breakers name it: `<receiver>/<index of the integration>`.
+pub fn target_of(record: &OutboxRecord) -> String {
+    let integration = message_of(record).map_or(0, |m| m.integration);
+    format!("{}/{integration}", record.receiver)
 }
 
 pub(crate) fn message_of(record: &OutboxRecord) -> Result<Message, RecordError> {

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use davy_alerting::actuate::Actuator;
-use davy_alerting::dispatch::Dispatcher;
+use davy_alerting::breaker::Breakers;
+use davy_alerting::dispatch::{DEAD, Dispatcher};
 use davy_alerting::notify::{BoxFuture, Memory, Notifier};
+use davy_alerting::record::target_of;
 use davy_model::Clock;
 use davy_store::control::{Control, ControlBatch, MemoRecord, OutboxRecord};
 use tokio::sync::{Notify, watch};
@@ -37,10 +39,12 @@ pub(super) struct Delivery {
     /// Rung when new messages were written.
     pub(super) bell: Arc<Notify>,
     pub(super) metrics: Arc<Metrics>,
+    /// Receivers that do not answer.
+    pub(super) breakers: Breakers,
 }
 
 impl Delivery {
-    pub(super) async fn run(self, shutdown: CancellationToken) {
+    pub(super) async fn run(mut self, shutdown: CancellationToken) {
         loop {
             let pause = self.deliver_due().await;
             tokio::select! {
@@ -52,9 +56,9 @@ impl Delivery {
     }
 
     /// Delivers what is due; gives the time until the next message is.
-    async fn deliver_due(&self) -> Duration {
+    async fn deliver_due(&mut self) -> Duration {
         let due = match self.due().await {
-            Ok(due) => due,
+            Ok(due) => self.breakers.admit(due),
             Err(error) => {
                 warn!(%error, "the outbox cannot be read");
                 return POLL_MAX;
@@ -84,7 +88,12 @@ impl Delivery {
                     warn!(receiver = record.receiver, id = record.id, %error, "message not delivered");
                 }
             }
-            let after = messaging.dispatcher.after_attempt(record, result, self.clock.now());
+            let now = self.clock.now();
+            self.breakers.heard(&target_of(&record), &result, now);
+            let after = messaging.dispatcher.after_attempt(record, result, now);
+            if after.state == DEAD {
+                self.metrics.messages_dead.inc();
+            }
             self.record(after).await;
         }
         Duration::ZERO
@@ -92,16 +101,20 @@ impl Delivery {
 
     async fn due(&self) -> Result<Vec<OutboxRecord>, String> {
         let (control, now) = (self.control.clone(), self.clock.now());
-        blocking(move || control.outbox_due(now, IN_FLIGHT_MAX)).await
+        let down = self.breakers.open(now);
+        blocking(move || control.outbox_due(now, &down, IN_FLIGHT_MAX)).await
     }
 
     async fn until_next(&self) -> Duration {
-        let control = self.control.clone();
+        let (control, now) = (self.control.clone(), self.clock.now());
+        let down = self.breakers.open(now);
         let Ok((next, waiting)) =
-            blocking(move || Ok((control.outbox_next()?, control.outbox_pending()?))).await
+            blocking(move || Ok((control.outbox_next(&down)?, control.outbox_pending()?))).await
         else {
             return POLL_MAX;
         };
+        let next = next.into_iter().chain(self.breakers.next_probe()).min();
+        self.metrics.receivers_down.set(i64::try_from(self.breakers.down()).unwrap_or(i64::MAX));
         self.metrics.outbox_pending.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         next.map_or(POLL_MAX, |at| at.since(self.clock.now()).clamp(Duration::from_millis(50), POLL_MAX))
     }

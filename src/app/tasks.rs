@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use davy_alerting::actuate::Actuator;
+use davy_alerting::breaker::Breakers;
 use davy_alerting::notify::Notifier;
 use davy_api::{
     ApiState, DrillRequest, Operation, OperationError, QueryGate, Reload, SilenceRequest, Storage, View,
@@ -127,6 +128,7 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         messaging: messaging_rx,
         bell: bell.clone(),
         metrics: metrics.clone(),
+        breakers: Breakers::default(),
     };
     spawn(&mut tasks, delivery.run(shutdown.clone()));
     let (keeper_control, keeper_options) = (control.clone(), options.clone());

@@ -19,6 +19,14 @@ use crate::sqlite::{self, Synchronous};
 pub(crate) const FORMAT: i32 = 1;
 /// Most rows any list returns.
 const ROWS_MAX: usize = 100_000;
+/// Rows of the outbox that are the oldest of their lane, and not for a target that has a line in `?1`. What cannot be read names
+/// no target; whoever delivers it says so.
+const FIRST_OF_LANE: &str = "state = 'pending'
+   AND instr(?1, char(10) || receiver || '/' ||
+     CASE WHEN json_valid(detail) THEN json_extract(detail, '$.integration') ELSE 0 END || char(10)) = 0
+   AND NOT EXISTS (
+     SELECT 1 FROM outbox o WHERE o.state = 'pending' AND substr(o.id, 1, 20) = substr(outbox.id, 1, 20)
+       AND (o.created_at < outbox.created_at OR (o.created_at = outbox.created_at AND o.id < outbox.id)))";
 /// Most rows that one call of [`Control::prune`] deletes of one table: it must not hold up a rollback.
 const PRUNED_MAX: usize = 1_000;
 
@@ -169,6 +177,11 @@ pub struct Control {
     conn: Arc<Mutex<Connection>>,
 }
 
+/// Each text on a line of its own, for SQL's `instr`.
+fn lines(texts: &[String]) -> String {
+    texts.iter().fold("\n".to_owned(), |all, text| all + text + "\n")
+}
+
 impl Control {
     /// Opens or creates the file; refuses one written by a newer version.
     pub fn open(path: &Path) -> Result<Self, Error> {
@@ -304,14 +317,17 @@ impl Control {
         self.list("WHERE ends_at IS NULL ORDER BY starts_at, id", ROWS_MAX, &[])
     }
 
-    /// Pending messages due at `now`, oldest first. The first twenty characters of an id are its lane: of one lane only
-    /// the oldest message that is pending, so that none overtakes another that is to be tried again.
-    pub fn outbox_due(&self, now: Timestamp, limit: usize) -> Result<Vec<OutboxRecord>, Error> {
-        let due = "WHERE state = 'pending' AND next_attempt_at <= ?1 AND NOT EXISTS (
-               SELECT 1 FROM outbox o WHERE o.state = 'pending' AND substr(o.id, 1, 20) = substr(outbox.id, 1, 20)
-                 AND (o.created_at < outbox.created_at OR (o.created_at = outbox.created_at AND o.id < outbox.id)))
-             ORDER BY created_at, id";
-        self.list(due, limit, &[&now.as_millis()])
+    /// Pending messages due at `now`, oldest first, but for these targets (`<receiver>/<integration>`). The first twenty
+    /// characters of an id are its lane: of one lane only the oldest message that is pending, so that none overtakes
+    /// another that is to be tried again.
+    pub fn outbox_due(
+        &self,
+        now: Timestamp,
+        except: &[String],
+        limit: usize,
+    ) -> Result<Vec<OutboxRecord>, Error> {
+        let due = format!("WHERE {FIRST_OF_LANE} AND next_attempt_at <= ?2 ORDER BY created_at, id");
+        self.list(&due, limit, &[&lines(except), &now.as_millis()])
     }
 
     /// Messages in a state (`pending`, `delivered`, `dead`), newest first.
@@ -333,13 +349,11 @@ impl Control {
         self.list("WHERE ends_at > ?1 ORDER BY id", ROWS_MAX, &[&now.as_millis()])
     }
 
-    /// When the next pending message is due.
-    pub fn outbox_next(&self) -> Result<Option<Timestamp>, Error> {
-        let next = "WHERE state = 'pending' AND NOT EXISTS (
-               SELECT 1 FROM outbox o WHERE o.state = 'pending' AND substr(o.id, 1, 20) = substr(outbox.id, 1, 20)
-                 AND (o.created_at < outbox.created_at OR (o.created_at = outbox.created_at AND o.id < outbox.id)))
-             ORDER BY next_attempt_at";
-        Ok(self.list::<OutboxRecord>(next, 1, &[])?.pop().map(|r| r.next_attempt_at))
+    /// When the next pending message is due, but for these targets.
+    pub fn outbox_next(&self, except: &[String]) -> Result<Option<Timestamp>, Error> {
+        let next = format!("WHERE {FIRST_OF_LANE} ORDER BY next_attempt_at");
+        let found = self.list::<OutboxRecord>(&next, 1, &[&lines(except)])?;
+        Ok(found.into_iter().next().map(|r| r.next_attempt_at))
     }
 
     /// How many messages wait.

@@ -51,6 +51,12 @@ impl Notice {
             "" => alert.name(),
             summary => summary,
         };
+        let summary = if message.is_digest() {
+            let said = Said::new("title.digest").with("count", message.alerts.len()).with("first", summary);
+            said.text(language)
+        } else {
+            summary.to_owned()
+        };
         let mut facts = Vec::new();
         let heading = |key: &str| Said::new(format!("heading.{key}")).text(language);
         let mut lasting = 0;
@@ -76,7 +82,7 @@ impl Notice {
         Self {
             state,
             severity: alert.labels.get(SEVERITY).unwrap_or("none").to_owned(),
-            title: titled(state, summary, language),
+            title: titled(state, &summary, language),
             facts,
             labels: labels
                 .map(|(n, v)| (one_line(n, LABEL_CHARS_MAX), one_line(v, LABEL_CHARS_MAX)))
@@ -84,7 +90,12 @@ impl Notice {
             link: release_url(external_url, alert.labels.get(RELEASE).unwrap_or("")),
             link_text: Said::new("link").text(language),
             lasting,
-            thread: alert.labels.get(RELEASE).unwrap_or(&message.group_key).to_owned(),
+            thread: alert
+                .labels
+                .get(RELEASE)
+                .filter(|_| !message.is_digest())
+                .unwrap_or(&message.group_key)
+                .to_owned(),
         }
     }
 }

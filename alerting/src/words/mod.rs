@@ -68,6 +68,10 @@ impl Said {
     }
 
     #[must_use]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers hand over numbers, texts and references alike"
+    )]
     pub(crate) fn with(mut self, name: &'static str, value: impl ToString) -> Self {
         self.of.insert(name, value.to_string());
         self

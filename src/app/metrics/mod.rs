@@ -105,6 +105,8 @@ pub struct Metrics {
     pub(super) outbox_pending: Gauge,
     pub(super) messages_delivered: Counter,
     pub(super) messages_failed: Counter,
+    pub(super) messages_dead: Counter,
+    pub(super) receivers_down: Gauge,
     config_reloads_failed: Counter,
     config_good: Gauge,
     own_failed: Counter,
@@ -158,6 +160,8 @@ impl Default for Metrics {
             outbox_pending: Gauge::default(),
             messages_delivered: Counter::default(),
             messages_failed: Counter::default(),
+            messages_dead: Counter::default(),
+            receivers_down: Gauge::default(),
             config_reloads_failed: Counter::default(),
             config_good: Gauge::default(),
             own_failed: Counter::default(),
@@ -291,6 +295,12 @@ impl Metrics {
     fn register_sent(&self, r: &mut Registry) {
         r.register("outbox_pending", "Messages that wait to be delivered", self.outbox_pending.clone());
         r.register("messages_delivered", "Messages that a receiver took", self.messages_delivered.clone());
+        r.register("messages_dead", "Messages given up", self.messages_dead.clone());
+        r.register(
+            "receivers_down",
+            "Receivers that are asked with one message at a time",
+            self.receivers_down.clone(),
+        );
         r.register("messages_failed", "Attempts that a receiver did not take", self.messages_failed.clone());
     }
 

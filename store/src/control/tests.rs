@@ -130,9 +130,9 @@ fn everything_written_is_read_after_reopening() {
     assert_eq!(c.verdicts(1).unwrap(), [(at(0), "insufficient".into()), (at(1), "fail".into())]);
     assert_eq!(c.actions(1).unwrap(), batch.actions);
     assert_eq!(c.open_alerts().unwrap(), batch.alerts[..1]);
-    assert_eq!(c.outbox_due(at(15), 10).unwrap(), batch.outbox[1..2]);
-    assert_eq!(c.outbox_due(at(99), 1).unwrap(), batch.outbox[1..2]);
-    assert_eq!(c.outbox_next().unwrap(), Some(at(10)));
+    assert_eq!(c.outbox_due(at(15), &[], 10).unwrap(), batch.outbox[1..2]);
+    assert_eq!(c.outbox_due(at(99), &[], 1).unwrap(), batch.outbox[1..2]);
+    assert_eq!(c.outbox_next(&[]).unwrap(), Some(at(10)));
     assert_eq!(c.outbox_pending().unwrap(), 2);
     assert_eq!(c.audit(1).unwrap(), batch.audit[1..]);
 }
@@ -144,7 +144,7 @@ fn known_keys_are_replaced() {
     c.write(&everything()).unwrap();
     let done = outbox("m1", 10, "delivered");
     c.write(&ControlBatch { outbox: vec![done], ..ControlBatch::default() }).unwrap();
-    assert_eq!(c.outbox_next().unwrap(), Some(at(20)));
+    assert_eq!(c.outbox_next(&[]).unwrap(), Some(at(20)));
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn pruning_keeps_what_is_open_the_last_verdict_and_the_audit() {
     assert_eq!(c.prune(at(3_000)).unwrap(), PRUNED_MAX + 2, "so many at once, with two messages");
     while c.prune(at(3_000)).unwrap() > 0 {}
     assert_eq!(c.verdicts(1).unwrap(), [(at(2_599), "pass".into())]);
-    assert_eq!(c.outbox_due(at(99), 10).unwrap().len(), 2);
+    assert_eq!(c.outbox_due(at(99), &[], 10).unwrap().len(), 2);
     assert_eq!((c.audit(9).unwrap().len(), c.actions(1).unwrap().len()), (2, 1));
     let left: i64 = c.lock().query_row("SELECT count(*) FROM outbox", (), |r| r.get(0)).unwrap();
     assert_eq!(left, 3);
