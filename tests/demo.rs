@@ -33,12 +33,12 @@ fn a_regression_is_rolled_back_and_a_healthy_canary_is_not() {
     for (splitter, seed) in [("auto", 11), ("builtin", 12)] {
         let errors = play("errors", splitter, seed);
         assert_eq!(errors["ok"], true, "{errors:#}");
-        assert_eq!(steps(&errors), [(10, "pass"), (50, "fail")], "{errors:#}");
+        assert_eq!(steps(&errors), [(25, "pass"), (50, "fail")], "{errors:#}");
         assert_eq!(errors["rollback"]["applied"], 1, "{errors:#}");
         assert_eq!(errors["traffic"]["weights"]["v2"], 0, "{errors:#}");
     }
     let healthy = play("healthy", "auto", 13);
     assert_eq!(healthy["ok"], true, "{healthy:#}");
     assert_eq!(healthy["rollback"]["calls"], 0, "{healthy:#}");
-    assert_eq!(steps(&healthy)[0], (10, "pass"), "{healthy:#}");
+    assert_eq!(steps(&healthy)[0], (25, "pass"), "{healthy:#}");
 }

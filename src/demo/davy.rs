@@ -10,14 +10,13 @@ use std::time::Duration;
 use davy_api::wire::{Evidence, Release};
 use tokio::net::TcpListener;
 use tokio::process::Child;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::DemoError;
-use super::leash::leashed;
+use super::leash::{end, leashed};
 
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const READY_POLL: Duration = Duration::from_millis(100);
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 const RELEASES_PATH: &str = "/api/davy/v1/releases";
 const LOG_TAIL_LINES: usize = 20;
@@ -126,13 +125,9 @@ impl Davy {
         serde_json::from_slice(&body).map_err(|error| error.to_string())
     }
 
-    /// Ends it as a service manager would and waits for it.
-    pub(super) async fn stop(mut self) {
-        drop(self.process.stdin.take());
-        if timeout(STOP_TIMEOUT, self.process.wait()).await.is_err() {
-            // Killing is also what dropping does; waiting leaves no zombie.
-            let _ = self.process.kill().await;
-        }
+    /// Ends it and waits for it.
+    pub(super) async fn stop(self) {
+        end(self.process).await;
     }
 
     fn error(&self, what: String) -> DemoError {

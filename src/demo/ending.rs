@@ -196,7 +196,7 @@ mod tests {
         record.ramp.steps[0].until = None;
         check(&record, &[]);
         record.last.at = Duration::from_secs(70);
-        check(&record, &["10 % was not passed within 60 s"]);
+        check(&record, &["25 % was not passed within 60 s"]);
     }
 
     #[test]
@@ -207,10 +207,10 @@ mod tests {
         };
         check(
             &altered(|r| verdict(r, "insufficient")),
-            &["after 10 % was taken on the verdict insufficient"],
+            &["after 25 % was taken on the verdict insufficient"],
         );
         check(&altered(|r| r.ramp.steps[1].decision = None), &["rollback was taken on the verdict none"]);
-        check(&altered(|r| r.injected.as_mut().unwrap().share = 10), &["the fault came at 10 %"]);
+        check(&altered(|r| r.injected.as_mut().unwrap().share = 25), &["the fault came at 25 %"]);
         check(&altered(|r| r.last.unseen = 2), &["2 changes of the splitter were not looked at"]);
         let refused = altered(|r| r.calls[1].change.answer = Answer::Refused(409, "stale".into()));
         check(&refused, &["set_share-50/v2/splitter/3"]);

@@ -2,8 +2,12 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
-use tokio::process::Command;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Neither `davy run` nor HAProxy watches its stdin, so a shell does: whoever kills the demo closes the pipe, and
 /// the shell ends the program. Ends with the program's own exit code where that ends first.
@@ -25,12 +29,17 @@ pub(super) fn leashed(program: &Path) -> Command {
     command
 }
 
+/// Ends the program as a service manager would and waits for it, so that nothing of it is left behind.
+pub(super) async fn end(mut child: Child) {
+    drop(child.stdin.take());
+    if timeout(END_TIMEOUT, child.wait()).await.is_err() {
+        // Killing is also what dropping does; waiting leaves no zombie.
+        let _ = child.kill().await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use tokio::time::timeout;
-
     use super::*;
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The step before the one at which the fault comes has this part of its share.
-const SMALL_PART: u8 = 5;
+const SMALL_PART: u8 = 2;
 
 /// Shares in per cent for a story whose fault comes at `weight`: a small one first, and all of the traffic last.
 pub(super) fn steps(weight: u8) -> Vec<u8> {
@@ -95,7 +95,7 @@ impl Ramp {
         problems
     }
 
-    /// `10 % pass → 50 % fail → 0 %`
+    /// `25 % pass → 50 % fail → 0 %`
     pub(super) fn to_text(&self) -> String {
         let step = |step: &Step| {
             let decision = step.decision.as_ref().map_or("", |decision| &decision.verdict);
@@ -125,15 +125,15 @@ mod tests {
 
     fn played() -> Ramp {
         let mut ramp = Ramp::new(steps(50));
-        ramp.change(seconds(9), 10, "a".to_owned(), None);
+        ramp.change(seconds(9), 25, "a".to_owned(), None);
         ramp.change(seconds(24), 50, "b".to_owned(), decided("pass"));
         ramp
     }
 
     #[test]
     fn the_fault_s_share_lies_between_a_small_one_and_all() {
-        assert_eq!(steps(50), [10, 50, 100]);
-        assert_eq!(steps(99), [19, 99, 100]);
+        assert_eq!(steps(50), [25, 50, 100]);
+        assert_eq!(steps(99), [49, 99, 100]);
         assert_eq!(steps(3), [1, 3, 100]);
         assert_eq!(steps(1), [1, 100]);
     }
@@ -142,9 +142,9 @@ mod tests {
     fn a_ramp_is_told_step_by_step() {
         assert_eq!(Ramp::new(steps(50)).to_text(), "not begun");
         let mut ramp = played();
-        assert_eq!(ramp.to_text(), "10 % from 9.0 s pass → 50 % from 24.0 s");
+        assert_eq!(ramp.to_text(), "25 % from 9.0 s pass → 50 % from 24.0 s");
         ramp.end(seconds(31), decided("fail"));
-        assert_eq!(ramp.to_text(), "10 % from 9.0 s pass → 50 % from 24.0 s fail → 0 % from 31.0 s");
+        assert_eq!(ramp.to_text(), "25 % from 9.0 s pass → 50 % from 24.0 s fail → 0 % from 31.0 s");
         assert_eq!((ramp.in_force(), ramp.is_complete(), ramp.problems()), (None, false, vec![]));
     }
 
@@ -158,15 +158,15 @@ mod tests {
         check(&Ramp::new(steps(50)), "never began");
         let mut ramp = played();
         ramp.steps[0].decision = decided("insufficient");
-        check(&ramp, "after 10 % was taken on the verdict insufficient");
+        check(&ramp, "after 25 % was taken on the verdict insufficient");
         ramp.steps[0].decision = None;
         check(&ramp, "verdict none");
         let mut ramp = played();
         ramp.steps.remove(0);
-        check(&ramp, "[50], not in the order of [10, 50, 100]");
+        check(&ramp, "[50], not in the order of [25, 50, 100]");
         let mut ramp = played();
         ramp.change(seconds(40), 50, "c".to_owned(), decided("pass"));
-        check(&ramp, "[10, 50, 50]");
+        check(&ramp, "[25, 50, 50]");
         let mut ramp = played();
         ramp.paused = Some("the target cannot be used".to_owned());
         check(&ramp, "paused: the target");

@@ -121,11 +121,11 @@ fn base(scenario: Scenario) -> (Record, Vec<Call>) {
     let mut record = Record::new(scenario, 7, 50, splitter);
     record.say(Duration::ZERO, Tone::Plain, "v1 serves: 3 instances, all of the traffic");
     record.deployed(Duration::from_secs(6), 3);
-    let mut calls = vec![call(8_100, Wanted::Share(10), 2, arm(1_900, 1), arm(0, 0))];
-    record.look(look(8, 0, Some(release("watching", 0.001, 0.0)), 10), calls.clone(), None, vec![]);
+    let mut calls = vec![call(8_100, Wanted::Share(25), 2, arm(1_900, 1), arm(0, 0))];
+    record.look(look(8, 0, Some(release("watching", 0.001, 0.0)), 25), calls.clone(), None, vec![]);
     calls.push(call(16_000, Wanted::Share(50), 3, arm(3_600, 3), arm(190, 0)));
     let release = release("watching", 0.001, 0.0);
-    record.look(look(16, 190, Some(release), 50), calls.clone(), passed(10), vec![]);
+    record.look(look(16, 190, Some(release), 50), calls.clone(), passed(25), vec![]);
     (record, calls)
 }
 

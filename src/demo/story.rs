@@ -259,6 +259,7 @@ impl Stage {
         drop(self.load);
         self.davy.stop().await;
         let view = self.splitter.look().await;
+        self.splitter.stop().await;
         let started = self.started;
         let record = view.map(|view| {
             let call = |change: &Change| Call {

@@ -419,7 +419,7 @@ mod tests {
     fn a_rollback_is_told_in_a_few_lines() {
         expect![[r#"
             splitter   the demo's own splitter: it was asked for
-            ramp       10 % from 8.1 s pass → 50 % from 16.0 s fail → 0 % from 24.1 s
+            ramp       25 % from 8.1 s pass → 50 % from 16.0 s fail → 0 % from 24.1 s
             injected   errors after 20.0 s, at 50 %, 1700 requests into v2
             seen       4.1 s and 490 canary requests after the injection
                        errors: 4.90 % against 0.100 %, ×49.0 [×12.2, ×89.0], +10.0 % tolerated, evidence 1.30 of 1
@@ -439,7 +439,7 @@ mod tests {
         record.last.release = Some(samples::release("rolling_back", 0.049, 1.3));
         expect![[r#"
             splitter   the demo's own splitter: it was asked for
-            ramp       10 % from 8.1 s pass → 50 % from 16.0 s fail → 0 % from 24.1 s
+            ramp       25 % from 8.1 s pass → 50 % from 16.0 s fail → 0 % from 24.1 s
             injected   errors after 20.0 s, at 50 %, 1700 requests into v2
             seen       4.1 s and 490 canary requests after the injection
                        errors: 4.90 % against 0.100 %, ×49.0 [×12.2, ×89.0], +10.0 % tolerated, evidence 1.30 of 1
@@ -467,8 +467,8 @@ mod tests {
             ("/rollback/idempotency_key", "rollback/v2/splitter/4".into()),
             ("/rollback/expected_generation", 4.into()),
             ("/splitter/kind", "builtin".into()),
-            ("/ramp/planned", serde_json::json!([10, 50, 100])),
-            ("/ramp/steps/0/share", 10.into()),
+            ("/ramp/planned", serde_json::json!([25, 50, 100])),
+            ("/ramp/steps/0/share", 25.into()),
             ("/ramp/steps/0/verdict", "pass".into()),
             ("/ramp/steps/1/at_seconds", 16.0.into()),
             ("/ramp/steps/1/until_seconds", 24.1.into()),

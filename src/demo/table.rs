@@ -84,14 +84,14 @@ mod tests {
               errors: 4.9 % against 0.1 % of the baseline
 
             the demo's own splitter: v1 100 %, v2 0 %
-            ramp [10, 50, 100]: 10 % from 8.1 s pass → 50 % from 16.0 s fail → 0 % from 24.1 s
+            ramp [25, 50, 100]: 25 % from 8.1 s pass → 50 % from 16.0 s fail → 0 % from 24.1 s
             v1 9,000 requests, 9 errors   v2 2,190 requests, 54 errors   load 212/s, 0 shed
 
                0.0 s  v1 serves: 3 instances, all of the traffic
                6.0 s  v2 deployed: 3 instances, no traffic yet
                8.0 s  Davy watches checkout-v2-1: v2 beside v1
-               8.1 s  splitter: v2 gets 10 % of the traffic, key set_share-10/v2/splitter/2
-              16.0 s  verdict pass at 10 % of the requests: no worse than the margins
+               8.1 s  splitter: v2 gets 25 % of the traffic, key set_share-25/v2/splitter/2
+              16.0 s  verdict pass at 25 % of the requests: no worse than the margins
               16.0 s  splitter: v2 gets 50 % of the traffic, key set_share-50/v2/splitter/3
               20.0 s  fault injected into v2: 5 % of the requests fail
               24.1 s  verdict fail: errors

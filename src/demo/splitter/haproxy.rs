@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::runtime::{self, Mark, Server};
 use super::{Answer, ArmCounts, Change, Found, View};
 use crate::demo::DemoError;
-use crate::demo::leash::leashed;
+use crate::demo::leash::{end, leashed};
 
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 const START_POLL: Duration = Duration::from_millis(50);
@@ -180,6 +180,11 @@ impl Haproxy {
             self.seen = Some(mark);
         }
         Ok(View { shares, counts, changes: self.changes.clone(), unseen: self.unseen })
+    }
+
+    /// Ends it and waits for it.
+    pub(in crate::demo) async fn stop(self) {
+        end(self.process).await;
     }
 
     async fn ask(&self, commands: &str) -> Result<String, DemoError> {

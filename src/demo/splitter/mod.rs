@@ -129,4 +129,10 @@ impl Splitter {
             Self::Haproxy(h) => h.look().await,
         }
     }
+
+    pub(super) async fn stop(self) {
+        if let Self::Haproxy(haproxy) = self {
+            haproxy.stop().await;
+        }
+    }
 }
