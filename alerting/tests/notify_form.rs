@@ -27,8 +27,8 @@ fn slack_form(url: &str, form: SlackForm) -> Integration {
 
 async fn slack_body(form: SlackForm, alert: Alert) -> Value {
     let hook = Hook::start(vec![(200, vec![], "ok")]).await;
-    deliver(slack_form(&hook.url, form), alert).await.unwrap();
-    serde_json::from_str(&hook.got()[0].body).unwrap()
+    deliver(slack_form(&hook.url, form), alert).await.expect("it is taken");
+    serde_json::from_str(&hook.got()[0].body).expect("a JSON body")
 }
 
 #[tokio::test]

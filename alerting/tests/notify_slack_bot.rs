@@ -1,5 +1,7 @@
 //! Slack's bot: one message for a release, edited in place, over a kill of Davy too.
 
+#![expect(clippy::unwrap_used, reason = "helpers of a test")]
+
 mod common;
 
 use std::sync::{Arc, Mutex};
