@@ -2,11 +2,15 @@
 //!
 //! One seed is one half hour of a service: a canary, good or bad, a judge that finds it out after a while, one Davy or
 //! two that know nothing of each other, a target behind a network that loses and delays calls and answers, crashes
-//! between any two writes, pauses between the last check and the send, blindness, holds, and people who fix, roll back
+//! between any two writes, messages to people that are lost, taken without an answer and sent again, pauses between the last check and the send, blindness, holds, and people who fix, roll back
 //! and redeploy at the same time. After every effect on the target the invariants of a rollback are looked at.
+//!
+//! The judge's verdicts are made up as well, for a real one would take most of the time; `tests/accelerated.rs` plays it
+//! with everything behind it in virtual time.
 //!
 //! `cargo run --release -p davy-simulation -- --seeds 1000000`; the same seed gives the same trace.
 
+mod post;
 mod replica;
 mod rng;
 mod story;
@@ -35,17 +39,31 @@ pub enum Variant {
     TimeoutIsNotSent,
     /// What is not seen counts as bad.
     BlindIsBad,
+    /// That someone was told is written before the message is.
+    ToldWithoutRow,
+    /// Messages of a group go out as they are due, not one after the other.
+    NoOrder,
+    /// A receiver that does not answer counts as told.
+    NoAnswerIsDelivered,
 }
 
 impl Variant {
-    pub const BROKEN: [Self; 6] = [
+    pub const BROKEN: [Self; 9] = [
         Self::NoCompareAndSet,
         Self::RevisionAsGeneration,
         Self::NoMarker,
         Self::NoDurableIntent,
         Self::TimeoutIsNotSent,
         Self::BlindIsBad,
+        Self::ToldWithoutRow,
+        Self::NoOrder,
+        Self::NoAnswerIsDelivered,
     ];
+
+    /// Whether it is the messages that something is left out of.
+    pub(crate) fn is_of_messages(self) -> bool {
+        matches!(self, Self::ToldWithoutRow | Self::NoOrder | Self::NoAnswerIsDelivered)
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -56,6 +74,9 @@ impl Variant {
             Self::NoDurableIntent => "no durable intent",
             Self::TimeoutIsNotSent => "time-out taken for not sent",
             Self::BlindIsBad => "blind taken for bad",
+            Self::ToldWithoutRow => "told before its message is written",
+            Self::NoOrder => "messages without order",
+            Self::NoAnswerIsDelivered => "no answer taken for delivered",
         }
     }
 }
@@ -76,6 +97,14 @@ pub enum Violation {
     Revived,
     /// Davy acted, or should have, and told nobody.
     Silent,
+    /// A message never arrived, or is given up.
+    Undelivered,
+    /// Two bodies under one id.
+    TwoFaced,
+    /// A message arrived after one of its group that was written later.
+    Overtaken,
+    /// Someone was told that it began and not that it ended.
+    Unended,
     /// An act was still open long after the last fault.
     Stuck,
 }
@@ -90,6 +119,10 @@ impl Violation {
             Self::Held => "held",
             Self::Revived => "revived",
             Self::Silent => "silent",
+            Self::Undelivered => "undelivered",
+            Self::TwoFaced => "two-faced",
+            Self::Overtaken => "overtaken",
+            Self::Unended => "unended",
             Self::Stuck => "stuck",
         }
     }

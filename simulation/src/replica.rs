@@ -8,6 +8,7 @@ use davy_alerting::release::{ActState, Command, Desired, Event, Level, Phase, Re
 use davy_model::Timestamp;
 use davy_store::control::ReleaseRecord;
 
+use crate::post::Post;
 use crate::target::{BASELINE, CANARY};
 use crate::{Outcome, Variant};
 
@@ -21,7 +22,6 @@ pub(crate) struct Disk {
     pub(crate) rolled_back: bool,
     /// Whether it called a rollback of its own.
     pub(crate) acted: bool,
-    pub(crate) told: BTreeSet<String>,
     pub(crate) releases: i64,
 }
 
@@ -44,6 +44,7 @@ pub(crate) struct Replica {
     pub(crate) failed_at: Option<i64>,
     /// When an operator last gave the release back to Davy.
     pub(crate) resumed_at: Option<i64>,
+    pub(crate) post: Post,
     phase: Phase,
 }
 
@@ -78,6 +79,7 @@ impl Replica {
             step: None,
             failed_at: None,
             resumed_at: None,
+            post: Post::new(),
             phase: Phase::Watching,
         }
     }
@@ -139,9 +141,6 @@ impl Replica {
                     self.disk.intents.insert(request.key.clone());
                     self.disk.acted |= machine.rollback().is_some_and(|r| r.ordered_by.is_none());
                 }
-                Command::Raise(alert) => {
-                    self.disk.told.insert(alert.name().to_owned());
-                }
                 _ => {}
             }
         }
@@ -158,6 +157,7 @@ impl Replica {
         self.life += 1;
         self.machine = None;
         self.calls.clear();
+        self.post.crash();
         if variant == Variant::NoDurableIntent {
             self.disk.intents.clear();
             self.disk.rolled_back = false;
@@ -168,6 +168,7 @@ impl Replica {
     /// Only what was on disk comes back.
     pub(crate) fn restart(&mut self, now: i64, out: &mut Outcome) -> Vec<Command> {
         self.up = true;
+        self.post.restart();
         (self.evidence, self.step_evidence, self.failed_at) = (0, 0, None);
         let Some(record) = self.disk.release.clone().filter(|r| r.phase != Phase::Closed.as_str()) else {
             return Vec::new();

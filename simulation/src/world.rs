@@ -1,12 +1,15 @@
 //! The world of one seed, happening by happening.
 
+mod check;
+mod mail;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use davy_alerting::config::Approval;
 use davy_alerting::release::{
-    ActRequest, ActState, CallOutcome, Command, Desired, Event, Gates, Level, Live, Liveness, OperatorAct,
-    Phase, ReadError, TargetState,
+    ActRequest, CallOutcome, Command, Desired, Event, Gates, Level, Live, Liveness, OperatorAct, ReadError,
+    TargetState,
 };
 use davy_detector::{Contract, Outcome as Judged, Verdict};
 
@@ -61,6 +64,15 @@ enum Happening {
         outcome: CallOutcome,
     },
     Human(Human),
+    /// One Davy looks into its outbox.
+    Deliver(usize),
+    /// The receiver's answer, or none in time.
+    Delivered {
+        to: usize,
+        life: u32,
+        id: String,
+        failed: bool,
+    },
     /// Someone orders something of one Davy.
     Order(usize, OperatorAct),
 }
@@ -94,6 +106,8 @@ impl Happening {
             Self::ReadAnswer { to, ticket, .. } => 300 + *to as u64 + ticket * 1000,
             Self::CallAnswer { to, number, .. } => 400 + *to as u64 + number * 1000,
             Self::Human(h) => 500 + *h as u64,
+            Self::Deliver(r) => 700 + *r as u64,
+            Self::Delivered { to, failed, .. } => 710 + *to as u64 + 10 * u64::from(*failed),
             Self::Order(r, act) => 600 + *r as u64 + 10 * *act as u64,
         }
     }
@@ -105,6 +119,8 @@ struct World {
     variant: Variant,
     queue: BinaryHeap<Reverse<(i64, u64, usize)>>,
     happenings: Vec<Option<Happening>>,
+    free: Vec<usize>,
+    planned: u64,
     target: Target,
     level: Level,
     replicas: Vec<Replica>,
@@ -149,6 +165,8 @@ fn play(seed: u64, variant: Variant, told: Option<Vec<String>>) -> Outcome {
         variant,
         queue: BinaryHeap::new(),
         happenings: Vec::new(),
+        free: Vec::new(),
+        planned: 0,
         target,
         level,
         replicas: (0..replicas).map(|_| Replica::new(level, ramped, approval)).collect(),
@@ -170,6 +188,7 @@ fn play(seed: u64, variant: Variant, told: Option<Vec<String>>) -> Outcome {
         }
         world.now = time;
         let Some(happening) = world.happenings.get_mut(index).and_then(Option::take) else { continue };
+        world.free.push(index);
         world.note(time as u64);
         world.note(happening.code());
         world.happen(happening);
@@ -219,9 +238,14 @@ impl World {
     }
 
     fn later(&mut self, time: i64, happening: Happening) {
-        let index = self.happenings.len();
-        self.happenings.push(Some(happening));
-        self.queue.push(Reverse((time, index as u64, index)));
+        // Slots are used again: a seed plans thousands, and few at a time.
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.happenings.push(None);
+            self.happenings.len() - 1
+        });
+        self.happenings[slot] = Some(happening);
+        self.planned += 1;
+        self.queue.push(Reverse((time, self.planned, slot)));
     }
 
     fn note(&mut self, value: u64) {
@@ -253,13 +277,16 @@ impl World {
         match happening {
             Happening::Tick(r) => {
                 self.later(self.now + INTERVAL, Happening::Tick(r));
-                if self.replicas[r].up && self.replicas[r].paused_until <= self.now {
+                let awake = self.replicas[r].up && self.replicas[r].paused_until <= self.now;
+                // The last messages must still have time to arrive.
+                if awake && self.now < END - 4 * INTERVAL {
                     self.tick(r);
                 }
             }
             Happening::Restart(r) => {
                 let commands = self.replicas[r].restart(self.now, &mut self.out);
                 self.settle(r, commands);
+                self.look_into_outbox(r);
             }
             Happening::ReadArrives { from, life, ticket } => {
                 let state = Ok(self.target.read());
@@ -302,6 +329,8 @@ impl World {
                 }
             }
             Happening::Human(act) => self.human(act),
+            Happening::Deliver(r) => self.deliver(r),
+            Happening::Delivered { to, life, id, failed } => self.delivered(to, life, id, failed),
             Happening::Order(r, act) => {
                 if self.replicas[r].up && self.replicas[r].paused_until <= self.now {
                     if act == OperatorAct::Resume {
@@ -428,14 +457,13 @@ impl World {
 
     /// Written, then performed; a crash may come before, between and after.
     fn settle(&mut self, r: usize, commands: Vec<Command>) {
-        if commands.is_empty() {
-            return;
-        }
         let acts = commands.iter().any(|c| matches!(c, Command::Call(_)));
         if acts && self.faulty(CRASH_IN_STEP) {
             return self.crash(r);
         }
-        self.replicas[r].write(&commands);
+        if self.write(r, &commands) {
+            return self.crash(r);
+        }
         if self.told.is_some() {
             for command in &commands {
                 self.tell(|| format!("davy {r} {}", show(command)));
@@ -507,44 +535,6 @@ impl World {
         self.later(arrives, Happening::CallArrives { from: r, life, number, request, judged });
     }
 
-    /// The effect, and whether it was one that may be.
-    fn arrive(&mut self, from: usize, request: &ActRequest, judged: Judgement) -> CallOutcome {
-        let before = self.target.clone();
-        let outcome = self.target.call(request);
-        if !matches!(outcome, CallOutcome::Accepted { .. }) {
-            return outcome;
-        }
-        self.note(before.generation);
-        self.tell(|| format!("the target obeys davy {from}: {} on {before:?}", request.desired.as_str()));
-        if !self.replicas[from].disk.intents.contains(&request.key) {
-            self.broke(Violation::NoIntent);
-        }
-        if request.desired != Desired::Baseline {
-            self.out.steps += 1;
-            // What cannot be asked and checked is promised no more than one call.
-            if self.level != Level::C && !judged.ordered && self.applied.contains(&before.instance) {
-                self.broke(Violation::Revived);
-            }
-            return outcome;
-        }
-        self.out.rollbacks += 1;
-        if self.applied.contains(&before.instance) {
-            self.broke(Violation::Double);
-        }
-        let is_canary = matches!(before.live, Live::Share(_));
-        // Judged since this instance of the canary is there, and not brought back by a human after a rollback.
-        let failed = is_canary && judged.failed_at.is_some_and(|t| t >= before.instance_since);
-        // Who brought it back decided; whoever resumes it here since gives it back to Davy.
-        let resumed = judged.resumed_at.is_some_and(|t| t >= before.instance_since);
-        let overridden = !resumed && self.rolled_back_at.is_some_and(|t| t < before.instance_since);
-        if self.level != Level::C && !judged.ordered && (!failed || overridden) {
-            self.broke(Violation::NotJudged);
-        }
-        self.applied.push(before.instance);
-        self.rolled_back_at = Some(self.now);
-        outcome
-    }
-
     fn human(&mut self, act: Human) {
         let now = self.now;
         self.tell(|| format!("someone {act:?}"));
@@ -562,31 +552,6 @@ impl World {
             }
             Human::Hold => self.held = true,
             Human::Release => self.held = false,
-        }
-    }
-
-    /// Long after the last fault: nothing is under way, and whoever acted said so.
-    fn end(&mut self) {
-        let mut broken = Vec::new();
-        for replica in &self.replicas {
-            if let Some(machine) = &replica.machine {
-                let open = machine.rollback().is_some_and(|r| {
-                    matches!(
-                        r.state,
-                        ActState::Reading | ActState::Calling | ActState::Waiting(_) | ActState::Unknown
-                    )
-                });
-                if open && machine.phase() == Phase::RollingBack {
-                    broken.push(Violation::Stuck);
-                }
-            }
-            let acted = replica.disk.acted;
-            if self.variant == Variant::Whole && acted && replica.disk.told.is_empty() {
-                broken.push(Violation::Silent);
-            }
-        }
-        for violation in broken {
-            self.broke(violation);
         }
     }
 }

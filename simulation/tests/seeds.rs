@@ -64,6 +64,9 @@ fn what_is_left_out_is_missed() {
         (Variant::NoDurableIntent, Violation::NoIntent),
         (Variant::TimeoutIsNotSent, Violation::Double),
         (Variant::BlindIsBad, Violation::Blind),
+        (Variant::ToldWithoutRow, Violation::Unended),
+        (Variant::NoOrder, Violation::Overtaken),
+        (Variant::NoAnswerIsDelivered, Violation::Undelivered),
     ];
     for (variant, violation) in expected {
         let found = (1..=10_000).find(|seed| run(*seed, variant).violations.contains(&violation));
