@@ -1,3 +1,5 @@
+//! What a template sees, calls and says.
+
 use std::collections::BTreeMap;
 
 use davy_model::Labels;
