@@ -2,9 +2,13 @@
 
 mod common;
 
-use common::story::{check, policy};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use common::story::{check, machine, play, policy};
 use davy_alerting::config::{Approval, Hand, OnFail, Policy, Ramp};
-use davy_alerting::release::Level;
+use davy_alerting::release::{Command, Level};
+use davy_model::Timestamp;
 use expect_test::expect;
 
 fn asked() -> Policy {
@@ -562,6 +566,27 @@ fn a_safety_rule_and_a_canary_that_is_down_count_as_a_fail() {
                 raise RollbackVerified: Rolled back and verified: v2 is gone while v1 serves, 90 s after the call.
         "#]],
     );
+}
+
+/// An alert that is open is not told again for hours, so two steps must not be one alert.
+#[test]
+fn each_step_of_a_ramp_is_told() {
+    let mut m = machine(ramped());
+    let script = "look, target: g1 baseline, target: g1 baseline, accepted, target: g2 canary 5, pass,
+                  target: g2 canary 5, accepted, target: g3 canary 25";
+    let (mut now, mut told) = (Timestamp::from_millis(0), BTreeSet::new());
+    for event in script.split(',').map(str::trim) {
+        now = now + Duration::from_secs(15);
+        for command in play(&mut m, now, event) {
+            if let Command::Raise(alert) = command
+                && alert.name() == "RampStep"
+            {
+                told.insert((alert.labels.get("step").map(str::to_owned), alert.fingerprint()));
+            }
+        }
+    }
+    let steps: Vec<_> = told.iter().filter_map(|(step, _)| step.as_deref()).collect();
+    assert_eq!(steps, ["25", "5"]);
 }
 
 #[test]

@@ -116,14 +116,14 @@ impl ReleaseMachine {
         let is_notice = matches!(kind, Kind::RollbackVerified | Kind::RampStep);
         let ends_at = is_notice.then(|| now + NOTICE);
         self.raised.insert(kind);
-        let labels = self.alert_labels(kind.as_str(), kind.severity(), None);
+        let labels = self.labels_of(kind);
         out.push(Command::Raise(Alert { ends_at, ..Alert::new(labels, annotations, now) }));
     }
 
     /// Ends the alert if it is open, saying how.
     pub(super) fn resolve(&mut self, kind: Kind, how: &Said, out: &mut Vec<Command>) {
         if self.raised.remove(&kind) {
-            let labels = self.alert_labels(kind.as_str(), kind.severity(), None);
+            let labels = self.labels_of(kind);
             out.push(self.resolved(&labels, how));
         }
     }
@@ -191,6 +191,15 @@ impl ReleaseMachine {
             Some(_) => Said::new("drill").with("summary", summary).text(self.policy.language),
             None => summary,
         }
+    }
+
+    /// Each step of a ramp is news of its own.
+    fn labels_of(&self, kind: Kind) -> Labels {
+        let steps = self.policy.ramp.as_ref().map_or(&[][..], |r| &r.steps);
+        let step = steps.get(self.ramp.step).filter(|_| kind == Kind::RampStep).map(u8::to_string);
+        let labels = self.alert_labels(kind.as_str(), kind.severity(), None);
+        let step = step.as_deref().map(|step| ("step", step));
+        Labels::from_pairs(labels.iter().chain(step))
     }
 
     fn alert_labels(&self, alertname: &str, severity: &str, metric: Option<&str>) -> Labels {

@@ -208,17 +208,20 @@ fn alert_name(wanted: &str) -> &'static str {
         ("RampPaused", "warning"),
         ("RampStep", "info"),
     ] {
-        let labels = davy_model::Labels::from_pairs([
-            (ALERTNAME, name),
-            ("severity", severity),
-            ("release", "checkout-v2-7"),
-            ("service", "checkout"),
-            ("version", "v2"),
-            ("baseline", "v1"),
-            ("metric", if name == "CanaryMetricWorse" { "errors" } else { "" }),
-        ]);
-        if fingerprint(&labels) == wanted {
-            return name;
+        for step in if name == "RampStep" { &["5", "25", "100"][..] } else { &[""] } {
+            let labels = davy_model::Labels::from_pairs([
+                (ALERTNAME, name),
+                ("severity", severity),
+                ("release", "checkout-v2-7"),
+                ("service", "checkout"),
+                ("version", "v2"),
+                ("baseline", "v1"),
+                ("metric", if name == "CanaryMetricWorse" { "errors" } else { "" }),
+                ("step", step),
+            ]);
+            if fingerprint(&labels) == wanted {
+                return name;
+            }
         }
     }
     panic!("{wanted} is no alert of this release")
