@@ -8,6 +8,7 @@ use davy_alerting::breaker::Breakers;
 use davy_alerting::config::{Integration, Receiver, Route, WebhookConfig};
 use davy_alerting::dispatch::{DEAD, DeliveryError, Dispatch, Dispatcher, PENDING};
 use davy_alerting::release::Command;
+use davy_model::Timestamp;
 use davy_store::control::{AlertRecord, OutboxRecord};
 
 use crate::replica::at;
@@ -86,7 +87,7 @@ impl Post {
                 self.alerts.insert(alert.id.clone(), alert);
             }
         }
-        self.quiet_until = self.dispatcher.wake_at(&self.book).map_or(i64::MAX, |at| at.as_millis());
+        self.quiet_until = self.dispatcher.wake_at(&self.book).map_or(i64::MAX, Timestamp::as_millis);
         outbox
     }
 
@@ -113,7 +114,7 @@ impl Post {
     pub(crate) fn wake_at(&mut self, now: i64) -> Option<i64> {
         let waiting = self.outbox.values().filter(|r| !self.in_flight.contains(&r.id));
         let next = waiting.map(|r| r.next_attempt_at.as_millis()).min()?;
-        let probe = self.breakers.next_probe().map_or(0, |p| p.as_millis());
+        let probe = self.breakers.next_probe().map_or(0, Timestamp::as_millis);
         let next = next.max(probe).max(now + 1);
         if self.wakes.is_some_and(|planned| planned <= next) {
             return None;

@@ -330,7 +330,7 @@ impl World {
             }
             Happening::Human(act) => self.human(act),
             Happening::Deliver(r) => self.deliver(r),
-            Happening::Delivered { to, life, id, failed } => self.delivered(to, life, id, failed),
+            Happening::Delivered { to, life, id, failed } => self.delivered(to, life, &id, failed),
             Happening::Order(r, act) => {
                 if self.replicas[r].up && self.replicas[r].paused_until <= self.now {
                     if act == OperatorAct::Resume {

@@ -76,10 +76,10 @@ impl World {
         self.look_into_outbox(r);
     }
 
-    pub(super) fn delivered(&mut self, to: usize, life: u32, id: String, failed: bool) {
-        let again = |life| Happening::Delivered { to, life, id: id.clone(), failed };
+    pub(super) fn delivered(&mut self, to: usize, life: u32, id: &str, failed: bool) {
+        let again = |life| Happening::Delivered { to, life, id: id.to_owned(), failed };
         if self.reaches(to, life, again) {
-            self.replicas[to].post.heard(&id, failed, self.now);
+            self.replicas[to].post.heard(id, failed, self.now);
             self.look_into_outbox(to);
         }
     }
