@@ -23,7 +23,8 @@ const ROWS_MAX: usize = 100_000;
 /// no target; whoever delivers it says so.
 const FIRST_OF_LANE: &str = "state = 'pending'
    AND instr(?1, char(10) || receiver || '/' ||
-     CASE WHEN json_valid(detail) THEN json_extract(detail, '$.integration') ELSE 0 END || char(10)) = 0
+     CASE WHEN json_valid(detail) THEN coalesce(json_extract(detail, '$.integration'), 0) ELSE 0 END
+       || char(10)) = 0
    AND NOT EXISTS (
      SELECT 1 FROM outbox o WHERE o.state = 'pending' AND substr(o.id, 1, 20) = substr(outbox.id, 1, 20)
        AND (o.created_at < outbox.created_at OR (o.created_at = outbox.created_at AND o.id < outbox.id)))";
