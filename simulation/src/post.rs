@@ -114,7 +114,7 @@ impl Post {
     pub(crate) fn wake_at(&mut self, now: i64) -> Option<i64> {
         let waiting = self.outbox.values().filter(|r| !self.in_flight.contains(&r.id));
         let next = waiting.map(|r| r.next_attempt_at.as_millis()).min()?;
-        let probe = self.breakers.next_probe().map_or(0, Timestamp::as_millis);
+        let probe = self.breakers.next_probe(at(now)).map_or(0, Timestamp::as_millis);
         let next = next.max(probe).max(now + 1);
         if self.wakes.is_some_and(|planned| planned <= next) {
             return None;
