@@ -63,9 +63,10 @@ impl Breakers {
         due.into_iter().filter(admit).collect()
     }
 
-    /// When the next one that is down may be asked.
-    pub fn next_probe(&self) -> Option<Timestamp> {
-        self.by_target.values().filter_map(|b| b.probe_at).min()
+    /// When the next of those that nothing is sent to at `now` may be asked. One that may be asked already waits for
+    /// its message, which has a time of its own.
+    pub fn next_probe(&self, now: Timestamp) -> Option<Timestamp> {
+        self.by_target.values().filter_map(|b| b.probe_at).filter(|at| *at > now).min()
     }
 
     /// How many are down.
@@ -121,7 +122,7 @@ mod tests {
         // Now one may try, and the wait doubles.
         assert_eq!((breakers.open(at(2)), breakers.at_once("ops/0")), (vec![], 1));
         breakers.heard("ops/0", &failed(true, None), at(2));
-        assert_eq!(breakers.next_probe(), Some(at(6)));
+        assert_eq!(breakers.next_probe(at(2)), Some(at(6)));
         breakers.heard("ops/0", &Ok(()), at(6));
         assert_eq!((breakers.down(), breakers.at_once("ops/0")), (0, usize::MAX));
     }
@@ -132,7 +133,7 @@ mod tests {
         for _ in 0..1000 {
             breakers.heard("ops/0", &failed(true, None), at(0));
         }
-        assert_eq!(breakers.next_probe(), Some(at(120)));
+        assert_eq!(breakers.next_probe(at(0)), Some(at(120)));
     }
 
     #[test]
@@ -141,7 +142,7 @@ mod tests {
         breakers.heard("ops/0", &failed(true, Some(30)), at(0));
         assert_eq!((breakers.open(at(29)), breakers.open(at(30))), (vec!["ops/0".to_owned()], vec![]));
         breakers.heard("ops/0", &failed(true, Some(1 << 40)), at(30));
-        assert_eq!(breakers.next_probe(), Some(at(3630)));
+        assert_eq!(breakers.next_probe(at(30)), Some(at(3630)));
     }
 
     #[test]

@@ -12,7 +12,10 @@ use davy_alerting::release::{
     TargetState,
 };
 use davy_detector::{Contract, Outcome as Judged, Verdict};
+use mail::Arrival;
 
+use crate::post::Shape;
+use crate::receiver::Fate;
 use crate::replica::{Replica, at};
 use crate::rng::Rng;
 use crate::story::show;
@@ -23,6 +26,8 @@ const INTERVAL: i64 = 15_000;
 /// Everything that can go wrong goes wrong before this time; afterwards all must come to rest.
 const FAULTS_UNTIL: i64 = 25 * 60_000;
 const END: i64 = 45 * 60_000;
+/// The last messages must still have time to arrive.
+const LAST_TICK: i64 = END - 4 * INTERVAL;
 /// An actuator that has not answered by then is not waited for.
 const CALL_TIMEOUT: i64 = 10_000;
 
@@ -71,8 +76,9 @@ enum Happening {
         to: usize,
         life: u32,
         id: String,
-        failed: bool,
+        fate: Fate,
     },
+    MessageArrives(Box<Arrival>),
     /// Someone orders something of one Davy.
     Order(usize, OperatorAct),
 }
@@ -107,7 +113,8 @@ impl Happening {
             Self::CallAnswer { to, number, .. } => 400 + *to as u64 + number * 1000,
             Self::Human(h) => 500 + *h as u64,
             Self::Deliver(r) => 700 + *r as u64,
-            Self::Delivered { to, failed, .. } => 710 + *to as u64 + 10 * u64::from(*failed),
+            Self::Delivered { to, fate, .. } => 710 + *to as u64 + 10 * u64::from(*fate == Fate::Taken),
+            Self::MessageArrives(_) => 730,
             Self::Order(r, act) => 600 + *r as u64 + 10 * *act as u64,
         }
     }
@@ -158,6 +165,11 @@ fn play(seed: u64, variant: Variant, told: Option<Vec<String>>) -> Outcome {
     let two = variant == Variant::NoMarker || (level != Level::C && rng.per_mille(400));
     let replicas = if two { 2 } else { 1 };
     let approval = Approval { rollback: rng.per_mille(100), promote: rng.per_mille(200) };
+    let shape = match rng.range(0, 10) {
+        0..6 => Shape::One,
+        6..8 => Shape::Two,
+        _ => Shape::Grouped,
+    };
     let live = if ramped { Live::Share(0.05) } else { Live::Share(0.1) };
     let target = Target { live, generation: 4, marker: None, instance: 1, instance_since: 0, variant };
     let mut world = World {
@@ -169,7 +181,7 @@ fn play(seed: u64, variant: Variant, told: Option<Vec<String>>) -> Outcome {
         planned: 0,
         target,
         level,
-        replicas: (0..replicas).map(|_| Replica::new(level, ramped, approval)).collect(),
+        replicas: (0..replicas).map(|_| Replica::new(level, ramped, approval, shape)).collect(),
         held: false,
         calls: 0,
         bad: rng.per_mille(750),
@@ -278,8 +290,7 @@ impl World {
             Happening::Tick(r) => {
                 self.later(self.now + INTERVAL, Happening::Tick(r));
                 let awake = self.replicas[r].up && self.replicas[r].paused_until <= self.now;
-                // The last messages must still have time to arrive.
-                if awake && self.now < END - 4 * INTERVAL {
+                if awake && self.now < LAST_TICK {
                     self.tick(r);
                 }
             }
@@ -330,7 +341,8 @@ impl World {
             }
             Happening::Human(act) => self.human(act),
             Happening::Deliver(r) => self.deliver(r),
-            Happening::Delivered { to, life, id, failed } => self.delivered(to, life, &id, failed),
+            Happening::Delivered { to, life, id, fate } => self.delivered(to, life, &id, fate),
+            Happening::MessageArrives(arrival) => self.message_arrives(&arrival),
             Happening::Order(r, act) => {
                 if self.replicas[r].up && self.replicas[r].paused_until <= self.now {
                     if act == OperatorAct::Resume {
@@ -375,7 +387,8 @@ impl World {
         let serves = share > 0.0;
         if self.replicas[r].machine.is_none() {
             if !serves {
-                return;
+                // Alerts end by themselves, too.
+                return self.settle(r, Vec::new());
             }
             self.replicas[r].open(self.now);
         }

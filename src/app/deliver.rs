@@ -113,7 +113,7 @@ impl Delivery {
         else {
             return POLL_MAX;
         };
-        let next = next.into_iter().chain(self.breakers.next_probe()).min();
+        let next = next.into_iter().chain(self.breakers.next_probe(now)).min();
         self.metrics.receivers_down.set(i64::try_from(self.breakers.down()).unwrap_or(i64::MAX));
         self.metrics.outbox_pending.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         next.map_or(POLL_MAX, |at| at.since(self.clock.now()).clamp(Duration::from_millis(50), POLL_MAX))
