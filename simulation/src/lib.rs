@@ -10,6 +10,7 @@
 //!
 //! `cargo run --release -p davy-simulation -- --seeds 1000000`; the same seed gives the same trace.
 
+mod judge;
 mod outbox;
 mod post;
 mod receiver;
@@ -129,6 +130,8 @@ pub enum Violation {
     Overtaken,
     /// Someone was told that it began and not that it ended.
     Unended,
+    /// A judge that was replayed after a crash says something else.
+    Forgetful,
     /// An act was still open long after the last fault.
     Stuck,
 }
@@ -148,6 +151,7 @@ impl Violation {
             Self::Unwritten => "unwritten",
             Self::Overtaken => "overtaken",
             Self::Unended => "unended",
+            Self::Forgetful => "forgetful",
             Self::Stuck => "stuck",
         }
     }
@@ -164,6 +168,10 @@ pub struct Outcome {
     /// Steps of the ramp that it carried out.
     pub steps: u32,
     pub crashes: u32,
+    /// Whether the real judge judged.
+    pub judged: bool,
+    /// Rollbacks of a canary that was not worse, which nobody ordered.
+    pub wronged: u32,
     /// Messages that were written, attempts to deliver them, and those that a receiver had already.
     pub messages: u32,
     pub attempts: u32,

@@ -8,6 +8,7 @@ use davy_alerting::release::{ActState, Command, Desired, Event, Level, Phase, Re
 use davy_model::Timestamp;
 use davy_store::control::ReleaseRecord;
 
+use crate::judge::Judge;
 use crate::post::{Post, Shape};
 use crate::target::{BASELINE, CANARY};
 use crate::{Outcome, Variant};
@@ -40,6 +41,8 @@ pub(crate) struct Replica {
     pub(crate) step: Option<(u8, Timestamp)>,
     /// Newest fail of the judge.
     pub(crate) failed_at: Option<i64>,
+    /// The real judge of the release, where it is not played.
+    pub(crate) judge: Option<Judge>,
     /// When an operator last gave the release back to Davy.
     pub(crate) resumed_at: Option<i64>,
     pub(crate) post: Post,
@@ -54,7 +57,7 @@ pub(crate) fn at(ms: i64) -> Timestamp {
 }
 
 impl Replica {
-    pub(crate) fn new(level: Level, ramped: bool, approval: Approval, shape: Shape) -> Self {
+    pub(crate) fn new(level: Level, ramped: bool, approval: Approval, shape: Shape, judged: bool) -> Self {
         let hand = Hand { name: "split".to_owned(), level };
         let ramp = ramped.then(|| Ramp { hand: hand.clone(), steps: vec![5, 25, 50, 100] });
         Self {
@@ -79,6 +82,7 @@ impl Replica {
             step: None,
             failed_at: None,
             resumed_at: None,
+            judge: judged.then(|| Judge::new(0)),
             post: Post::new(shape),
             must_tell: BTreeSet::new(),
             phase: Phase::Watching,
@@ -114,6 +118,7 @@ impl Replica {
         self.disk.release = Some(machine.to_record());
         self.phase = machine.phase();
         self.machine = Some(machine);
+        self.judge = self.judge.take().map(|_| Judge::new(now));
         (self.evidence, self.step_evidence, self.step, self.failed_at) = (0, 0, None, None);
     }
 

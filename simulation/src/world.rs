@@ -39,6 +39,8 @@ const LOST: u64 = 100;
 const LATE: u64 = 40;
 const ANSWER_LOST: u64 = 100;
 const BLIND: u64 = 30;
+/// Seeds with the real judge, of a thousand.
+const REALLY_JUDGED: u64 = 50;
 
 enum Happening {
     Tick(usize),
@@ -164,6 +166,8 @@ fn play(seed: u64, variant: Variant, told: Option<Vec<String>>) -> Outcome {
     // Two that cannot ask the target cannot know of each other: one is all that is promised there.
     let two = variant == Variant::NoMarker || (level != Level::C && rng.per_mille(400));
     let replicas = if two { 2 } else { 1 };
+    // A ramp has a judge for each step; there, and where the judge is what is broken, it is played.
+    let judged = !ramped && variant != Variant::BlindIsBad && rng.per_mille(REALLY_JUDGED);
     let approval = Approval { rollback: rng.per_mille(100), promote: rng.per_mille(200) };
     let shape = match rng.range(0, 10) {
         0..6 => Shape::One,
@@ -181,7 +185,7 @@ fn play(seed: u64, variant: Variant, told: Option<Vec<String>>) -> Outcome {
         planned: 0,
         target,
         level,
-        replicas: (0..replicas).map(|_| Replica::new(level, ramped, approval, shape)).collect(),
+        replicas: (0..replicas).map(|_| Replica::new(level, ramped, approval, shape, judged)).collect(),
         held: false,
         calls: 0,
         bad: rng.per_mille(750),
@@ -189,7 +193,7 @@ fn play(seed: u64, variant: Variant, told: Option<Vec<String>>) -> Outcome {
         pass_after: u32::try_from(rng.range(4, 20)).unwrap_or(4),
         applied: Vec::new(),
         rolled_back_at: None,
-        out: Outcome::default(),
+        out: Outcome { judged, ..Outcome::default() },
         told,
         rng,
     };
@@ -295,6 +299,9 @@ impl World {
                 }
             }
             Happening::Restart(r) => {
+                if !self.replicas[r].judge.as_mut().is_none_or(|j| j.replay()) {
+                    self.broke(Violation::Forgetful);
+                }
                 let commands = self.replicas[r].restart(self.now, &mut self.out);
                 self.settle(r, commands);
                 self.look_into_outbox(r);
@@ -422,10 +429,15 @@ impl World {
     }
 
     fn judge(&mut self, r: usize, serves: bool, blind: bool) -> Option<Verdict> {
+        let share = self.target.canary_share();
+        let (now, bad) = (self.now, self.bad);
         let replica = &mut self.replicas[r];
         let machine = replica.machine.as_ref()?;
         if !machine.phase().is_judged() {
             return None;
+        }
+        if let Some(judge) = &mut replica.judge {
+            return Some(judge.step(&mut self.rng, (now - INTERVAL, now), share, bad, blind));
         }
         let step = machine.step_in_force();
         if step != replica.step {
@@ -441,9 +453,9 @@ impl World {
             Judged::Fail
         } else if blind || !serves {
             Judged::Insufficient
-        } else if self.bad && replica.evidence >= self.delay {
+        } else if bad && replica.evidence >= self.delay {
             Judged::Fail
-        } else if !self.bad && replica.step_evidence >= self.pass_after {
+        } else if !bad && replica.step_evidence >= self.pass_after {
             Judged::Pass
         } else {
             Judged::Insufficient
@@ -451,10 +463,10 @@ impl World {
         Some(Verdict {
             outcome,
             contract: if blind && !broken { Contract::Blind } else { Contract::Ok },
-            at: at(self.now),
+            at: at(now),
             intervals: u64::from(replica.evidence),
             evidence: 0.0,
-            traffic_share: self.target.canary_share(),
+            traffic_share: share,
             metrics: Vec::new(),
             reason: String::new(),
         })

@@ -27,6 +27,7 @@ impl World {
             return outcome;
         }
         self.out.rollbacks += 1;
+        self.out.wronged += u32::from(!self.bad && !judged.ordered);
         if !judged.ordered && self.level != Level::C {
             self.must_be_told(from, &request.release_id);
         }
