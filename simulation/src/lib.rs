@@ -10,7 +10,10 @@
 //!
 //! `cargo run --release -p davy-simulation -- --seeds 1000000`; the same seed gives the same trace.
 
+mod judge;
+mod outbox;
 mod post;
+mod receiver;
 mod replica;
 mod rng;
 mod story;
@@ -45,10 +48,16 @@ pub enum Variant {
     NoOrder,
     /// A receiver that does not answer counts as told.
     NoAnswerIsDelivered,
+    /// A message is sent, and its row written after that.
+    SentBeforeWritten,
+    /// Each attempt has an id of its own.
+    NewIdEachAttempt,
+    /// All messages of a lane have one id.
+    IdOfLane,
 }
 
 impl Variant {
-    pub const BROKEN: [Self; 9] = [
+    pub const BROKEN: [Self; 12] = [
         Self::NoCompareAndSet,
         Self::RevisionAsGeneration,
         Self::NoMarker,
@@ -58,11 +67,22 @@ impl Variant {
         Self::ToldWithoutRow,
         Self::NoOrder,
         Self::NoAnswerIsDelivered,
+        Self::SentBeforeWritten,
+        Self::NewIdEachAttempt,
+        Self::IdOfLane,
     ];
 
     /// Whether it is the messages that something is left out of.
     pub(crate) fn is_of_messages(self) -> bool {
-        matches!(self, Self::ToldWithoutRow | Self::NoOrder | Self::NoAnswerIsDelivered)
+        matches!(
+            self,
+            Self::ToldWithoutRow
+                | Self::NoOrder
+                | Self::NoAnswerIsDelivered
+                | Self::SentBeforeWritten
+                | Self::NewIdEachAttempt
+                | Self::IdOfLane
+        )
     }
 
     pub fn as_str(self) -> &'static str {
@@ -77,6 +97,9 @@ impl Variant {
             Self::ToldWithoutRow => "told before its message is written",
             Self::NoOrder => "messages without order",
             Self::NoAnswerIsDelivered => "no answer taken for delivered",
+            Self::SentBeforeWritten => "sent before its row is written",
+            Self::NewIdEachAttempt => "a new id at each attempt",
+            Self::IdOfLane => "one id for all of a lane",
         }
     }
 }
@@ -99,12 +122,16 @@ pub enum Violation {
     Silent,
     /// A message never arrived, or is given up.
     Undelivered,
-    /// Two bodies under one id.
+    /// Two messages under one id, or one that changed.
     TwoFaced,
+    /// A message arrived that is not on disk, under the id that it has.
+    Unwritten,
     /// A message arrived after one of its group that was written later.
     Overtaken,
     /// Someone was told that it began and not that it ended.
     Unended,
+    /// A judge that was replayed after a crash says something else.
+    Forgetful,
     /// An act was still open long after the last fault.
     Stuck,
 }
@@ -121,8 +148,10 @@ impl Violation {
             Self::Silent => "silent",
             Self::Undelivered => "undelivered",
             Self::TwoFaced => "two-faced",
+            Self::Unwritten => "unwritten",
             Self::Overtaken => "overtaken",
             Self::Unended => "unended",
+            Self::Forgetful => "forgetful",
             Self::Stuck => "stuck",
         }
     }
@@ -139,6 +168,14 @@ pub struct Outcome {
     /// Steps of the ramp that it carried out.
     pub steps: u32,
     pub crashes: u32,
+    /// Whether the real judge judged.
+    pub judged: bool,
+    /// Rollbacks of a canary that was not worse, which nobody ordered.
+    pub wronged: u32,
+    /// Messages that were written, attempts to deliver them, and those that a receiver had already.
+    pub messages: u32,
+    pub attempts: u32,
+    pub duplicates: u32,
     /// Phases that followed each other.
     pub edges: BTreeSet<(&'static str, &'static str)>,
     /// Only from [`story`].

@@ -8,7 +8,8 @@ use davy_alerting::release::{ActState, Command, Desired, Event, Level, Phase, Re
 use davy_model::Timestamp;
 use davy_store::control::ReleaseRecord;
 
-use crate::post::Post;
+use crate::judge::Judge;
+use crate::post::{Post, Shape};
 use crate::target::{BASELINE, CANARY};
 use crate::{Outcome, Variant};
 
@@ -20,8 +21,6 @@ pub(crate) struct Disk {
     pub(crate) intents: BTreeSet<String>,
     /// Whether this Davy rolled the canary back before.
     pub(crate) rolled_back: bool,
-    /// Whether it called a rollback of its own.
-    pub(crate) acted: bool,
     pub(crate) releases: i64,
 }
 
@@ -42,9 +41,13 @@ pub(crate) struct Replica {
     pub(crate) step: Option<(u8, Timestamp)>,
     /// Newest fail of the judge.
     pub(crate) failed_at: Option<i64>,
+    /// The real judge of the release, where it is not played.
+    pub(crate) judge: Option<Judge>,
     /// When an operator last gave the release back to Davy.
     pub(crate) resumed_at: Option<i64>,
     pub(crate) post: Post,
+    /// Releases of which it rolled back the canary, by itself.
+    pub(crate) must_tell: BTreeSet<String>,
     phase: Phase,
 }
 
@@ -54,7 +57,7 @@ pub(crate) fn at(ms: i64) -> Timestamp {
 }
 
 impl Replica {
-    pub(crate) fn new(level: Level, ramped: bool, approval: Approval) -> Self {
+    pub(crate) fn new(level: Level, ramped: bool, approval: Approval, shape: Shape, judged: bool) -> Self {
         let hand = Hand { name: "split".to_owned(), level };
         let ramp = ramped.then(|| Ramp { hand: hand.clone(), steps: vec![5, 25, 50, 100] });
         Self {
@@ -79,7 +82,9 @@ impl Replica {
             step: None,
             failed_at: None,
             resumed_at: None,
-            post: Post::new(),
+            judge: judged.then(|| Judge::new(0)),
+            post: Post::new(shape),
+            must_tell: BTreeSet::new(),
             phase: Phase::Watching,
         }
     }
@@ -113,6 +118,7 @@ impl Replica {
         self.disk.release = Some(machine.to_record());
         self.phase = machine.phase();
         self.machine = Some(machine);
+        self.judge = self.judge.take().map(|_| Judge::new(now));
         (self.evidence, self.step_evidence, self.step, self.failed_at) = (0, 0, None, None);
     }
 
@@ -139,7 +145,6 @@ impl Replica {
             match command {
                 Command::Call(request) if called => {
                     self.disk.intents.insert(request.key.clone());
-                    self.disk.acted |= machine.rollback().is_some_and(|r| r.ordered_by.is_none());
                 }
                 _ => {}
             }

@@ -12,7 +12,10 @@ use davy_alerting::release::{
     TargetState,
 };
 use davy_detector::{Contract, Outcome as Judged, Verdict};
+use mail::Arrival;
 
+use crate::post::Shape;
+use crate::receiver::Fate;
 use crate::replica::{Replica, at};
 use crate::rng::Rng;
 use crate::story::show;
@@ -23,6 +26,8 @@ const INTERVAL: i64 = 15_000;
 /// Everything that can go wrong goes wrong before this time; afterwards all must come to rest.
 const FAULTS_UNTIL: i64 = 25 * 60_000;
 const END: i64 = 45 * 60_000;
+/// The last messages must still have time to arrive.
+const LAST_TICK: i64 = END - 4 * INTERVAL;
 /// An actuator that has not answered by then is not waited for.
 const CALL_TIMEOUT: i64 = 10_000;
 
@@ -34,6 +39,8 @@ const LOST: u64 = 100;
 const LATE: u64 = 40;
 const ANSWER_LOST: u64 = 100;
 const BLIND: u64 = 30;
+/// Seeds with the real judge, of a thousand.
+const REALLY_JUDGED: u64 = 50;
 
 enum Happening {
     Tick(usize),
@@ -71,8 +78,9 @@ enum Happening {
         to: usize,
         life: u32,
         id: String,
-        failed: bool,
+        fate: Fate,
     },
+    MessageArrives(Box<Arrival>),
     /// Someone orders something of one Davy.
     Order(usize, OperatorAct),
 }
@@ -107,7 +115,8 @@ impl Happening {
             Self::CallAnswer { to, number, .. } => 400 + *to as u64 + number * 1000,
             Self::Human(h) => 500 + *h as u64,
             Self::Deliver(r) => 700 + *r as u64,
-            Self::Delivered { to, failed, .. } => 710 + *to as u64 + 10 * u64::from(*failed),
+            Self::Delivered { to, fate, .. } => 710 + *to as u64 + 10 * u64::from(*fate == Fate::Taken),
+            Self::MessageArrives(_) => 730,
             Self::Order(r, act) => 600 + *r as u64 + 10 * *act as u64,
         }
     }
@@ -157,7 +166,14 @@ fn play(seed: u64, variant: Variant, told: Option<Vec<String>>) -> Outcome {
     // Two that cannot ask the target cannot know of each other: one is all that is promised there.
     let two = variant == Variant::NoMarker || (level != Level::C && rng.per_mille(400));
     let replicas = if two { 2 } else { 1 };
+    // A ramp has a judge for each step; there, and where the judge is what is broken, it is played.
+    let judged = !ramped && variant != Variant::BlindIsBad && rng.per_mille(REALLY_JUDGED);
     let approval = Approval { rollback: rng.per_mille(100), promote: rng.per_mille(200) };
+    let shape = match rng.range(0, 10) {
+        0..6 => Shape::One,
+        6..8 => Shape::Two,
+        _ => Shape::Grouped,
+    };
     let live = if ramped { Live::Share(0.05) } else { Live::Share(0.1) };
     let target = Target { live, generation: 4, marker: None, instance: 1, instance_since: 0, variant };
     let mut world = World {
@@ -169,7 +185,7 @@ fn play(seed: u64, variant: Variant, told: Option<Vec<String>>) -> Outcome {
         planned: 0,
         target,
         level,
-        replicas: (0..replicas).map(|_| Replica::new(level, ramped, approval)).collect(),
+        replicas: (0..replicas).map(|_| Replica::new(level, ramped, approval, shape, judged)).collect(),
         held: false,
         calls: 0,
         bad: rng.per_mille(750),
@@ -177,7 +193,7 @@ fn play(seed: u64, variant: Variant, told: Option<Vec<String>>) -> Outcome {
         pass_after: u32::try_from(rng.range(4, 20)).unwrap_or(4),
         applied: Vec::new(),
         rolled_back_at: None,
-        out: Outcome::default(),
+        out: Outcome { judged, ..Outcome::default() },
         told,
         rng,
     };
@@ -278,12 +294,14 @@ impl World {
             Happening::Tick(r) => {
                 self.later(self.now + INTERVAL, Happening::Tick(r));
                 let awake = self.replicas[r].up && self.replicas[r].paused_until <= self.now;
-                // The last messages must still have time to arrive.
-                if awake && self.now < END - 4 * INTERVAL {
+                if awake && self.now < LAST_TICK {
                     self.tick(r);
                 }
             }
             Happening::Restart(r) => {
+                if !self.replicas[r].judge.as_mut().is_none_or(|j| j.replay()) {
+                    self.broke(Violation::Forgetful);
+                }
                 let commands = self.replicas[r].restart(self.now, &mut self.out);
                 self.settle(r, commands);
                 self.look_into_outbox(r);
@@ -330,7 +348,8 @@ impl World {
             }
             Happening::Human(act) => self.human(act),
             Happening::Deliver(r) => self.deliver(r),
-            Happening::Delivered { to, life, id, failed } => self.delivered(to, life, &id, failed),
+            Happening::Delivered { to, life, id, fate } => self.delivered(to, life, &id, fate),
+            Happening::MessageArrives(arrival) => self.message_arrives(&arrival),
             Happening::Order(r, act) => {
                 if self.replicas[r].up && self.replicas[r].paused_until <= self.now {
                     if act == OperatorAct::Resume {
@@ -375,7 +394,8 @@ impl World {
         let serves = share > 0.0;
         if self.replicas[r].machine.is_none() {
             if !serves {
-                return;
+                // Alerts end by themselves, too.
+                return self.settle(r, Vec::new());
             }
             self.replicas[r].open(self.now);
         }
@@ -409,10 +429,15 @@ impl World {
     }
 
     fn judge(&mut self, r: usize, serves: bool, blind: bool) -> Option<Verdict> {
+        let share = self.target.canary_share();
+        let (now, bad) = (self.now, self.bad);
         let replica = &mut self.replicas[r];
         let machine = replica.machine.as_ref()?;
         if !machine.phase().is_judged() {
             return None;
+        }
+        if let Some(judge) = &mut replica.judge {
+            return Some(judge.step(&mut self.rng, (now - INTERVAL, now), share, bad, blind));
         }
         let step = machine.step_in_force();
         if step != replica.step {
@@ -428,9 +453,9 @@ impl World {
             Judged::Fail
         } else if blind || !serves {
             Judged::Insufficient
-        } else if self.bad && replica.evidence >= self.delay {
+        } else if bad && replica.evidence >= self.delay {
             Judged::Fail
-        } else if !self.bad && replica.step_evidence >= self.pass_after {
+        } else if !bad && replica.step_evidence >= self.pass_after {
             Judged::Pass
         } else {
             Judged::Insufficient
@@ -438,10 +463,10 @@ impl World {
         Some(Verdict {
             outcome,
             contract: if blind && !broken { Contract::Blind } else { Contract::Ok },
-            at: at(self.now),
+            at: at(now),
             intervals: u64::from(replica.evidence),
             evidence: 0.0,
-            traffic_share: self.target.canary_share(),
+            traffic_share: share,
             metrics: Vec::new(),
             reason: String::new(),
         })

@@ -16,27 +16,30 @@ fn no_seed_breaks_an_invariant_and_the_machine_is_walked() {
     let played = std::thread::scope(|scope| {
         let threads = halves.map(|range| {
             scope.spawn(move || {
-                let (mut bad, mut edges, mut rollbacks) = (Vec::new(), BTreeSet::new(), 0);
+                let (mut bad, mut edges, mut rollbacks, mut judged) = (Vec::new(), BTreeSet::new(), 0, 0);
                 for seed in range {
                     let outcome = run(seed, Variant::Whole);
                     bad.extend(outcome.violations.iter().map(|v| (seed, v.as_str())));
                     edges.extend(outcome.edges);
                     rollbacks += outcome.rollbacks;
+                    judged += if outcome.judged { outcome.rollbacks } else { 0 };
                 }
-                (bad, edges, rollbacks)
+                (bad, edges, rollbacks, judged)
             })
         });
         threads.map(|t| t.join().expect("a seed does not panic"))
     });
     let mut edges = BTreeSet::new();
-    let mut rollbacks = 0;
-    for (bad, walked, applied) in played {
+    let (mut rollbacks, mut judged) = (0, 0);
+    for (bad, walked, applied, by_the_judge) in played {
         assert_eq!(bad, [], "play one with: cargo run -p davy-simulation -- --story SEED");
         edges.extend(walked);
         rollbacks += applied;
+        judged += by_the_judge;
     }
     assert!(rollbacks > 0, "nothing was ever rolled back");
     if all >= 10_000 {
+        assert!(judged > 0, "the real judge never led to a rollback");
         assert!(edges.len() >= 30, "only {} edges: {edges:?}", edges.len());
     }
 }
@@ -66,7 +69,11 @@ fn what_is_left_out_is_missed() {
         (Variant::BlindIsBad, Violation::Blind),
         (Variant::ToldWithoutRow, Violation::Unended),
         (Variant::NoOrder, Violation::Overtaken),
+        (Variant::ToldWithoutRow, Violation::Silent),
         (Variant::NoAnswerIsDelivered, Violation::Undelivered),
+        (Variant::SentBeforeWritten, Violation::Unwritten),
+        (Variant::NewIdEachAttempt, Violation::Unwritten),
+        (Variant::IdOfLane, Violation::TwoFaced),
     ];
     for (variant, violation) in expected {
         let found = (1..=10_000).find(|seed| run(*seed, variant).violations.contains(&violation));

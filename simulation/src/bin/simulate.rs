@@ -30,6 +30,12 @@ struct Sum {
     rollbacks: u64,
     steps: u64,
     crashes: u64,
+    messages: u64,
+    attempts: u64,
+    duplicates: u64,
+    judged: u64,
+    judged_rollbacks: u64,
+    wronged: u64,
     bad: BTreeMap<Violation, (u64, u64)>,
     edges: BTreeSet<(&'static str, &'static str)>,
 }
@@ -40,6 +46,12 @@ impl Sum {
         self.rollbacks += u64::from(outcome.rollbacks);
         self.steps += u64::from(outcome.steps);
         self.crashes += u64::from(outcome.crashes);
+        self.messages += u64::from(outcome.messages);
+        self.attempts += u64::from(outcome.attempts);
+        self.duplicates += u64::from(outcome.duplicates);
+        self.judged += u64::from(outcome.judged);
+        self.wronged += u64::from(outcome.wronged);
+        self.judged_rollbacks += if outcome.judged { u64::from(outcome.rollbacks) } else { 0 };
         self.edges.extend(outcome.edges);
         for violation in outcome.violations {
             self.bad.entry(violation).or_insert((0, seed)).0 += 1;
@@ -51,6 +63,12 @@ impl Sum {
         self.rollbacks += other.rollbacks;
         self.steps += other.steps;
         self.crashes += other.crashes;
+        self.messages += other.messages;
+        self.attempts += other.attempts;
+        self.duplicates += other.duplicates;
+        self.judged += other.judged;
+        self.wronged += other.wronged;
+        self.judged_rollbacks += other.judged_rollbacks;
         self.edges.extend(other.edges);
         for (violation, (count, seed)) in other.bad {
             let entry = self.bad.entry(violation).or_insert((0, seed));
@@ -104,6 +122,10 @@ fn main() -> ExitCode {
     }
     let whole = play(arguments.from, arguments.seeds, Variant::Whole);
     whole.show(Variant::Whole);
+    println!(
+        "{} messages, {} attempts, {} taken again; {} seeds with the real judge: {} rollbacks, {} of good canaries",
+        whole.messages, whole.attempts, whole.duplicates, whole.judged, whole.judged_rollbacks, whole.wronged
+    );
     let edges: Vec<String> = whole.edges.iter().map(|(a, b)| format!("{a} -> {b}")).collect();
     println!("{} edges of the machine: {}", edges.len(), edges.join(", "));
     if arguments.broken {

@@ -2,7 +2,7 @@
 
 use davy_alerting::release::{ActRequest, ActState, CallOutcome, Desired, Level, Live, Phase};
 
-use super::{Judgement, World};
+use super::{INTERVAL, Judgement, LAST_TICK, World};
 use crate::{Variant, Violation};
 
 impl World {
@@ -27,6 +27,10 @@ impl World {
             return outcome;
         }
         self.out.rollbacks += 1;
+        self.out.wronged += u32::from(!self.bad && !judged.ordered);
+        if !judged.ordered && self.level != Level::C {
+            self.must_be_told(from, &request.release_id);
+        }
         if self.applied.contains(&before.instance) {
             self.broke(Violation::Double);
         }
@@ -60,8 +64,13 @@ impl World {
                 }
             }
             if self.variant == Variant::Whole || self.variant.is_of_messages() {
-                broken.extend(replica.post.broken(replica.disk.acted));
+                broken.extend(replica.post.broken(LAST_TICK - INTERVAL));
+                if replica.must_tell.iter().any(|r| !replica.post.receiver.regressions.contains(r)) {
+                    broken.push(Violation::Silent);
+                }
             }
+            self.out.messages += replica.post.receiver.messages();
+            self.out.duplicates += replica.post.receiver.duplicates;
         }
         for violation in broken {
             self.broke(violation);
