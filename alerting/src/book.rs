@@ -27,6 +27,8 @@ pub(crate) struct Told {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entry {
     pub(crate) alert: Alert,
+    /// When its record was opened. It began anew since then if it ended and came back before all had heard of the end.
+    pub(crate) opened_at: Timestamp,
     /// Over, and kept until the next poll has told those who must hear of it.
     pub(crate) resolved: bool,
     /// Everyone who must hear of the end has.
@@ -46,14 +48,20 @@ pub struct AlertBook {
 }
 
 impl AlertBook {
-    /// Opens the alert. One that is already open keeps its start and takes the new annotations and end.
+    /// Opens the alert. One that is already open keeps its start and takes the new annotations and end; one that
+    /// ended, and whose end not everyone has heard of, begins anew.
     /// Says whether it is newly open.
     pub fn raise(&mut self, alert: Alert, now: Timestamp) -> bool {
         let fingerprint = alert.fingerprint();
         if let Some(entry) = self.entries.get_mut(&fingerprint) {
-            let ends_at = if entry.resolved { None } else { entry.alert.ends_at };
-            entry.changed |=
-                entry.resolved || entry.alert.annotations != alert.annotations || ends_at != alert.ends_at;
+            let ended_at = entry.alert.ends_at.filter(|_| entry.resolved);
+            if let Some(ended_at) = ended_at {
+                // Whoever heard of the end must not take this for what it heard before.
+                entry.alert.starts_at = alert.starts_at.min(now).max(ended_at);
+            }
+            entry.changed |= ended_at.is_some()
+                || entry.alert.annotations != alert.annotations
+                || entry.alert.ends_at != alert.ends_at;
             entry.resolved = false;
             entry.alert.annotations = alert.annotations;
             entry.alert.ends_at = alert.ends_at;
@@ -63,11 +71,11 @@ impl AlertBook {
             self.refused += 1;
             return false;
         }
-        let alert = Alert { starts_at: alert.starts_at.min(now), ..alert };
-        self.entries.insert(
-            fingerprint,
-            Entry { alert, resolved: false, over: false, changed: true, told: BTreeMap::new() },
-        );
+        let opened_at = alert.starts_at.min(now);
+        let alert = Alert { starts_at: opened_at, ..alert };
+        let told = BTreeMap::new();
+        let entry = Entry { alert, opened_at, resolved: false, over: false, changed: true, told };
+        self.entries.insert(fingerprint, entry);
         true
     }
 

@@ -94,9 +94,9 @@ pub(crate) fn alert_record(fingerprint: &str, entry: &Entry) -> AlertRecord {
     let told = entry.told.iter().map(|(k, t)| (k.clone(), (t.at.as_millis(), t.times))).collect();
     let digested = entry.told.iter().filter(|(_, t)| t.digest).map(|(k, _)| k.clone()).collect();
     AlertRecord {
-        id: format!("{fingerprint}-{}", entry.alert.starts_at.as_millis()),
+        id: format!("{fingerprint}-{}", entry.opened_at.as_millis()),
         fingerprint: fingerprint.to_owned(),
-        starts_at: entry.alert.starts_at,
+        starts_at: entry.opened_at,
         // An end that is only announced, or that someone is still to be told of, stays in the detail: the row is open
         // until that is over.
         ends_at: entry.alert.ends_at.filter(|_| entry.resolved && entry.over),
@@ -125,6 +125,7 @@ impl AlertBook {
                     let entry = Entry {
                         told: detail.told.into_iter().map(told).collect(),
                         alert: detail.alert.alert(),
+                        opened_at: record.starts_at,
                         resolved: false,
                         over: false,
                         changed: false,
