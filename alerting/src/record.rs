@@ -88,6 +88,9 @@ struct AlertDetail {
     /// Those that were told in a digest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     digested: Vec<String>,
+    /// Over, though someone may still have to be told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    resolved: bool,
 }
 
 pub(crate) fn alert_record(fingerprint: &str, entry: &Entry) -> AlertRecord {
@@ -100,7 +103,13 @@ pub(crate) fn alert_record(fingerprint: &str, entry: &Entry) -> AlertRecord {
         // An end that is only announced, or that someone is still to be told of, stays in the detail: the row is open
         // until that is over.
         ends_at: entry.alert.ends_at.filter(|_| entry.resolved && entry.over),
-        detail: write(&AlertDetail { format: FORMAT, alert: AlertShape::of(&entry.alert), told, digested }),
+        detail: write(&AlertDetail {
+            format: FORMAT,
+            alert: AlertShape::of(&entry.alert),
+            told,
+            digested,
+            resolved: entry.resolved,
+        }),
     }
 }
 
@@ -126,7 +135,7 @@ impl AlertBook {
                         told: detail.told.into_iter().map(told).collect(),
                         alert: detail.alert.alert(),
                         opened_at: record.starts_at,
-                        resolved: false,
+                        resolved: detail.resolved,
                         over: false,
                         changed: false,
                     };

@@ -182,26 +182,31 @@ fn what_comes_back_before_a_group_was_told_of_its_end_is_news_to_whoever_was() {
         ..Route::default()
     };
     let d = Dispatcher::new(root, vec![receiver("ops"), receiver("pager")], 1);
-    let mut book = AlertBook::default();
     let a = |starts| alert("Errors", "a", starts);
     let pager = |dispatch: &Dispatch| -> Vec<String> {
         dispatch.outbox.iter().filter(|r| r.receiver == "pager").map(|r| r.id.clone()).collect()
     };
 
-    book.raise(a(0), at(0));
-    let first = d.poll(&mut book, at(0));
-    d.poll(&mut book, at(30));
-    book.resolve(&a(0).fingerprint(), at(40));
-    let end = d.poll(&mut book, at(40));
-    book.raise(a(50), at(50));
-    let again = d.poll(&mut book, at(50));
+    for restarted in [false, true] {
+        let mut book = AlertBook::default();
+        book.raise(a(0), at(0));
+        let first = d.poll(&mut book, at(0));
+        d.poll(&mut book, at(30));
+        book.resolve(&a(0).fingerprint(), at(40));
+        let end = d.poll(&mut book, at(40));
+        if restarted {
+            book = AlertBook::load(&end.alerts).0;
+        }
+        book.raise(a(50), at(50));
+        let again = d.poll(&mut book, at(50));
 
-    assert_eq!([pager(&first).len(), pager(&end).len(), pager(&again).len()], [1, 1, 1]);
-    assert_ne!(pager(&first), pager(&again), "a receiver would take it for what it has already");
-    let (_, open) = book.open().next().unwrap();
-    assert_eq!(open.starts_at, at(50));
-    assert_eq!(again.alerts[0].id, first.alerts[0].id, "one row until all have heard of the end");
-    let (mut read, _) = AlertBook::load(&again.alerts);
-    read.resolve(&a(0).fingerprint(), at(60));
-    assert_eq!(d.poll(&mut read, at(400)).alerts[0].id, first.alerts[0].id, "also after a restart");
+        assert_eq!([pager(&first).len(), pager(&end).len(), pager(&again).len()], [1, 1, 1]);
+        assert_ne!(pager(&first), pager(&again), "a receiver would take it for what it has already");
+        let (_, open) = book.open().next().unwrap();
+        assert_eq!(open.starts_at, at(50));
+        assert_eq!(again.alerts[0].id, first.alerts[0].id, "one row until all have heard of the end");
+        let (mut read, _) = AlertBook::load(&again.alerts);
+        read.resolve(&a(0).fingerprint(), at(60));
+        assert_eq!(d.poll(&mut read, at(400)).alerts[0].id, first.alerts[0].id, "also after a restart");
+    }
 }
