@@ -24,6 +24,8 @@ impl World {
             if self.level != Level::C && !judged.ordered && self.applied.contains(&before.instance) {
                 self.broke(Violation::Revived);
             }
+            // Brought back by an order, or by a call that nobody could take back: it may be rolled back again.
+            self.applied.retain(|i| *i != before.instance);
             return outcome;
         }
         self.out.rollbacks += 1;
