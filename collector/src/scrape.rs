@@ -5,7 +5,7 @@
 //! ([`threads`]), so that this keeps nobody else waiting.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use davy_model::{Clock, Timestamp};
@@ -42,6 +42,7 @@ use crate::expfmt::Format;
 use crate::target::ScrapeTarget;
 use buffers::{BufferPool, Buffers};
 use state::{Counts, TargetState};
+use status::Shown;
 
 /// A scrape this little late gets the time of its tick: evenly spaced timestamps compress to almost nothing.
 const ALIGN_TOLERANCE: Duration = Duration::from_millis(2);
@@ -55,7 +56,7 @@ struct ScrapeLoop {
     client: HttpClient,
     store: Store,
     clock: Arc<dyn Clock>,
-    status: Arc<Mutex<TargetStatus>>,
+    status: Shown,
     buffers: Arc<BufferPool>,
     stop: CancellationToken,
 }
@@ -149,7 +150,8 @@ impl ScrapeLoop {
         result: Result<(), ScrapeError>,
         stored: Result<append::Refused, davy_store::Error>,
     ) {
-        let mut status = self.status.lock().expect("no holder of this lock panics");
+        let mut shown = self.status.lock().expect("no holder of this lock panics");
+        let status = Arc::make_mut(&mut shown);
         let (job, labels) = (&self.config.job_name, &self.target.labels);
         let (refused, example) = match stored {
             Ok(refused) => (refused.count, refused.example.map(|e| e.to_string())),

@@ -2,11 +2,12 @@
 //!
 //! One seed is one half hour of a service: a canary, good or bad, a judge that finds it out after a while, one Davy or
 //! two that know nothing of each other, a target behind a network that loses and delays calls and answers, crashes
-//! between any two writes, messages to people that are lost, taken without an answer and sent again, pauses between the last check and the send, blindness, holds, and people who fix, roll back
-//! and redeploy at the same time. After every effect on the target the invariants of a rollback are looked at.
+//! between any two writes, pauses between the last check and the send, blindness, holds, and people who fix, roll back
+//! and redeploy at the same time; and receivers that are down, or that messages reach late, twice, or without an answer.
+//! After every effect on the target and every message the invariants are looked at.
 //!
-//! The judge's verdicts are made up as well, for a real one would take most of the time; `tests/accelerated.rs` plays it
-//! with everything behind it in virtual time.
+//! The judge is the real one in some seeds, over counts that are made up; in the others its verdicts are, for it takes
+//! most of the time. `tests/accelerated.rs` plays it with everything behind it in virtual time.
 //!
 //! `cargo run --release -p davy-simulation -- --seeds 1000000`; the same seed gives the same trace.
 

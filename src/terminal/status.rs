@@ -1,6 +1,7 @@
 //! The whole of `davy run` on one screen: what is scraped, which releases are watched, what was decided.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use console::{measure_text_width, style};
@@ -18,7 +19,7 @@ const EVENTS_MAX: usize = 8;
 /// What there is to show.
 pub struct Status<'a> {
     pub view: &'a View,
-    pub targets: &'a [TargetStatus],
+    pub targets: &'a [Arc<TargetStatus>],
     /// Where the API is.
     pub url: &'a str,
     pub now: Timestamp,
@@ -84,7 +85,7 @@ fn alerts(view: &View) -> Vec<String> {
     lines
 }
 
-fn targets(targets: &[TargetStatus], now: Timestamp, room: usize) -> Vec<String> {
+fn targets(targets: &[Arc<TargetStatus>], now: Timestamp, room: usize) -> Vec<String> {
     let up = targets.iter().filter(|t| t.health == Health::Up).count();
     let mut lines = vec![format!("{}  {up} of {} up", heading("Targets"), targets.len())];
     // What is wrong comes first: with many targets it is what a person looks for.

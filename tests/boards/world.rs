@@ -411,7 +411,7 @@ fn resource(service: &str, version: &str, instance: &str) -> Arc<Resource> {
 }
 
 /// As the scrape manager tells them.
-fn targets(now: Timestamp) -> Vec<TargetStatus> {
+fn targets(now: Timestamp) -> Vec<Arc<TargetStatus>> {
     let target = |health: Health| TargetStatus {
         job: "shop".into(),
         labels: Labels::from_pairs([("job", "shop")]),
@@ -430,5 +430,5 @@ fn targets(now: Timestamp) -> Vec<TargetStatus> {
         scrapes: 1,
         failures: 0,
     };
-    vec![target(Health::Up), target(Health::Up), target(Health::Down)]
+    [Health::Up, Health::Up, Health::Down].map(|health| Arc::new(target(health))).into()
 }

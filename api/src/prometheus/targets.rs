@@ -46,7 +46,7 @@ pub(super) async fn targets(State(state): State<ApiState>, params: Params) -> Re
         dropped.retain(|d| in_pool(&d.job));
     }
     success(&json!({
-        "activeTargets": active.iter().map(active_target).collect::<Vec<_>>(),
+        "activeTargets": active.iter().map(|t| active_target(t)).collect::<Vec<_>>(),
         "droppedTargets": dropped.iter().map(dropped_target).collect::<Vec<_>>(),
         "droppedTargetCounts": counts,
     }))
@@ -94,7 +94,7 @@ pub(super) async fn metadata(State(state): State<ApiState>, params: Params) -> R
     let limit = limit(&params, "limit")?.unwrap_or(usize::MAX);
     let wanted = params.selector("match_target")?.unwrap_or_default();
     let metric = params.get("metric").map(str::to_owned);
-    let targets: Vec<Labels> = state.scrapes.targets().into_iter().map(|t| t.labels).collect();
+    let targets: Vec<Labels> = state.scrapes.targets().into_iter().map(|t| t.labels.clone()).collect();
     let (store, now) = (state.store.clone(), state.clock.now());
     let work = move |_: &_| {
         let snapshot = store.snapshot();

@@ -66,11 +66,8 @@ impl ScrapeManager {
     }
 
     /// Sorted by job and labels.
-    pub fn targets(&self) -> Vec<TargetStatus> {
-        let mut all: Vec<_> =
-            self.0.pools().values().flat_map(|p| p.statuses().collect::<Vec<_>>()).collect();
-        all.sort_by(|a, b| (&a.job, &a.labels, &a.url).cmp(&(&b.job, &b.labels, &b.url)));
-        all
+    pub fn targets(&self) -> Vec<Arc<TargetStatus>> {
+        self.0.pools().values().flat_map(|p| p.statuses().collect::<Vec<_>>()).collect()
     }
 
     /// Names of the jobs, sorted.

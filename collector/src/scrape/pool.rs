@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::append;
 use super::buffers::BufferPool;
 use super::state::TargetState;
-use super::status::{Health, TargetStatus};
+use super::status::{Health, Shown, TargetStatus};
 use super::threads::ScrapeThreads;
 use super::{DroppedTarget, ScrapeLoop};
 use crate::client::HttpClient;
@@ -38,7 +38,8 @@ pub(super) struct ScrapePool {
     shell: Shell,
     /// By entry of the job's discovery.
     pub(super) groups: Vec<Vec<TargetGroup>>,
-    loops: HashMap<Key, Running>,
+    /// In the order in which they are shown.
+    loops: BTreeMap<Key, Running>,
     pub(super) dropped: Vec<DroppedTarget>,
     pub(super) discovery: CancellationToken,
 }
@@ -49,7 +50,7 @@ type Key = (Labels, String);
 struct Running {
     target: Arc<ScrapeTarget>,
     config: Arc<ScrapeConfig>,
-    status: Arc<Mutex<TargetStatus>>,
+    status: Shown,
     stop: CancellationToken,
     task: JoinHandle<TargetState>,
 }
@@ -61,7 +62,7 @@ impl ScrapePool {
             config,
             client,
             shell,
-            loops: HashMap::new(),
+            loops: BTreeMap::new(),
             dropped: Vec::new(),
             discovery: CancellationToken::new(),
         }
@@ -86,8 +87,9 @@ impl ScrapePool {
         for (key, running) in std::mem::take(&mut self.loops) {
             match wanted.remove(&key) {
                 Some(target) if running.goes_on(&target, &self.config) => {
-                    running.status.lock().expect("no holder of this lock panics").discovered =
-                        target.discovered.clone();
+                    let mut status = running.status.lock().expect("no holder of this lock panics");
+                    Arc::make_mut(&mut status).discovered = target.discovered.clone();
+                    drop(status);
                     self.loops.insert(key, running);
                 }
                 Some(target) => {
@@ -150,7 +152,7 @@ impl ScrapePool {
             }
         };
         let target = Arc::new(target);
-        let status = Arc::new(Mutex::new(unknown(&target, &config)));
+        let status = Arc::new(Mutex::new(Arc::new(unknown(&target, &config))));
         let stop = CancellationToken::new();
         let scrape_loop = ScrapeLoop {
             target: target.clone(),
@@ -208,8 +210,8 @@ impl ScrapePool {
         self.loops.values().for_each(|running| running.stop.cancel());
     }
 
-    pub(super) fn statuses(&self) -> impl Iterator<Item = TargetStatus> {
-        self.loops.values().map(|r| r.status.lock().expect("no holder of this lock panics").clone())
+    pub(super) fn statuses(&self) -> impl Iterator<Item = Arc<TargetStatus>> {
+        self.loops.values().map(|r| Arc::clone(&r.status.lock().expect("no holder of this lock panics")))
     }
 }
 

@@ -1,5 +1,6 @@
 //! `TargetStatus`: what the API and the terminal show of a target.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use davy_model::{Labels, Timestamp};
@@ -24,6 +25,9 @@ impl Health {
         }
     }
 }
+
+/// Whoever shows it takes it as it is; a scrape replaces it.
+pub(super) type Shown = Arc<Mutex<Arc<TargetStatus>>>;
 
 /// A target and its last scrape.
 #[derive(Debug, Clone, PartialEq)]

@@ -80,8 +80,8 @@ impl Davy {
     /// A target of which `done` holds; waits for one at most 10 s.
     pub async fn until(&self, what: &str, done: impl Fn(&TargetStatus) -> bool) -> TargetStatus {
         for _ in 0..500 {
-            if let Some(t) = self.manager.targets().into_iter().find(&done) {
-                return t;
+            if let Some(t) = self.manager.targets().iter().find(|t| done(t)) {
+                return TargetStatus::clone(t);
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -305,7 +305,7 @@ impl Metrics {
     }
 
     /// Sets every gauge from what the app just published; what is gone disappears.
-    pub fn publish(&self, view: &View, targets: &[TargetStatus], stats: &Stats, about: &About) {
+    pub fn publish(&self, view: &View, targets: &[Arc<TargetStatus>], stats: &Stats, about: &About) {
         {
             let mut story = self.story.lock().unwrap_or_else(PoisonError::into_inner);
             story.hear(&view.releases, view.at);
@@ -324,7 +324,7 @@ impl Metrics {
         self.publish_storage(stats);
     }
 
-    fn publish_about(&self, targets: &[TargetStatus], stats: &Stats, about: &About) {
+    fn publish_about(&self, targets: &[Arc<TargetStatus>], stats: &Stats, about: &About) {
         let mut points = vec![build_info(about)];
         for health in ["up", "down", "unknown"] {
             let n = targets.iter().filter(|t| t.health.as_str() == health).count();

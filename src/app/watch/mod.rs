@@ -11,12 +11,14 @@ mod release;
 mod sight;
 mod silences;
 mod step;
+mod targets;
 mod thresholds;
 mod versions;
 mod view;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use davy_alerting::book::AlertBook;
@@ -38,6 +40,7 @@ use tracing::{error, info};
 
 pub(crate) use self::gates::{HOLD_FILE, hold_file};
 use self::release::{Running, Surroundings};
+use self::targets::Targets;
 use self::thresholds::Thresholds;
 use self::versions::Versions;
 use super::drill::Drills;
@@ -197,7 +200,7 @@ impl Watch {
 
     /// Everything that is due at `now`. The calls that come back have their intent on disk: make them, and report
     /// each with [`Self::called`].
-    pub fn tick(&mut self, now: Timestamp, targets: &[TargetStatus]) -> Vec<Errand> {
+    pub fn tick(&mut self, now: Timestamp, targets: &[Arc<TargetStatus>]) -> Vec<Errand> {
         self.at = now;
         self.look_for_hold(now);
         self.end_silences(now);
@@ -205,9 +208,8 @@ impl Watch {
             return Vec::new();
         }
         let snapshot = self.store.snapshot();
-        let blind = release::is_blind(targets);
         self.discover(now, &snapshot);
-        let around = Surroundings { snapshot: &snapshot, targets, blind };
+        let around = Surroundings { snapshot: &snapshot, targets: &Targets::of(targets) };
         let mut errands = std::mem::take(&mut self.resumed);
         self.end_drills(now);
         for generation in self.running.keys().copied().collect::<Vec<_>>() {
@@ -238,7 +240,7 @@ impl Watch {
     }
 
     /// Steps the releases that are due, and nothing else. Says whether anything came of it.
-    pub fn step_due(&mut self, now: Timestamp, targets: &[TargetStatus]) -> (Vec<Errand>, bool) {
+    pub fn step_due(&mut self, now: Timestamp, targets: &[Arc<TargetStatus>]) -> (Vec<Errand>, bool) {
         if self.unwritten() > 0 {
             // Until the disk takes what there is, ticks are enough.
             return (Vec::new(), false);
@@ -254,7 +256,7 @@ impl Watch {
         }
         self.at = now;
         let snapshot = self.store.snapshot();
-        let around = Surroundings { snapshot: &snapshot, targets, blind: release::is_blind(targets) };
+        let around = Surroundings { snapshot: &snapshot, targets: &Targets::of(targets) };
         let mut errands = Vec::new();
         for generation in due {
             errands.extend(self.step(now, generation, around));

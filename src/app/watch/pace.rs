@@ -10,6 +10,8 @@ use davy_collector::scrape::TargetStatus;
 use davy_detector::Interval;
 use davy_model::Timestamp;
 
+use super::targets::Targets;
+
 /// Samples of an interval that arrive this much after its end are still counted in it, where nobody tells that they
 /// are in. A scrape is stamped when it begins and stored when it has been read.
 pub(super) const SETTLE_MAX: Duration = Duration::from_secs(2);
@@ -27,23 +29,23 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Whether every instance has been scraped since the interval that ends at `end` began.
-    pub(super) fn is_complete(&self, now: Timestamp, end: Timestamp, targets: &[TargetStatus]) -> bool {
+    pub(super) fn is_complete(&self, now: Timestamp, end: Timestamp, targets: &Targets<'_>) -> bool {
         let scraped = |t: &TargetStatus| t.last_scrape.is_some_and(|at| at + t.interval > end);
         now >= end
             && !self.instances.is_empty()
-            && self.instances.iter().all(|i| target(targets, i).is_some_and(scraped))
+            && self.instances.iter().all(|i| targets.get(i).is_some_and(scraped))
     }
 
     /// Whether it can be told when an interval's scrapes are in: every instance is scraped by this Davy.
-    pub(super) fn can_tell(&self, targets: &[TargetStatus]) -> bool {
-        !self.instances.is_empty() && self.instances.iter().all(|i| target(targets, i).is_some())
+    pub(super) fn can_tell(&self, targets: &Targets<'_>) -> bool {
+        !self.instances.is_empty() && self.instances.iter().all(|i| targets.get(i).is_some())
     }
 
     /// Takes who was seen, and once gives the end of the next interval: `next` or up to an interval sooner or later.
     pub(super) fn learn(
         &mut self,
         seen: &Interval,
-        targets: &[TargetStatus],
+        targets: &Targets<'_>,
         next: Timestamp,
         interval: Duration,
     ) -> Option<Timestamp> {
@@ -54,7 +56,7 @@ impl Pace {
         }
         let length = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
         let offset = |instance: &Arc<str>| {
-            let t = target(targets, instance).filter(|t| t.interval == interval)?;
+            let t = targets.get(instance).filter(|t| t.interval == interval)?;
             Some((t.last_scrape? + t.last_duration).as_millis().rem_euclid(length))
         };
         let mut offsets: Vec<i64> = self.instances.iter().map(offset).collect::<Option<_>>()?;
@@ -71,10 +73,6 @@ impl Pace {
     }
 }
 
-fn target<'a>(targets: &'a [TargetStatus], instance: &str) -> Option<&'a TargetStatus> {
-    targets.iter().find(|t| t.labels.get("instance") == Some(instance))
-}
-
 #[cfg(test)]
 mod tests {
     use davy_collector::scrape::Health;
@@ -89,8 +87,8 @@ mod tests {
         Timestamp::from_millis(ms)
     }
 
-    fn scraped(instance: &str, last: i64) -> TargetStatus {
-        TargetStatus {
+    fn scraped(instance: &str, last: i64) -> Arc<TargetStatus> {
+        Arc::new(TargetStatus {
             job: "shop".into(),
             labels: Labels::from_pairs([("instance", instance)]),
             discovered: Labels::empty(),
@@ -107,7 +105,7 @@ mod tests {
             refused: 0,
             scrapes: 1,
             failures: 0,
-        }
+        })
     }
 
     fn seen(instances: &[&str]) -> Interval {
@@ -132,21 +130,21 @@ mod tests {
         // Offsets 1.01 s, 4.01 s and 13.01 s: after 4.01 s nothing comes for nine seconds.
         let targets = [scraped("a", 1_000), scraped("b", 4_000), scraped("c", 13_000)];
         let mut pace = Pace::default();
-        let end = pace.learn(&seen(&["a", "b", "c"]), &targets, at(30_000), INTERVAL);
+        let end = pace.learn(&seen(&["a", "b", "c"]), &Targets::of(&targets), at(30_000), INTERVAL);
         assert_eq!(end, Some(at(19_040)));
         // Once is enough.
-        assert_eq!(pace.learn(&seen(&["a", "b", "c"]), &targets, at(45_000), INTERVAL), None);
+        assert_eq!(pace.learn(&seen(&["a", "b", "c"]), &Targets::of(&targets), at(45_000), INTERVAL), None);
     }
 
     #[test]
     fn it_is_complete_when_everyone_was_scraped_since_it_began() {
         let mut pace = Pace::default();
-        pace.learn(&seen(&["a", "b"]), &[], at(30_000), INTERVAL);
+        pace.learn(&seen(&["a", "b"]), &Targets::of(&[]), at(30_000), INTERVAL);
         let late = [scraped("a", 20_000), scraped("b", 14_000)];
-        assert!(!pace.is_complete(at(30_000), at(30_000), &late));
+        assert!(!pace.is_complete(at(30_000), at(30_000), &Targets::of(&late)));
         let all = [scraped("a", 20_000), scraped("b", 29_000)];
-        assert!(pace.is_complete(at(30_000), at(30_000), &all));
-        assert!(!pace.is_complete(at(29_999), at(30_000), &all));
-        assert!(!pace.can_tell(&all[..1]));
+        assert!(pace.is_complete(at(30_000), at(30_000), &Targets::of(&all)));
+        assert!(!pace.is_complete(at(29_999), at(30_000), &Targets::of(&all)));
+        assert!(!pace.can_tell(&Targets::of(&all[..1])));
     }
 }

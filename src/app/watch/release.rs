@@ -8,7 +8,6 @@ use davy_alerting::record::RecordError;
 use davy_alerting::release::quorum::Sight;
 use davy_alerting::release::{Command, Event, Gates, Liveness, Phase, ReleaseMachine};
 use davy_api::wire;
-use davy_collector::scrape::{Health, TargetStatus};
 use davy_detector::config::ReleaseSpec;
 use davy_detector::{Arm, Arms, Broken, Calibration, Contract, Interval, Observer, Plan, Verdict, survey};
 use davy_model::Timestamp;
@@ -21,6 +20,7 @@ use super::recovery::Recovery;
 use super::sight::Eyes;
 use super::step;
 use super::step::StepRun;
+use super::targets::Targets;
 use super::versions::Found;
 use super::view::TRACES_MAX;
 use crate::analysis::{self, Analysis};
@@ -67,9 +67,7 @@ pub(super) struct Running {
 #[derive(Clone, Copy)]
 pub(super) struct Surroundings<'a> {
     pub(super) snapshot: &'a Snapshot,
-    pub(super) targets: &'a [TargetStatus],
-    /// Davy's own sight is in doubt.
-    pub(super) blind: bool,
+    pub(super) targets: &'a Targets<'a>,
 }
 
 /// What one tick did.
@@ -246,7 +244,7 @@ impl Running {
         reach: Option<&Reach>,
     ) -> Stepped {
         let mut out = Stepped::default();
-        let Surroundings { snapshot, targets, blind } = around;
+        let Surroundings { snapshot, targets } = around;
         out.commands.extend(self.machine.step(now, Event::Gates(gates)));
         let until = reach.map_or(now, |r| r.until);
         let complete = reach.is_none() && self.pace.is_complete(now, self.next_end, targets);
@@ -271,7 +269,7 @@ impl Running {
             }
             let missing = reach.filter(|r| interval.end > r.complete_until);
             let missing = missing.map(|r| Broken { contract: Contract::Blind, why: r.why.clone() });
-            let unseen = blind.then(|| Broken {
+            let unseen = targets.blind.then(|| Broken {
                 contract: Contract::Blind,
                 why: "more than half of all targets do not answer, so the trouble is Davy's own".to_owned(),
             });
@@ -454,16 +452,4 @@ fn liveness(interval: &Interval, blind: bool) -> Liveness {
         blind,
         ..Liveness::default()
     }
-}
-
-/// More than half of all targets failing at once is trouble of Davy's own: not refused connections, which say
-/// that something answered, but silence.
-pub(super) fn is_blind(targets: &[TargetStatus]) -> bool {
-    use davy_collector::scrape::Reason;
-    let silent = |t: &&TargetStatus| {
-        t.health == Health::Down
-            && matches!(t.reason, Some(Reason::Timeout | Reason::Dns | Reason::Connection | Reason::Config))
-    };
-    let tried = targets.iter().filter(|t| t.health != Health::Unknown).count();
-    tried > 0 && targets.iter().filter(silent).count() * 2 > tried
 }

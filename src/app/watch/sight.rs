@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use davy_alerting::release::quorum::{Answers, Others, Quorum, Sight};
-use davy_collector::scrape::{Health, Reason, TargetStatus};
+use davy_collector::scrape::{Health, Reason};
 use davy_detector::{Arm, Interval};
 use davy_model::{SpanKind, SpanStatus, Timestamp};
 use davy_store::{Snapshot, SpanQuery};
 use tracing::warn;
+
+use super::targets::Targets;
 
 /// Spans of callers are looked at this far back, and this many of each instance.
 const SPANS_AGE_MAX: Duration = Duration::from_secs(60);
@@ -29,7 +31,7 @@ impl Eyes {
         &mut self,
         now: Timestamp,
         interval: &Interval,
-        targets: &[TargetStatus],
+        targets: &Targets<'_>,
         snapshot: &Snapshot,
         blind: bool,
     ) -> Sight {
@@ -43,15 +45,11 @@ impl Eyes {
     }
 }
 
-fn answers(interval: &Interval, arm: Arm, targets: &[TargetStatus]) -> Answers {
+fn answers(interval: &Interval, arm: Arm, targets: &Targets<'_>) -> Answers {
     let seen = count(interval.instances.iter().filter(|i| i.arm == arm).count());
     let mut all = Answers { seen, ..Answers::default() };
     for (_, instance) in interval.down.iter().filter(|(a, _)| *a == arm) {
-        let reason = targets
-            .iter()
-            .find(|t| t.labels.get("instance") == Some(instance))
-            .filter(|t| t.health == Health::Down)
-            .and_then(|t| t.reason);
+        let reason = targets.get(instance).filter(|t| t.health == Health::Down).and_then(|t| t.reason);
         match reason {
             Some(Reason::Refused) => all.refused += 1,
             Some(Reason::Limit | Reason::Parse | Reason::Auth | Reason::HttpStatus | Reason::Config) => {
