@@ -850,3 +850,105 @@ fn a_ramp_that_cannot_go_on_pauses_and_a_human_may_resume_it() {
         "#]],
     );
 }
+
+#[test]
+fn a_version_that_someone_decided_for_is_theirs_until_an_operator_resumes() {
+    // An operator promoted it at another Davy, after this one had judged it.
+    check(
+        asked(),
+        "look
+         target: g4 canary 10
+         fail
+         target: g7 canary 100 mark decided/v2/promote/v2/u1/g6
+         fail
+         resume
+         fail
+         target: g7 canary 100 mark decided/v2/promote/v2/u1/g6
+         accepted",
+        &expect![[r#"
+            15s look: watching
+                READ split
+            30s target: g4 canary 10: watching
+                audit davy read: judged from here on (target u1 at generation g4: 10 % for the canary)
+            45s fail: rolling_back
+                audit davy rollback: watching -> rolling_back (errors are worse than tolerated)
+                raise CanaryRegression: Rolling back from v2 to v1 by the action split.
+                READ split
+            60s target: g7 canary 100 mark decided/v2/promote/v2/u1/g6: watching
+                audit davy withdraw: rolling_back -> watching (the target changed to generation g7 since it was judged)
+                audit davy look: not rolled back until an operator resumes (an operator decided for v2, as the target's mark says)
+                raise CanaryRegression: Nothing was rolled back: an operator decided for this version.
+            75s fail: watching
+            90s resume: watching
+                audit ana resume: rolled back again if it is worse (because)
+            105s fail: rolling_back
+                audit davy rollback: watching -> rolling_back (errors are worse than tolerated)
+                raise CanaryRegression: Rolling back from v2 to v1 by the action split.
+                READ split
+            120s target: g7 canary 100 mark decided/v2/promote/v2/u1/g6: rolling_back
+                audit davy call: intended, attempt 1 of 8 (errors are worse than tolerated)
+                CALL split v2 -> v1 key rollback/v2/u1/g7
+            135s accepted: verifying
+                audit davy verify: rolling_back -> verifying (the call was accepted (accepted: status 200); looking whether it worked)
+                READ split
+        "#]],
+    );
+    // Someone brought it back after a rollback, before this Davy saw it.
+    check(
+        asked(),
+        "look
+         target: g6 canary 10 mark rollback/v2/u1/g4
+         fail
+         resume
+         fail
+         target: g6 canary 10 mark rollback/v2/u1/g4
+         accepted",
+        &expect![[r#"
+            15s look: watching
+                READ split
+            30s target: g6 canary 10 mark rollback/v2/u1/g4: watching
+                audit davy read: judged from here on (target u1 at generation g6: 10 % for the canary)
+                audit davy look: not rolled back until an operator resumes (v2 was rolled back before and has been brought back)
+            45s fail: watching
+                audit davy judge: fail: Nothing was rolled back: an operator decided for this version. (errors are worse than tolerated)
+                raise CanaryRegression: Nothing was rolled back: an operator decided for this version.
+            60s resume: watching
+                audit ana resume: rolled back again if it is worse (because)
+            75s fail: rolling_back
+                audit davy rollback: watching -> rolling_back (errors are worse than tolerated)
+                raise CanaryRegression: Rolling back from v2 to v1 by the action split.
+                READ split
+            90s target: g6 canary 10 mark rollback/v2/u1/g4: rolling_back
+                audit davy call: intended, attempt 1 of 8 (errors are worse than tolerated)
+                CALL split v2 -> v1 key rollback/v2/u1/g6
+            105s accepted: verifying
+                audit davy verify: rolling_back -> verifying (the call was accepted (accepted: status 200); looking whether it worked)
+                READ split
+        "#]],
+    );
+    // What an operator orders is for what is there.
+    check(
+        asked(),
+        "look
+         target: g6 canary 10 mark rollback/v2/u1/g4
+         rollback
+         target: g6 canary 10 mark rollback/v2/u1/g4
+         accepted",
+        &expect![[r#"
+            15s look: watching
+                READ split
+            30s target: g6 canary 10 mark rollback/v2/u1/g4: watching
+                audit davy read: judged from here on (target u1 at generation g6: 10 % for the canary)
+                audit davy look: not rolled back until an operator resumes (v2 was rolled back before and has been brought back)
+            45s rollback: rolling_back
+                audit ana rollback: watching -> rolling_back (because)
+                READ split
+            60s target: g6 canary 10 mark rollback/v2/u1/g4: rolling_back
+                audit davy call: intended, attempt 1 of 8 (because)
+                CALL split v2 -> v1 key rollback/v2/u1/g6
+            75s accepted: verifying
+                audit davy verify: rolling_back -> verifying (the call was accepted (accepted: status 200); looking whether it worked)
+                READ split
+        "#]],
+    );
+}

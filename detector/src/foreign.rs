@@ -4,6 +4,8 @@
 //! Nothing is guessed: what is left of a name when the service, a version or a role and what the convention adds
 //! are taken away must be nothing, or the series belongs to nobody.
 
+use std::sync::{Arc, OnceLock};
+
 use davy_model::{Labels, MatchOp, Matcher, name};
 
 use crate::plan::Arm;
@@ -124,8 +126,27 @@ pub(crate) fn reporter_of(matchers: &[Matcher]) -> Option<&'static Reporter> {
     reporter(named.value())
 }
 
+/// [`narrowing`] for one service, each made when it is first asked for: compiling it costs far more than a read.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Narrowings(Arc<[OnceLock<Vec<Matcher>>; REPORTERS.len()]>);
+
+impl Narrowings {
+    pub(crate) fn of(&self, reporter: &'static Reporter, service: &str) -> &[Matcher] {
+        let at =
+            REPORTERS.iter().position(|r| std::ptr::eq(r, reporter)).expect("every reporter is one of these");
+        self.0[at].get_or_init(|| narrowing(reporter, service))
+    }
+}
+
+impl PartialEq for Narrowings {
+    /// They follow from the service, and so say nothing of their own.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
 /// Matchers that keep a read of a big ingress near the service, one for each label that may name it.
-pub(crate) fn narrowing(reporter: &Reporter, service: &str) -> Vec<Matcher> {
+fn narrowing(reporter: &Reporter, service: &str) -> Vec<Matcher> {
     let any_separator: String =
         service.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '.' }).collect();
     let labels = reporter.service.iter().chain(reporter.workload);

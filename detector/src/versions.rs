@@ -10,7 +10,7 @@ use davy_model::{Labels, Matcher, Sample, Timestamp, name};
 use davy_store::{SeriesSamples, Snapshot};
 
 use crate::config::{ArmSpec, ReleaseSpec};
-use crate::foreign;
+use crate::foreign::{self, Narrowings, Reporter};
 use crate::plan::Arm;
 
 /// Written by the OTLP receiver for whoever pushes.
@@ -43,6 +43,7 @@ pub struct Arms {
     pub version_label: String,
     pub baseline_matchers: Vec<Matcher>,
     pub canary_matchers: Vec<Matcher>,
+    narrowings: Narrowings,
 }
 
 /// Why two live versions are not a release that can be judged.
@@ -73,7 +74,13 @@ impl Arms {
             version_label: spec.version_label.clone(),
             baseline_matchers: matchers(&spec.baseline, baseline),
             canary_matchers: matchers(&spec.canary, canary),
+            narrowings: Narrowings::default(),
         }
+    }
+
+    /// Matchers that keep a read of what others report near the service, one for each label that may name it.
+    pub(crate) fn near(&self, reporter: &'static Reporter) -> &[Matcher] {
+        self.narrowings.of(reporter, &self.service)
     }
 
     /// The arm that a series belongs to, `None` for neither. A series of another service belongs to none, unless

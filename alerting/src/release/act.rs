@@ -115,10 +115,27 @@ impl Act {
     }
 }
 
+/// First part of the mark that a step leaves which an operator decided on, whatever the verdict.
+const DECIDED: &str = "decided";
+
+/// The mark for a step with this key, where an operator has decided for the version.
+pub(super) fn decided_mark(key: &str, canary: &str) -> String {
+    format!("{DECIDED}/{canary}/{key}")
+}
+
+/// Whether an operator decided for this version, at whichever Davy.
+pub(super) fn marks_decision(marker: Option<&str>, canary: &str) -> bool {
+    is_of(marker, DECIDED, canary)
+}
+
 /// Whether a mark was left by a rollback of this version, whoever made it.
 pub(super) fn marks_rollback(marker: Option<&str>, canary: &str) -> bool {
+    is_of(marker, Desired::Baseline.as_str(), canary)
+}
+
+fn is_of(marker: Option<&str>, kind: &str, canary: &str) -> bool {
     marker
-        .and_then(|m| m.strip_prefix(Desired::Baseline.as_str()))
+        .and_then(|m| m.strip_prefix(kind))
         .and_then(|m| m.strip_prefix('/'))
         .and_then(|m| m.strip_prefix(canary))
         .is_some_and(|m| m.starts_with('/'))
@@ -151,6 +168,10 @@ mod tests {
         assert!(!marks_rollback(Some(&key), "v22"));
         assert!(!marks_rollback(Some("set_share-5/v2/u/4"), "v2"));
         assert!(!marks_rollback(None, "v2"));
+        let decided = decided_mark("promote/v2/u/4", "v2");
+        assert!(marks_decision(Some(&decided), "v2"));
+        assert!(!marks_decision(Some(&decided), "v"));
+        assert!(!marks_decision(Some("promote/v2/u/4"), "v2"));
         assert_eq!(Act { expect: None, ..act }.key("v2"), "checkout-v2-7-rollback");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use davy_model::Timestamp;
 
-use super::act::{Act, ActState};
+use super::act::{Act, ActState, decided_mark};
 use super::alerts::Kind;
 use super::look::Streaks;
 use super::machine::{DAVY, EVIDENCE_AGE_MAX};
@@ -16,6 +16,8 @@ use super::{ActRequest, CallOutcome, Command, Desired, Level, Phase, ReleaseMach
 use crate::config::{Hand, OnFail};
 use crate::words::Said;
 
+/// Why an act is not taken against a human.
+pub(super) const DECIDED_FOR: &str = "an operator decided for this version";
 /// Calls of one act.
 pub(super) const ATTEMPTS_MAX: u32 = 8;
 /// Waiting time after the first failure; doubles up to [`BACKOFF_MAX`].
@@ -47,7 +49,7 @@ impl ReleaseMachine {
             return Err(why.clone());
         }
         if self.overridden_by.is_some() {
-            return Err("an operator decided for this version".into());
+            return Err(DECIDED_FOR.into());
         }
         let fresh = |at: Timestamp| now.since(at) <= EVIDENCE_AGE_MAX;
         let Some(look) = self.look.filter(|l| fresh(l.at)) else {
@@ -180,9 +182,11 @@ impl ReleaseMachine {
     pub(super) fn request(&self, desired: Desired) -> ActRequest {
         let act = self.act(desired).expect("a call is made only after its intent");
         let key = act.key(&self.canary);
+        // Another Davy reads no audit of this one: the target tells it.
+        let decided = desired != Desired::Baseline && self.overridden_by.is_some() && act.expect.is_some();
         ActRequest {
             actuator: act.actuator.clone(),
-            marker: key.clone(),
+            marker: if decided { decided_mark(&key, &self.canary) } else { key.clone() },
             key,
             desired: act.desired,
             release_id: self.id.clone(),

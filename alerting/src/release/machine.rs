@@ -61,6 +61,8 @@ pub struct ReleaseMachine {
     pub(super) held_by: Option<String>,
     /// An operator decided for the canary: no automatic rollback until an operator resumes.
     pub(super) overridden_by: Option<String>,
+    /// Generation of the target whose mark was heeded; what an operator resumed since is not taken back.
+    pub(super) heeded: Option<String>,
     pub(super) superseded_by: Option<String>,
 
     pub(super) rollback: Option<Act>,
@@ -127,6 +129,7 @@ impl ReleaseMachine {
             down_at: None,
             held_by: None,
             overridden_by: None,
+            heeded: None,
             superseded_by: None,
             rollback: None,
             ramp: RampRun { since: now, ..RampRun::default() },

@@ -75,6 +75,7 @@ impl ReleaseMachine {
                 Ok(())
             }
             Phase::Watching | Phase::Promoted if self.ramp.paused.is_some() => {
+                self.overridden_by = None;
                 let paused = self.ramp.paused.take().unwrap_or_default();
                 self.audit(now, actor, "resume", reason, &format!("the ramp goes on ({paused})"), out);
                 self.resolve(
@@ -87,6 +88,11 @@ impl ReleaseMachine {
                 } else {
                     self.known.clear();
                 }
+                Ok(())
+            }
+            Phase::Watching | Phase::Promoted if self.overridden_by.is_some() => {
+                self.overridden_by = None;
+                self.audit(now, actor, "resume", reason, "rolled back again if it is worse", out);
                 Ok(())
             }
             Phase::Watching | Phase::Promoted => Err("it is not on hold".into()),

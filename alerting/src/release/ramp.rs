@@ -31,7 +31,7 @@ pub(super) struct RampRun {
 impl ReleaseMachine {
     /// Where the ramp stands when its target is first read; below the first step, that is taken.
     pub(super) fn start_ramp(&mut self, now: Timestamp, state: &TargetState, out: &mut Vec<Command>) {
-        if marks_rollback(state.marker.as_deref(), &self.canary) {
+        if self.overridden_by.is_some() && marks_rollback(state.marker.as_deref(), &self.canary) {
             let why = format!("{} was rolled back before; only an operator may promote it", self.canary);
             return self.pause(now, why, out);
         }
@@ -192,7 +192,11 @@ impl ReleaseMachine {
             }
             Live::Baseline | Live::Share(_) => {}
         }
-        if marks_rollback(state.marker.as_deref(), &self.canary) && !ordered {
+        if !ordered {
+            self.heed_mark(now, &state, out);
+        }
+        let theirs = !ordered && self.overridden_by.is_some();
+        if theirs && marks_rollback(state.marker.as_deref(), &self.canary) {
             let why = format!("{} was rolled back before; only an operator may promote it", self.canary);
             return self.pause(now, why, out);
         }

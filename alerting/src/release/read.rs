@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use davy_model::Timestamp;
 
-use super::act::{Act, ActState, marks_rollback};
+use super::act::{Act, ActState, marks_decision, marks_rollback};
 use super::alerts::Kind;
-use super::call::{ATTEMPTS_MAX, RESULT_LOST_AFTER, WAITING_MAX, backoff};
+use super::call::{ATTEMPTS_MAX, DECIDED_FOR, RESULT_LOST_AFTER, WAITING_MAX, backoff};
 use super::machine::DAVY;
 use super::{
     Command, Desired, Expect, Level, Live, Phase, ReadError, ReadRequest, ReleaseMachine, TargetState,
@@ -130,11 +130,7 @@ impl ReleaseMachine {
             format!("target {} at generation {}: {}", state.uid, state.generation, words(&state.live));
         self.audit(now, DAVY, "read", &reason, "judged from here on", out);
         self.known.insert(hand.name.clone(), Known::of(&state));
-        if marks_rollback(state.marker.as_deref(), &self.canary) && state.live != Live::Baseline {
-            let reason = format!("{} was rolled back before and has been brought back", self.canary);
-            self.audit(now, DAVY, "look", &reason, "not rolled back again until an operator resumes", out);
-            self.overridden_by = Some("whoever brought it back".to_owned());
-        }
+        self.heed_mark(now, &state, out);
         if self.policy.ramp.as_ref().is_some_and(|r| r.hand == hand) {
             self.start_ramp(now, &state, out);
         }
@@ -156,12 +152,15 @@ impl ReleaseMachine {
                 return self.page(now, "the target of the rollback cannot be used", out);
             }
         };
-        if marks_rollback(state.marker.as_deref(), &self.canary) && state.live != Live::Baseline {
+        let marker = state.marker.as_deref();
+        let ours = marker == Some(&act.key(&self.canary));
+        // An order, and a resumption since the mark was seen, are for what was brought back.
+        let wanted = act.ordered_by.is_some() || self.is_heeded(&state);
+        if marks_rollback(marker, &self.canary) && state.live != Live::Baseline && (ours || !wanted) {
             return self.brought_back(now, out);
         }
         match &state.live {
             Live::Baseline => {
-                let ours = state.marker.as_deref() == Some(&act.key(&self.canary));
                 let (done, why) = if ours || unsure {
                     (ActState::Accepted, "the target is at the baseline")
                 } else {
@@ -218,9 +217,46 @@ impl ReleaseMachine {
             format!("which generation was judged is not known: {} is, from now on", state.generation)
         };
         self.enter(now, Phase::Watching, DAVY, "withdraw", reason, out);
+        self.heed_mark(now, state, out);
+        if self.overridden_by.is_some() {
+            let done = Said::new("done.not_rolled_back").with("why", DECIDED_FOR);
+            self.raise(Kind::CanaryRegression, now, &done, out);
+        }
         if self.policy.ramp.is_some() {
             self.place_ramp(now, &state.live);
         }
+    }
+
+    /// Someone brought the version back after a rollback, or decided for it at another Davy, as the mark on the target
+    /// says: theirs it is until an operator gives it back. That is said once of each generation.
+    pub(super) fn heed_mark(&mut self, now: Timestamp, state: &TargetState, out: &mut Vec<Command>) {
+        let marker = state.marker.as_deref();
+        if self.is_heeded(state) {
+            return;
+        }
+        let (reason, by) = if marks_rollback(marker, &self.canary) {
+            (
+                format!("{} was rolled back before and has been brought back", self.canary),
+                "whoever brought it back",
+            )
+        } else if marks_decision(marker, &self.canary) {
+            (
+                format!("an operator decided for {}, as the target's mark says", self.canary),
+                "whoever promoted it",
+            )
+        } else {
+            return;
+        };
+        // Of one that has no share yet there is nothing to say.
+        if state.live != Live::Baseline {
+            self.audit(now, DAVY, "look", &reason, "not rolled back until an operator resumes", out);
+        }
+        self.overridden_by = Some(by.to_owned());
+        self.heeded = Some(state.generation.clone());
+    }
+
+    fn is_heeded(&self, state: &TargetState) -> bool {
+        self.heeded.as_deref() == Some(&state.generation)
     }
 
     fn send_expecting(&mut self, now: Timestamp, state: &TargetState, out: &mut Vec<Command>) {

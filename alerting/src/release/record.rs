@@ -34,6 +34,8 @@ struct Detail {
     failing: bool,
     held_by: Option<String>,
     overridden_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    heeded: Option<String>,
     superseded_by: Option<String>,
     rollback: Option<ActShape>,
     #[serde(default)]
@@ -119,6 +121,7 @@ impl ReleaseMachine {
             failing: self.failing,
             held_by: self.held_by.clone(),
             overridden_by: self.overridden_by.clone(),
+            heeded: self.heeded.clone(),
             superseded_by: self.superseded_by.clone(),
             rollback: self.rollback.as_ref().map(ActShape::of),
             ramp: RampShape {
@@ -225,6 +228,7 @@ impl ReleaseMachine {
             down_at: None,
             held_by: detail.held_by,
             overridden_by: detail.overridden_by,
+            heeded: detail.heeded,
             superseded_by: detail.superseded_by,
             rollback,
             ramp,

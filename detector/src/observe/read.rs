@@ -141,8 +141,8 @@ impl<S: Source> Read<'_, S> {
         }
         if let Some(reporter) = foreign::reporter_of(matchers) {
             // Several labels may name the service, and a series is read once.
-            for m in foreign::narrowing(reporter, &self.arms.service) {
-                found.extend(near(&[m])?);
+            for m in self.arms.near(reporter) {
+                found.extend(near(std::slice::from_ref(m))?);
             }
             found.sort_by(|(_, a), (_, b)| a.labels.cmp(&b.labels));
             found.dedup_by(|(_, a), (_, b)| a.labels == b.labels);

@@ -122,16 +122,9 @@ impl Inventory {
             let histogram = c.histogram.iter().flat_map(|(h, _)| [h.clone(), format!("{h}_bucket")]);
             std::iter::once(c.counter.clone()).chain(histogram).collect::<Vec<_>>()
         };
-        // Compiling an expression costs far more than looking for a name that is not there.
-        let mut narrowings: Vec<(&foreign::Reporter, Vec<Matcher>)> = Vec::new();
         for metric in conventions.iter().flat_map(names) {
             let Some(reporter) = foreign::reporter(&metric) else { continue };
-            let known = narrowings.iter().position(|(r, _)| std::ptr::eq(*r, reporter));
-            let at = known.unwrap_or_else(|| {
-                narrowings.push((reporter, foreign::narrowing(reporter, &arms.service)));
-                narrowings.len() - 1
-            });
-            for near in &narrowings[at].1 {
+            for near in arms.near(reporter) {
                 inventory.note(arms, &source.series(&[named(&metric), near.clone()], from, to)?);
             }
         }
