@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -37,6 +37,9 @@ struct Arguments {
     /// Seconds of an interval, of scrapes and of the judge.
     #[arg(long, default_value_t = 15)]
     interval: u64,
+    /// Where Davy's log goes, to see what a slow one waited for; each call is then told with its times.
+    #[arg(long)]
+    log: Option<PathBuf>,
     /// Cargo's own argument.
     #[arg(long, hide = true)]
     bench: bool,
@@ -55,6 +58,7 @@ struct Service {
     /// When a scrape of it was last answered.
     scraped: Option<Instant>,
     called: Option<Duration>,
+    called_at: Option<SystemTime>,
     instances: BTreeMap<(String, usize), Instance>,
 }
 
@@ -88,6 +92,7 @@ async fn rollback(State(world): State<World>, body: Bytes) -> &'static str {
         && service.called.is_none()
     {
         service.called = service.scraped.map(|at| now.duration_since(at));
+        service.called_at = Some(SystemTime::now());
         service.bad = false;
     }
     "ok"
@@ -124,8 +129,8 @@ fn config(arguments: &Arguments, port: u16) -> String {
     text
 }
 
-fn start(folder: &Path) -> Child {
-    let log = std::fs::File::create(folder.join("log")).expect("a log");
+fn start(folder: &Path, log: &Path) -> Child {
+    let log = std::fs::File::create(log).expect("a log");
     Command::new(env!("CARGO_BIN_EXE_davy"))
         .args(["run", "--headless", "--web.listen-address", "127.0.0.1:19600"])
         .arg("--config.file")
@@ -156,7 +161,8 @@ async fn main() {
     let folder = tempfile::tempdir().expect("a folder");
     let text = config(&arguments, port) + "otlp: {grpc: '127.0.0.1:19601', http: '127.0.0.1:19602'}\n";
     std::fs::write(folder.path().join("davy.yaml"), text).expect("a file");
-    let mut davy = start(folder.path());
+    let log = arguments.log.clone().unwrap_or_else(|| folder.path().join("log"));
+    let mut davy = start(folder.path(), &log);
     let warm = Duration::from_secs(30 + arguments.interval * 8);
     println!(
         "{} services, {} targets; waiting {} s",
@@ -175,6 +181,17 @@ async fn main() {
         tokio::time::sleep(Duration::from_millis(900)).await;
     }
     tokio::time::sleep(Duration::from_secs(arguments.interval * 8)).await;
+    if arguments.log.is_some() {
+        for (name, s) in world.lock().expect("nobody panics").iter() {
+            let (Some(took), Some(at)) = (s.called, s.called_at) else { continue };
+            let at = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            println!(
+                "{name}: scraped at {:.3}, called at {:.3}",
+                (at - took).as_secs_f64(),
+                at.as_secs_f64()
+            );
+        }
+    }
     let called = |s: &Service| s.called.map(|d| d.as_secs_f64() * 1000.0);
     took.extend(world.lock().expect("nobody panics").values().filter_map(called));
     let cpu = std::fs::read_to_string(format!("/proc/{}/stat", davy.id())).unwrap_or_default();
@@ -194,6 +211,6 @@ async fn main() {
         fields.iter().sum::<f64>() / 100.0
     );
     if took.is_empty() {
-        let _ = std::io::stdout().write_all(&std::fs::read(folder.path().join("log")).unwrap_or_default());
+        let _ = std::io::stdout().write_all(&std::fs::read(&log).unwrap_or_default());
     }
 }

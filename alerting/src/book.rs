@@ -142,6 +142,11 @@ impl AlertBook {
         self.entries.iter().filter(|(_, e)| !e.resolved).map(|(f, e)| (f.as_str(), &e.alert))
     }
 
+    /// Whether an alert began, changed or ended since the last poll.
+    pub fn has_changed(&self) -> bool {
+        self.entries.values().any(|e| e.changed)
+    }
+
     /// Alerts refused since the start because [`OPEN_ALERTS_MAX`] were open.
     pub fn refused(&self) -> u64 {
         self.refused

@@ -169,7 +169,7 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
     let watch = Watch::new(config, store.clone(), control, clock.now()).with_sources(feeds.states());
     let watch = watch.with_folder(options.storage_path.clone()).with_drills(drills.clone());
     let own = OwnSeries::new(registry, &options.listen_address.to_string(), watch.tick_interval());
-    let brain = Brain {
+    let mut brain = Brain {
         watch: Some(watch),
         own: Some(own),
         about,
@@ -198,6 +198,9 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
     info!(%url, "davy is running");
     let requests = Requests { operations, drills: drill_requests, silences: silence_requests, reloads };
     let ended = brain.run(requests, &mut tasks, &shutdown).await;
+    // Verdicts may still wait for others to be written with.
+    brain.with_watch(|watch, _| watch.write()).await;
+    drop(brain);
 
     info!("stopping");
     shutdown.cancel();
@@ -311,7 +314,7 @@ struct Brain {
 
 impl Brain {
     async fn run(
-        mut self,
+        &mut self,
         mut requests: Requests,
         tasks: &mut JoinSet<()>,
         shutdown: &CancellationToken,

@@ -2,6 +2,8 @@
 //!
 //! Most trusted first: the server's own counters, then what stands before it, then what is derived from spans. `docs/presets.md` is this table with the source of each name.
 
+use std::sync::LazyLock;
+
 use crate::config::Preset;
 
 /// How one kind of software counts requests.
@@ -119,7 +121,18 @@ const RPC_CODE: &[&str] = &["rpc.response.status_code", "rpc.grpc.status_code"];
 const ERROR_TYPE: &[&str] = &["error.type"];
 
 /// Every convention of requests, in the order of preference.
-pub(super) fn requests() -> Vec<Convention> {
+pub(super) fn requests() -> &'static [Convention] {
+    static ALL: LazyLock<Vec<Convention>> = LazyLock::new(served);
+    &ALL
+}
+
+/// What a service asks of others: looked at only where nothing counts what it serves, as of a worker.
+pub(super) fn outgoing() -> &'static [Convention] {
+    static ALL: LazyLock<Vec<Convention>> = LazyLock::new(asked);
+    &ALL
+}
+
+fn served() -> Vec<Convention> {
     let http_total = "http_requests_total";
     let http_seconds = "http_request_duration_seconds";
     let mut all = vec![
@@ -337,8 +350,7 @@ pub(super) fn requests() -> Vec<Convention> {
     all
 }
 
-/// What a service asks of others: looked at only where nothing counts what it serves, as of a worker.
-pub(super) fn outgoing() -> Vec<Convention> {
+fn asked() -> Vec<Convention> {
     otel(
         "OpenTelemetry database client",
         "db.client.operation.duration",

@@ -128,11 +128,11 @@ impl Inventory {
                 inventory.note(arms, &source.series(&[named(&metric), near.clone()], from, to)?);
             }
         }
-        let all = conventions.into_iter().chain(conventions::outgoing());
-        let bases: BTreeSet<String> = all.filter_map(|c| Some(c.histogram?.0)).collect();
+        let all = conventions.iter().chain(conventions::outgoing());
+        let bases: BTreeSet<&str> = all.filter_map(|c| Some(c.histogram.as_ref()?.0.as_str())).collect();
         for base in bases {
-            if inventory.either(&base) && is_native(source, &base, from, to)? {
-                inventory.native.insert(base);
+            if inventory.either(base) && is_native(source, base, from, to)? {
+                inventory.native.insert(base.to_owned());
             }
         }
         Ok(inventory)

@@ -25,12 +25,10 @@ impl Counter {
 }
 
 pub(super) fn counter(inventory: &Inventory, wanted: impl Fn(Preset) -> bool) -> Option<Counter> {
-    let of = |conventions: Vec<Convention>| -> Vec<Convention> {
-        conventions.into_iter().filter(|c| wanted(c.preset)).collect()
-    };
-    let (served, asked) = (of(requests()), of(outgoing()));
+    let of = |all: &'static [Convention]| all.iter().filter(|c| wanted(c.preset));
+    let (served, asked): (Vec<_>, Vec<_>) = (of(requests()).collect(), of(outgoing()).collect());
     let tells = |c: &&Convention| c.outcome_label(inventory).is_some();
-    let telling: Vec<&Convention> = served.iter().filter(tells).collect();
+    let telling: Vec<&Convention> = served.iter().copied().filter(tells).collect();
     if let Some(found) = best(inventory, &telling) {
         return Some(found.counter(inventory));
     }
@@ -39,8 +37,7 @@ pub(super) fn counter(inventory: &Inventory, wanted: impl Fn(Preset) -> bool) ->
     {
         return Some(found);
     }
-    let asked: Vec<&Convention> = asked.iter().filter(tells).collect();
-    let served: Vec<&Convention> = served.iter().collect();
+    let asked: Vec<&Convention> = asked.into_iter().filter(tells).collect();
     let found = best(inventory, &asked).or_else(|| best(inventory, &served))?;
     Some(found.counter(inventory))
 }
@@ -79,11 +76,9 @@ pub(super) fn latency(
     counter: Option<&Counter>,
     survey: &mut Survey,
 ) -> Option<Metric> {
-    let mut all = requests();
-    all.extend(outgoing());
-    all.retain(|c| wanted(c.preset));
-    let counting = counter.and_then(|c| c.convention.clone());
-    let found: Vec<(Convention, Timed)> = counting
+    let all = requests().iter().chain(outgoing()).filter(|c| wanted(c.preset));
+    let counting = counter.and_then(|c| c.convention.as_ref());
+    let found: Vec<(&Convention, Timed)> = counting
         .into_iter()
         .filter(|c| c.timed(inventory).is_some_and(|t| inventory.both(&t.name)))
         .chain(all)
@@ -97,7 +92,7 @@ pub(super) fn latency(
         }
     }
     let Some(i) = i else {
-        refuse_summaries(inventory, &requests(), survey);
+        refuse_summaries(inventory, requests(), survey);
         return None;
     };
     let (convention, timed) = &found[i];

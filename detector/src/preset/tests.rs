@@ -228,7 +228,7 @@ fn the_table_of_conventions_is_that_of_the_documentation() {
 
     let mut table = String::from("| from | counter | errors | latency |\n|---|---|---|---|\n");
     let mut known = BTreeSet::new();
-    for c in conventions::requests().into_iter().chain(conventions::outgoing()) {
+    for c in conventions::requests().iter().chain(conventions::outgoing()) {
         // Other translations of the same names are said in words.
         if c.preset == Preset::Otel && !known.insert(c.by) {
             continue;
@@ -245,8 +245,8 @@ fn the_table_of_conventions_is_that_of_the_documentation() {
             other => format!("`{}`", other.regex()),
         };
         let only = c.only.map_or(String::new(), |(l, v)| format!(", where `{l}` is `{v}`"));
-        let histogram = c.histogram.map_or("none".to_owned(), |(h, unit)| {
-            format!("`{h}`{}", if unit == 1.0 { "" } else { " in ms" })
+        let histogram = c.histogram.as_ref().map_or("none".to_owned(), |(h, unit)| {
+            format!("`{h}`{}", if *unit == 1.0 { "" } else { " in ms" })
         });
         writeln!(table, "| {} | `{}`{only} | {labels} is {value} | {histogram} |", c.by, c.counter).unwrap();
     }

@@ -48,7 +48,9 @@ use crate::analysis;
 use crate::config::Config;
 use crate::sources::SourceStates;
 
-/// Releases that are due within this time are stepped together: each transaction is a sync of the disk.
+/// Verdicts that decide nothing wait this long for others, to be written together.
+const WRITE_INTERVAL: Duration = Duration::from_secs(1);
+/// Releases that are due within this time are stepped together.
 const DUE_TOGETHER: Duration = Duration::from_millis(20);
 /// Events kept for the terminal view.
 const EVENTS_MAX: usize = 200;
@@ -83,6 +85,9 @@ pub struct Watch {
     book: AlertBook,
     /// What could not be written yet; it goes first.
     unwritten: ControlBatch,
+    /// The control database did not take them.
+    refused: bool,
+    written_at: Timestamp,
     events: VecDeque<Happening>,
     /// Releases whose rows cannot be read: reported, and not opened again under a new number.
     unreadable: Vec<ReleaseRecord>,
@@ -121,6 +126,8 @@ impl Watch {
             ended: VecDeque::new(),
             book: AlertBook::default(),
             unwritten: ControlBatch::default(),
+            refused: false,
+            written_at: Timestamp::MIN,
             events: VecDeque::new(),
             unreadable: Vec::new(),
             unjudged: Vec::new(),
@@ -262,6 +269,9 @@ impl Watch {
             errands.extend(self.step(now, generation, around));
         }
         let decided = !self.unwritten.audit.is_empty();
+        if errands.is_empty() && self.may_wait(now) {
+            return (Vec::new(), decided);
+        }
         (self.settle(now, errands), decided)
     }
 
@@ -403,24 +413,35 @@ impl Watch {
         Vec::new()
     }
 
-    fn write(&mut self) -> bool {
-        if self.unwritten() == 0 {
-            return true;
-        }
-        match self.control.write(&self.unwritten) {
-            Ok(()) => {
-                self.unwritten = ControlBatch::default();
-                true
-            }
-            Err(error) => {
-                error!(%error, rows = self.unwritten(), "decisions cannot be written down: no action is taken until they are");
-                false
-            }
-        }
+    /// Whether nothing but verdicts came of the steps, and they were written a moment ago: each writing costs the disk
+    /// a flush, and with many releases the decisions would stand in line for it. Replaying finds them again.
+    fn may_wait(&self, now: Timestamp) -> bool {
+        let b = &self.unwritten;
+        let decided = !b.audit.is_empty() || !b.versions.is_empty() || !b.calibrations.is_empty();
+        !decided && !self.book.has_changed() && now.since(self.written_at) < WRITE_INTERVAL
     }
 
-    /// Rows that wait for the control database.
+    /// Writes what waits. Says whether it is on disk.
+    pub fn write(&mut self) -> bool {
+        let rows = self.rows();
+        if rows > 0 {
+            let written = self.control.write(&self.unwritten);
+            if let Err(error) = &written {
+                error!(%error, rows, "decisions cannot be written down: no action is taken until they are");
+            } else {
+                (self.unwritten, self.written_at) = (ControlBatch::default(), self.at);
+            }
+            self.refused = written.is_err();
+        }
+        !self.refused
+    }
+
+    /// Rows that the control database did not take.
     pub fn unwritten(&self) -> usize {
+        if self.refused { self.rows() } else { 0 }
+    }
+
+    fn rows(&self) -> usize {
         let b = &self.unwritten;
         b.versions.len()
             + b.releases.len()
