@@ -231,7 +231,7 @@ impl World {
 
     fn release(&self) -> davy_api::wire::Release {
         let view = self.watch.as_ref().expect("davy runs").view();
-        view.releases.first().cloned().expect("there is a release")
+        view.releases.first().map(|r| davy_api::wire::Release::clone(r)).expect("there is a release")
     }
 }
 

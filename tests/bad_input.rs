@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use common::{Davy, Http, Inbox, free_port, wait_for, write};
+use common::{Davy, Http, Inbox, Received, free_port, wait_for, write};
 
 /// A raw HTTP target: each connection is handed to `answer` after its request was read.
 fn target(answer: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> u16 {
@@ -242,6 +242,9 @@ fn a_receiver_that_fails_then_works_gets_its_alert_and_a_dead_one_blocks_nobody(
         let _ = write!(s, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     });
     let never = target(|_| std::thread::sleep(Duration::from_secs(60)));
+    let gone = target(|s| {
+        let _ = write!(s, "HTTP/1.1 410 Gone\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    });
     let inbox = Inbox::start(&http, Arc::new(|_| {}));
     let jump = Arc::new(AtomicBool::new(false));
     let jumped = jump.clone();
@@ -255,7 +258,7 @@ fn a_receiver_that_fails_then_works_gets_its_alert_and_a_dead_one_blocks_nobody(
          thresholds:\n- {{name: lag, query: queue_lag, alert: true, for: 2s}}\n\
          route: {{receiver: all}}\nreceivers:\n- name: all\n  webhook_configs:\n\
          \x20 - {{url: \"http://127.0.0.1:{flaky}/\"}}\n  - {{url: \"http://127.0.0.1:{never}/\"}}\n\
-         \x20 - {{url: \"http://127.0.0.1:{}/alerts\"}}\n",
+         \x20 - {{url: \"http://127.0.0.1:{0}/alerts\"}}\n  - {{url: \"http://127.0.0.1:{gone}/\"}}\n",
         inbox.port
     );
     let davy = Davy::start(dir.path(), &config);
@@ -271,6 +274,12 @@ fn a_receiver_that_fails_then_works_gets_its_alert_and_a_dead_one_blocks_nobody(
     wait_for("the flaky receiver to have been tried until it worked", 60, || {
         (attempts.load(Ordering::SeqCst) >= 3).then_some(())
     });
+    let told = wait_for("an alert about the receiver that refuses", 60, || {
+        let labels = |a: &Received| a.body["alerts"][0]["labels"].clone();
+        let all = inbox.received("/alerts");
+        all.iter().map(labels).find(|l| l["alertname"] == "MessageNotDelivered")
+    });
+    assert_eq!((&told["receiver"], &told["integration"]), (&"all".into(), &"3".into()));
 }
 
 #[test]

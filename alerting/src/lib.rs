@@ -23,6 +23,7 @@ pub mod template;
 mod text;
 mod time;
 pub mod time_interval;
+pub mod undelivered;
 pub mod words;
 
 pub use egress::describe;

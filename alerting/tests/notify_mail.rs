@@ -5,7 +5,8 @@ mod common;
 use common::http::refusing;
 use common::messages::{DAVY, deliver, email, fixed_clock, hostile, regression, setup};
 use common::smtp::MailServer;
-use davy_alerting::config::{EmailConfig, EmailForm, Integration, Receiver};
+use davy_alerting::config::{EmailConfig, EmailForm, Integration, Receiver, Route};
+use davy_alerting::dispatch::{DELIVERED, Dispatcher, PENDING};
 use davy_alerting::notify::Notifier;
 use expect_test::expect;
 use mailin::response;
@@ -119,6 +120,32 @@ async fn smtp_refusals_are_final_or_not_as_their_first_digit_says() {
     assert!(!deliver(to_ops(), regression()).await.unwrap_err().retryable);
     deliver(to_ops(), regression()).await.unwrap();
     assert_eq!(server.mails().len(), 1);
+}
+
+/// As the outbox's loop does, with the time that it waits taken for passed.
+#[tokio::test]
+async fn a_greylisted_mail_comes_again_under_its_id_and_once_more_when_nobody_answered() {
+    let greylisted = response::Response::custom(451, "greylisted, try again later".into());
+    let closing = response::Response::custom(421, "closing, come back".into());
+    let server = MailServer::with(vec![greylisted, closing], None, false).await;
+    server.leave_unanswered(1);
+    let (notifier, mut record) =
+        setup(email(&server, &["ops@example.org"], false), regression(), fixed_clock());
+    let dispatcher = Dispatcher::new(Route::default(), Vec::new(), 1);
+    let mut errors = Vec::new();
+    while record.state == PENDING {
+        let now = record.next_attempt_at;
+        let result = notifier.deliver(&record).await;
+        record = dispatcher.after_attempt(record, result, now);
+        errors.push(record.last_error.clone());
+        assert!(record.attempts < 9, "{errors:?}");
+    }
+    assert_eq!((record.state.as_str(), record.attempts), (DELIVERED, 4), "{errors:?}");
+    assert!(errors[0].contains("greylisted") && errors[1].contains("closing"), "{errors:?}");
+    let id = format!("Message-ID: <{}@example.org>\n", record.id);
+    let mails = server.mails();
+    assert_eq!(mails.len(), 2, "the one that was never answered, and the one after it");
+    assert!(mails.iter().all(|m| m.text.contains(&id)), "{}", mails[1].text);
 }
 
 #[tokio::test]

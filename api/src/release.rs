@@ -6,6 +6,7 @@ use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use davy_store::control::Control;
 use serde::Deserialize;
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::error::ApiError;
@@ -59,9 +60,9 @@ pub(crate) struct ListParams {
 pub(crate) async fn list(
     State(state): State<ApiState>,
     Query(params): Query<ListParams>,
-) -> Json<Vec<wire::Release>> {
+) -> Json<Vec<Arc<wire::Release>>> {
     let view = state.view.load();
-    let wanted = |r: &&wire::Release| {
+    let wanted = |r: &&Arc<wire::Release>| {
         params.service.as_ref().is_none_or(|s| *s == r.service)
             && params.phase.as_ref().is_none_or(|p| *p == r.phase)
     };
@@ -72,11 +73,11 @@ pub(crate) async fn list(
 pub(crate) async fn get(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-) -> Result<Json<wire::Release>, ApiError> {
+) -> Result<Json<Arc<wire::Release>>, ApiError> {
     find(&state, &id).map(Json)
 }
 
-fn find(state: &ApiState, id: &str) -> Result<wire::Release, ApiError> {
+fn find(state: &ApiState, id: &str) -> Result<Arc<wire::Release>, ApiError> {
     let view = state.view.load();
     view.releases
         .iter()
@@ -149,7 +150,7 @@ pub(crate) async fn operate(
     id: String,
     kind: OperationKind,
     body: OperationBody,
-) -> Result<Json<wire::Release>, ApiError> {
+) -> Result<Json<Arc<wire::Release>>, ApiError> {
     if body.actor.is_empty() || body.reason.is_empty() {
         return Err(ApiError::BadData(
             "`actor` and `reason` are required: the audit record names both".into(),

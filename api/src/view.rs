@@ -19,7 +19,7 @@ pub struct Event {
 pub struct View {
     pub at: Timestamp,
     /// Newest first.
-    pub releases: Vec<wire::Release>,
+    pub releases: Vec<Arc<wire::Release>>,
     pub alerts: Vec<wire::Alert>,
     /// In the order of the files, and of each file.
     pub rules: Vec<wire::rules::RuleGroup>,

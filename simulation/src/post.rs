@@ -128,7 +128,8 @@ impl Post {
                 self.alerts.insert(alert.id.clone(), alert);
             }
         }
-        self.quiet_until = self.dispatcher.wake_at(&self.book).map_or(i64::MAX, |at| at.as_millis());
+        self.quiet_until =
+            self.dispatcher.wake_at(&self.book).map_or(i64::MAX, davy_model::Timestamp::as_millis);
         outbox
     }
 

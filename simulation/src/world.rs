@@ -14,6 +14,7 @@ use davy_alerting::release::{
 use davy_detector::{Contract, Outcome as Judged, Verdict};
 use mail::Arrival;
 
+use crate::judge::Judge;
 use crate::post::Shape;
 use crate::receiver::Fate;
 use crate::replica::{Replica, at};
@@ -299,7 +300,7 @@ impl World {
                 }
             }
             Happening::Restart(r) => {
-                if !self.replicas[r].judge.as_mut().is_none_or(|j| j.replay()) {
+                if !self.replicas[r].judge.as_mut().is_none_or(Judge::replay) {
                     self.broke(Violation::Forgetful);
                 }
                 let commands = self.replicas[r].restart(self.now, &mut self.out);

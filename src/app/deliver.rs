@@ -10,6 +10,8 @@ use davy_alerting::breaker::Breakers;
 use davy_alerting::dispatch::{DEAD, Dispatcher};
 use davy_alerting::notify::{BoxFuture, Memory, Notifier};
 use davy_alerting::record::target_of;
+use davy_alerting::undelivered::Undelivered;
+use davy_alerting::words::Language;
 use davy_model::Clock;
 use davy_store::control::{Control, ControlBatch, MemoRecord, OutboxRecord};
 use tokio::sync::{Notify, watch};
@@ -18,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::metrics::Metrics;
+use super::rules::Inbox;
 
 /// Messages in flight at once; one slow receiver must not hold up the others.
 const IN_FLIGHT_MAX: usize = 16;
@@ -28,6 +31,7 @@ const POLL_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Messaging {
     pub(super) notifier: Notifier,
     pub(super) dispatcher: Dispatcher,
+    pub(super) language: Language,
     pub(super) actuators: BTreeMap<String, Actuator>,
 }
 
@@ -41,6 +45,10 @@ pub(super) struct Delivery {
     pub(super) metrics: Arc<Metrics>,
     /// Receivers that do not answer.
     pub(super) breakers: Breakers,
+    /// Receivers that a message was given up for.
+    pub(super) undelivered: Undelivered,
+    /// Where alerts about them go.
+    pub(super) inbox: Arc<Inbox>,
 }
 
 impl Delivery {
@@ -94,7 +102,9 @@ impl Delivery {
             if after.state == DEAD {
                 self.metrics.messages_dead.inc();
             }
+            let update = self.undelivered.heard(&after, messaging.language, now);
             self.record(after).await;
+            self.inbox.put(update.into_iter().collect());
         }
         Duration::ZERO
     }

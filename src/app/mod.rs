@@ -10,6 +10,7 @@ mod forward_metrics;
 mod metrics;
 mod own;
 mod perform;
+mod publish;
 mod rules;
 mod tasks;
 mod upkeep;

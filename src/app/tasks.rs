@@ -8,6 +8,7 @@ use std::time::Duration;
 use davy_alerting::actuate::Actuator;
 use davy_alerting::breaker::Breakers;
 use davy_alerting::notify::Notifier;
+use davy_alerting::undelivered::Undelivered;
 use davy_api::{
     ApiState, DrillRequest, Operation, OperationError, QueryGate, Reload, SilenceRequest, Storage, View,
     ViewHandle,
@@ -32,6 +33,7 @@ use super::drill::{Course, Drills, Jobs};
 use super::metrics::{About, Metrics};
 use super::own::OwnSeries;
 use super::perform::{Performer, Report};
+use super::publish::{Bells, Publisher};
 use super::rules::Rules;
 use super::upkeep::{Upkeep, sign};
 use super::watch::{Errand, Watch, dispatcher};
@@ -122,15 +124,6 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
     let messaging = Arc::new(Messaging::new(&config, &url, &control, &clock)?);
     let (messaging_tx, messaging_rx) = watch::channel(messaging);
     let bell = Arc::new(Notify::new());
-    let delivery = Delivery {
-        control: control.clone(),
-        clock: clock.clone(),
-        messaging: messaging_rx,
-        bell: bell.clone(),
-        metrics: metrics.clone(),
-        breakers: Breakers::default(),
-    };
-    spawn(&mut tasks, delivery.run(shutdown.clone()));
     let (keeper_control, keeper_options) = (control.clone(), options.clone());
     let keeper = tokio::task::spawn_blocking(move || {
         let Options { storage_path, audit_key_file, audit_checkpoint_file, .. } = keeper_options;
@@ -164,15 +157,42 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         shutdown.clone(),
     );
     spawn(&mut tasks, evaluating);
+    // Should the rows not be readable, those alerts end by hand; `Watch` says that they are not.
+    let undelivered = Undelivered::of(&control.open_alerts().unwrap_or_default());
+    let delivery = Delivery {
+        control: control.clone(),
+        clock: clock.clone(),
+        messaging: messaging_rx,
+        bell: bell.clone(),
+        metrics: metrics.clone(),
+        breakers: Breakers::default(),
+        undelivered,
+        inbox: rules.inbox(),
+    };
+    spawn(&mut tasks, delivery.run(shutdown.clone()));
     let feeds = Arc::new(Feeds::new(store.clone(), clock.clone()));
     feeds.apply(&config.sources, &config.release_sources).await.map_err(AppError::Sources)?;
     let watch = Watch::new(config, store.clone(), control, clock.now()).with_sources(feeds.states());
     let watch = watch.with_folder(options.storage_path.clone()).with_drills(drills.clone());
     let own = OwnSeries::new(registry, &options.listen_address.to_string(), watch.tick_interval());
+    let bells = Arc::new(Bells::default());
+    let publisher = Publisher {
+        bells: bells.clone(),
+        view: view.clone(),
+        metrics: metrics.clone(),
+        clock: clock.clone(),
+        store: store.clone(),
+        scrapes: scrapes.clone(),
+        receiver,
+        remote_write,
+        forwarder: forwarder.clone(),
+        feeds: feeds.clone(),
+        about,
+        own,
+    };
     let mut brain = Brain {
         watch: Some(watch),
-        own: Some(own),
-        about,
+        bells,
         clock,
         scrapes: scrapes.clone(),
         view,
@@ -181,9 +201,6 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         messaging: messaging_tx,
         config_file: options.config_file,
         external_url: url.clone(),
-        store: store.clone(),
-        receiver,
-        remote_write,
         rules,
         forwarder: forwarder.clone(),
         feeds: feeds.clone(),
@@ -194,6 +211,8 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
     };
     // Whoever is told "ready" is answered from what was read back.
     brain.publish();
+    publisher.publish();
+    spawn(&mut tasks, publisher.run(shutdown.clone()));
     spawn(&mut tasks, serve(api, davy_api::router(state), ServeLimits::default(), shutdown.clone()));
     info!(%url, "davy is running");
     let requests = Requests { operations, drills: drill_requests, silences: silence_requests, reloads };
@@ -287,9 +306,7 @@ struct Requests {
 struct Brain {
     /// `None` only while a blocking thread has it.
     watch: Option<Watch>,
-    /// `None` only while a blocking thread has it.
-    own: Option<OwnSeries>,
-    about: About,
+    bells: Arc<Bells>,
     clock: Arc<dyn Clock>,
     scrapes: ScrapeManager,
     view: ViewHandle,
@@ -298,9 +315,6 @@ struct Brain {
     messaging: watch::Sender<Arc<Messaging>>,
     config_file: PathBuf,
     external_url: String,
-    store: Store,
-    receiver: otlp::Receiver,
-    remote_write: remote_write::Receiver,
     rules: Rules,
     forwarder: Forwarder,
     feeds: Arc<Feeds>,
@@ -386,8 +400,8 @@ impl Brain {
                         }
                     };
                     let calls = self.with_watch(heard).await;
-                    self.publish();
                     self.perform(calls.unwrap_or_default(), &performer);
+                    self.publish();
                 }
                 () = inbox.rung() => {
                     let updates = inbox.take();
@@ -418,7 +432,7 @@ impl Brain {
                     self.perform(errands.unwrap_or_default(), &performer);
                     self.metrics.ticked(began.elapsed());
                     self.publish();
-                    self.store_own_series().await;
+                    self.bells.ticked.notify_one();
                     if last_drill_look.elapsed() >= DRILL_LOOK_INTERVAL {
                         last_drill_look = tokio::time::Instant::now();
                         self.drill_when_due();
@@ -483,34 +497,10 @@ impl Brain {
     fn publish(&self) {
         let Some(watch) = &self.watch else { return };
         let view = View { rules: self.rules.shown(), drills: self.course.drills.shown(), ..watch.view() };
-        self.metrics.publish(&view, &self.scrapes.targets(), &self.store.stats(), &self.about);
-        self.metrics.publish_otlp(self.receiver.stats());
-        self.metrics.publish_remote_write(&self.remote_write);
-        self.metrics.publish_forwards(&self.forwarder);
-        self.metrics.publish_sources(&self.feeds.states(), self.clock.now());
         self.metrics.unwritten.set(i64::try_from(watch.unwritten()).unwrap_or(i64::MAX));
         self.view.store(view);
+        self.bells.changed.notify_one();
         self.bell.notify_one();
-    }
-
-    /// Once everything that was decided is under way: a slow disk holds up no call.
-    async fn store_own_series(&mut self) {
-        let Some(mut own) = self.own.take() else { return };
-        let (store, now) = (self.store.clone(), self.clock.now());
-        let began = tokio::time::Instant::now();
-        let append = move || {
-            let stored = own.append(&store, now, began.elapsed());
-            (own, stored)
-        };
-        match tokio::task::spawn_blocking(append).await {
-            Ok((own, stored)) => {
-                self.own = Some(own);
-                if !stored {
-                    self.metrics.own_series_failed();
-                }
-            }
-            Err(error) => error!(%error, "davy's own metrics are no longer stored, until a restart"),
-        }
     }
 
     fn perform(&self, errands: Vec<Errand>, performer: &Performer) {
@@ -578,6 +568,7 @@ impl Messaging {
         Ok(Self {
             notifier,
             dispatcher: dispatcher(config),
+            language: config.language,
             actuators: actuators.collect::<Result<_, AppError>>()?,
         })
     }

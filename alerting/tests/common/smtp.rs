@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use mailin::{Action, Handler, Response, SessionBuilder, response};
@@ -28,6 +29,8 @@ pub(crate) struct MailServer {
     starttls: bool,
     /// What came after STARTTLS was granted.
     after_starttls: Arc<Mutex<Vec<u8>>>,
+    /// Mails that are taken next and never answered: the connection breaks.
+    unanswered: Arc<AtomicU32>,
 }
 
 impl MailServer {
@@ -44,6 +47,7 @@ impl MailServer {
             unknown,
             starttls,
             after_starttls: Arc::default(),
+            unanswered: Arc::default(),
         };
         let accepting = server.clone();
         tokio::spawn(async move {
@@ -58,6 +62,10 @@ impl MailServer {
 
     pub(crate) fn mails(&self) -> Vec<Mail> {
         self.mails.lock().unwrap().clone()
+    }
+
+    pub(crate) fn leave_unanswered(&self, mails: u32) {
+        self.unanswered.store(mails, Ordering::SeqCst);
     }
 
     pub(crate) fn after_starttls(&self) -> Vec<u8> {
@@ -83,7 +91,14 @@ impl MailServer {
             if refused && line == b"QUIT\r\n" {
                 return stream.write_all(&response::GOODBYE.buffer()?).await;
             }
+            let taken = self.mails().len();
             let answer = session.process(&line);
+            let cut = |n: u32| n.checked_sub(1);
+            if self.mails().len() > taken
+                && self.unanswered.fetch_update(Ordering::SeqCst, Ordering::SeqCst, cut).is_ok()
+            {
+                return Ok(());
+            }
             refused = answer.is_error;
             match answer.action {
                 Action::NoReply => {}

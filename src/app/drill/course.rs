@@ -146,7 +146,7 @@ impl Course {
         times.called = self.drills.called_at(own);
         times.verified = self.wait(until, || release().is_some_and(|r| r.phase == "rolled_back")).await;
         if times.has_receiver {
-            let id = release().map(|r| r.id).unwrap_or_default();
+            let id = release().map(|r| r.id.clone()).unwrap_or_default();
             let heard = self.clock.now() + Duration::from_secs(60);
             times.notified = loop {
                 if let Some(at) = self.delivered(&id).await {

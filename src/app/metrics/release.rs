@@ -3,6 +3,7 @@
 
 use davy_api::wire;
 use davy_dashboards::states;
+use std::sync::Arc;
 
 use super::families::{Pairs, Point};
 use super::story::Story;
@@ -46,7 +47,7 @@ const BOUNDARY: f64 = 1.0;
 const WHOLE: &str = "release";
 
 /// Every series about releases as they stand. `story` has heard of them.
-pub(super) fn points(releases: &[wire::Release], story: &Story) -> Vec<Point> {
+pub(super) fn points(releases: &[Arc<wire::Release>], story: &Story) -> Vec<Point> {
     let mut points = Points::default();
     for r in releases {
         let Some(events) = story.of(r) else { continue };
@@ -170,7 +171,7 @@ mod tests {
     use super::super::story::tests::release;
     use super::*;
 
-    fn lines(releases: &[wire::Release]) -> String {
+    fn lines(releases: &[Arc<wire::Release>]) -> String {
         let mut story = Story::default();
         story.hear(releases, Timestamp::from_millis(170_000));
         let line = |(name, labels, value): Point| {
@@ -239,7 +240,7 @@ mod tests {
             canary_observations{metric=latency_p99,class=latency,arm=canary} 100
             canary_needed_requests{metric=latency_p99,class=latency} 400
         "#]]
-        .assert_eq(&lines(&[r]));
+        .assert_eq(&lines(&[r.into()]));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! of that time finds it, whatever part of the release it shows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use davy_api::wire;
@@ -36,7 +37,7 @@ impl Default for Story {
 impl Story {
     /// Hears of the releases as they stand at `now`. Those that had ended before anything was heard of them (as after
     /// a restart) are not spoken of.
-    pub(super) fn hear(&mut self, releases: &[wire::Release], now: Timestamp) {
+    pub(super) fn hear(&mut self, releases: &[Arc<wire::Release>], now: Timestamp) {
         for r in releases {
             let is_over = r.phase == OVER;
             if (is_over || r.phase == ROLLED_BACK) && !self.0.contains_key(&r.id) {
@@ -135,7 +136,7 @@ pub(super) mod tests {
     fn marks_tell_what_happened_and_end_with_the_release() {
         let mut story = Story::default();
         let mut at = |phase: &str, verdict: &str, s: i64| {
-            let r = release(phase, verdict);
+            let r = Arc::new(release(phase, verdict));
             story.hear(std::slice::from_ref(&r), Timestamp::from_millis(s * 1000));
             told(&story, &r)
         };
@@ -151,7 +152,7 @@ pub(super) mod tests {
     #[test]
     fn what_had_ended_before_is_not_spoken_of() {
         let mut story = Story::default();
-        let over = release("closed", "pass");
+        let over = Arc::new(release("closed", "pass"));
         story.hear(std::slice::from_ref(&over), Timestamp::from_millis(0));
         assert_eq!(told(&story, &over), "nothing");
     }

@@ -132,7 +132,7 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    fn put(&self, updates: Vec<AlertUpdate>) {
+    pub(super) fn put(&self, updates: Vec<AlertUpdate>) {
         if updates.is_empty() {
             return;
         }

@@ -50,6 +50,8 @@ use crate::sources::SourceStates;
 
 /// Verdicts that decide nothing wait this long for others, to be written together.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
+/// Thresholds evaluated in one go between ticks: a few milliseconds.
+const THRESHOLDS_TOGETHER_MAX: usize = 50;
 /// Releases that are due within this time are stepped together.
 const DUE_TOGETHER: Duration = Duration::from_millis(20);
 /// Events kept for the terminal view.
@@ -79,7 +81,7 @@ pub struct Watch {
     /// By generation.
     running: BTreeMap<i64, Running>,
     /// Newest last.
-    ended: VecDeque<wire::Release>,
+    ended: VecDeque<Arc<wire::Release>>,
     versions: Versions,
     thresholds: Thresholds,
     book: AlertBook,
@@ -186,7 +188,7 @@ impl Watch {
                 for action in actions.iter().filter(|a| counts(a)) {
                     self.guard.remember(now, taken(record, action));
                 }
-                self.end(view::ended(record, &actions));
+                self.end(Arc::new(view::ended(record, &actions)));
                 self.versions.remember(record, rolled_back);
             }
             Err(error) => {
@@ -222,7 +224,7 @@ impl Watch {
         for generation in self.running.keys().copied().collect::<Vec<_>>() {
             errands.extend(self.step(now, generation, around));
         }
-        let happened = self.thresholds.evaluate(now, &snapshot, &mut self.book);
+        let happened = self.thresholds.evaluate(now, &snapshot, &mut self.book, (Duration::ZERO, usize::MAX));
         for text in happened {
             self.say(now, text);
         }
@@ -241,12 +243,12 @@ impl Watch {
         }
     }
 
-    /// When a release is to be stepped before the next tick.
+    /// When a release or a threshold is to be looked at before the next tick.
     pub fn due_at(&self, now: Timestamp) -> Option<Timestamp> {
-        self.running.values().map(|r| r.due_at(now)).min()
+        self.running.values().map(|r| r.due_at(now)).chain(self.thresholds.due_at()).min()
     }
 
-    /// Steps the releases that are due, and nothing else. Says whether anything came of it.
+    /// Steps the releases and some of the thresholds that are due, and nothing else. Says whether anything came of it.
     pub fn step_due(&mut self, now: Timestamp, targets: &[Arc<TargetStatus>]) -> (Vec<Errand>, bool) {
         if self.unwritten() > 0 {
             // Until the disk takes what there is, ticks are enough.
@@ -258,15 +260,22 @@ impl Watch {
             .filter(|(_, r)| r.due_at(now) <= now + DUE_TOGETHER)
             .map(|(n, _)| *n)
             .collect();
-        if due.is_empty() {
+        let lapsed = self.thresholds.due_at().is_some_and(|at| at <= now + DUE_TOGETHER);
+        if due.is_empty() && !lapsed {
             return (Vec::new(), false);
         }
         self.at = now;
         let snapshot = self.store.snapshot();
-        let around = Surroundings { snapshot: &snapshot, targets: &Targets::of(targets) };
         let mut errands = Vec::new();
-        for generation in due {
-            errands.extend(self.step(now, generation, around));
+        if !due.is_empty() {
+            let around = Surroundings { snapshot: &snapshot, targets: &Targets::of(targets) };
+            for generation in due {
+                errands.extend(self.step(now, generation, around));
+            }
+        }
+        let slice = (DUE_TOGETHER, THRESHOLDS_TOGETHER_MAX);
+        for text in self.thresholds.evaluate(now, &snapshot, &mut self.book, slice) {
+            self.say(now, text);
         }
         let decided = !self.unwritten.audit.is_empty();
         if errands.is_empty() && self.may_wait(now) {
@@ -327,6 +336,9 @@ impl Watch {
         let failing = running.machine().is_failing() && running.machine().policy().drill.is_none();
         self.guard.judged(now, running.service(), failing);
         self.thresholds.watch_service(running.service(), running.plan(), around.snapshot, now);
+        if stepped.is_empty() {
+            return Vec::new();
+        }
         self.unwritten.verdicts.extend(stepped.verdicts);
         let calls = self.carry_out(now, generation, &stepped.commands);
         self.retire(generation);
@@ -364,7 +376,7 @@ impl Watch {
     /// Moves a release that is over to the ended ones.
     fn retire(&mut self, generation: i64) {
         let Some(running) = self.running.get(&generation).filter(|r| r.is_over()) else { return };
-        let ended = running.view(&[]);
+        let ended = Arc::new(running.view(&[]));
         let rolled_back = running.actions().iter().any(is_verified_rollback);
         for taken in running.machine().taken() {
             self.guard.remember(self.at, taken);
@@ -378,7 +390,7 @@ impl Watch {
         self.calibrations.insert(service, learned);
     }
 
-    fn end(&mut self, release: wire::Release) {
+    fn end(&mut self, release: Arc<wire::Release>) {
         self.ended.push_back(release);
         if self.ended.len() > ENDED_MAX {
             self.ended.pop_front();

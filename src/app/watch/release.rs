@@ -1,6 +1,7 @@
 //! `Running`: one release that is watched: its machine, what observes it, and what judges it.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use davy_alerting::config::{OnFail, Policy};
@@ -61,6 +62,10 @@ pub(super) struct Running {
     stepped_at: Timestamp,
     eyes: Eyes,
     recovery: Option<Recovery>,
+    /// Failed traces of the canary as of the last interval.
+    traces: Vec<String>,
+    /// As it is shown; made anew after a change.
+    shown: OnceLock<Arc<wire::Release>>,
 }
 
 /// What one tick sees of the surroundings.
@@ -76,6 +81,12 @@ pub(super) struct Stepped {
     pub(super) commands: Vec<Command>,
     /// Rows for the history of verdicts.
     pub(super) verdicts: Vec<(i64, Timestamp, String)>,
+}
+
+impl Stepped {
+    pub(super) fn is_empty(&self) -> bool {
+        self.commands.is_empty() && self.verdicts.is_empty()
+    }
 }
 
 impl Running {
@@ -136,6 +147,8 @@ impl Running {
             stepped_at: started_at,
             eyes: Eyes::default(),
             recovery: None,
+            traces: Vec::new(),
+            shown: OnceLock::new(),
             machine,
             observer: Observer::new(plan.clone(), arms.clone()),
             run: Analysis::new(&judged, &plan, started_at, known),
@@ -296,6 +309,14 @@ impl Running {
         if self.machine.wake_at().is_some_and(|at| at <= now) {
             out.commands.extend(self.machine.step(now, Event::Tick));
         }
+        if !out.is_empty() {
+            self.shown.take();
+        }
+        if !out.verdicts.is_empty() {
+            self.traces = self.failed_traces(snapshot, now);
+            // Now, while it is this release's turn: whoever publishes shows all of them at once.
+            self.shown();
+        }
         out
     }
 
@@ -332,11 +353,16 @@ impl Running {
         &self.machine
     }
 
+    pub(super) fn shown(&self) -> Arc<wire::Release> {
+        Arc::clone(self.shown.get_or_init(|| Arc::new(self.view(&self.traces))))
+    }
+
     pub(super) fn sight(&self) -> Option<Sight> {
         self.eyes.sight
     }
 
     pub(super) fn hear(&mut self, now: Timestamp, event: Event<'_>) -> Vec<Command> {
+        self.shown.take();
         self.machine.step(now, event)
     }
 
@@ -405,7 +431,7 @@ impl Running {
     }
 
     /// Ids of the canary's newest failed traces, once there is something to explain.
-    pub(super) fn failed_traces(&self, snapshot: &Snapshot, now: Timestamp) -> Vec<String> {
+    fn failed_traces(&self, snapshot: &Snapshot, now: Timestamp) -> Vec<String> {
         if self.verdict.as_ref().is_none_or(|v| v.evidence < TRACES_EVIDENCE_MIN) {
             return Vec::new();
         }

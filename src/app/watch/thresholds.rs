@@ -1,4 +1,4 @@
-//! Dynamic thresholds of the file, evaluated at every tick that is due, and what they make of alerts.
+//! Dynamic thresholds of the file, each evaluated once an interval, and what they make of alerts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -30,21 +30,40 @@ const NAME: &str = "DynamicThreshold";
 
 pub(super) struct Thresholds {
     interval: Duration,
-    due: Timestamp,
     /// By the entry's name.
-    named: BTreeMap<String, ThresholdSet>,
+    named: BTreeMap<String, Timed>,
     /// Key series of judged services, by name; shown, never alerted on.
-    key: BTreeMap<String, ThresholdSet>,
+    key: BTreeMap<String, Timed>,
     /// Services and metrics whose key series are watched already, or cannot be.
     looked: BTreeSet<(String, String)>,
 }
 
+/// Each has its own time: thousands at once would keep a decision waiting.
+struct Timed {
+    set: ThresholdSet,
+    due: Timestamp,
+}
+
+impl Timed {
+    fn new(spec: ThresholdSpec) -> Self {
+        Self { set: ThresholdSet::new(spec), due: Timestamp::MIN }
+    }
+
+    /// The next time after one that was due: the same place in each interval, which the name chooses.
+    fn after(&self, now: Timestamp, interval: Duration) -> Timestamp {
+        let length = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
+        let place = self.set.spec().name.bytes().fold(7_i64, |h, b| (h * 31 + i64::from(b)) % length);
+        let begun = now.as_millis().div_euclid(length) * length + place;
+        let next = if begun > now.as_millis() { begun } else { begun.saturating_add(length) };
+        Timestamp::from_millis(next)
+    }
+}
+
 impl Thresholds {
     pub(super) fn new(config: &Config) -> Self {
-        let sets = config.thresholds.iter().map(|t| (t.name.clone(), ThresholdSet::new(t.clone())));
+        let sets = config.thresholds.iter().map(|t| (t.name.clone(), Timed::new(t.clone())));
         Self {
             interval: config.evaluation_interval,
-            due: Timestamp::MIN,
             named: sets.collect(),
             key: BTreeMap::new(),
             looked: BTreeSet::new(),
@@ -54,11 +73,11 @@ impl Thresholds {
     /// Entries that did not change keep what they learned.
     pub(super) fn reload(&mut self, config: &Config) {
         let mut fresh = Self::new(config);
-        for (name, set) in &mut fresh.named {
+        for (name, timed) in &mut fresh.named {
             if let Some(old) = self.named.remove(name)
-                && same(old.spec(), set.spec())
+                && same(old.set.spec(), timed.set.spec())
             {
-                *set = old;
+                *timed = old;
             }
         }
         fresh.key = std::mem::take(&mut self.key);
@@ -85,23 +104,31 @@ impl Thresholds {
         let matcher = if is_there { labelled } else { Matcher::equal(name::JOB, service) };
         for mut spec in key_series(service, plan, self.interval) {
             spec.query = spec.query.restricted(std::slice::from_ref(&matcher));
-            self.key.entry(spec.name.clone()).or_insert_with(|| ThresholdSet::new(spec));
+            self.key.entry(spec.name.clone()).or_insert_with(|| Timed::new(spec));
         }
     }
 
-    /// Raises and resolves alerts in the book; gives a sentence for each anomaly that began or ended.
+    /// When the next is due.
+    pub(super) fn due_at(&self) -> Option<Timestamp> {
+        self.named.values().chain(self.key.values()).map(|t| t.due).min()
+    }
+
+    /// Evaluates those that are due within `ahead` from now, not more than `most` of them. Raises and resolves alerts in the book; gives a
+    /// sentence for each anomaly that began or ended.
     pub(super) fn evaluate(
         &mut self,
         now: Timestamp,
         snapshot: &Snapshot,
         book: &mut AlertBook,
+        (ahead, most): (Duration, usize),
     ) -> Vec<String> {
-        if now < self.due {
-            return Vec::new();
-        }
-        self.due = now + self.interval;
+        let (interval, until) = (self.interval, now + ahead);
         let mut said = Vec::new();
-        for set in self.named.values_mut().chain(self.key.values_mut()) {
+        for timed in
+            self.named.values_mut().chain(self.key.values_mut()).filter(|t| t.due <= until).take(most)
+        {
+            timed.due = timed.after(now.max(timed.due), interval);
+            let set = &mut timed.set;
             let changes = match set.evaluate(snapshot, now) {
                 Ok(changes) => changes,
                 Err(error) => {
@@ -117,7 +144,7 @@ impl Thresholds {
     }
 
     pub(super) fn watched(&self) -> Vec<wire::Watched> {
-        let sets = self.named.values().chain(self.key.values());
+        let sets = self.named.values().chain(self.key.values()).map(|t| &t.set);
         sets.flat_map(|set| {
             set.watched().map(|w| wire::Watched {
                 threshold: set.spec().name.clone(),

@@ -110,8 +110,9 @@ impl Versions {
     fn pick(&self, service: &str, live: &[LiveVersion], config: &Config) -> Result<Found, NotARelease> {
         let (spec, _) = config.rules(service);
         let first_seen = |v: &str| self.seen.get(&(service.to_owned(), v.to_owned())).map(|r| r.first_seen);
-        let of_service = self.seen.values().filter(|r| r.service == service);
-        let watching_since = of_service.map(|r| r.first_seen).min().unwrap_or(Timestamp::MIN);
+        let from = (service.to_owned(), String::new());
+        let of_service = self.seen.range(from..).take_while(|((s, _), _)| s == service);
+        let watching_since = of_service.map(|(_, r)| r.first_seen).min().unwrap_or(Timestamp::MIN);
         let arms = pick_arms(&spec, service, live, first_seen, watching_since)?;
         let others: Vec<&str> = live
             .iter()

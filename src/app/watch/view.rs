@@ -19,8 +19,7 @@ impl Watch {
 
     /// What the API answers from until the next tick.
     pub fn view(&self) -> View {
-        let snapshot = self.store.snapshot();
-        let running = self.running.values().rev().map(|r| r.view(&r.failed_traces(&snapshot, self.at)));
+        let running = self.running.values().rev().map(Running::shown);
         View {
             at: self.at,
             releases: running.chain(self.ended.iter().rev().cloned()).collect(),
