@@ -17,6 +17,10 @@ use super::targets::Targets;
 pub(super) const SETTLE_MAX: Duration = Duration::from_secs(2);
 /// An interval ends this much after the scrape that completes it: scrapes do not take equally long.
 const SLACK: Duration = Duration::from_millis(30);
+/// Intervals after which their end is chosen again: soon after the first time, for the scrapes of a start are slow,
+/// then now and then, as instances come and go.
+const ALIGN_SETTLED: u32 = 4;
+const ALIGN_AGAIN: u32 = 40;
 /// How soon it is looked again whether the scrapes are in.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
@@ -24,7 +28,10 @@ pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(25);
 pub(super) struct Pace {
     /// The instances of both arms, as last seen.
     instances: Vec<Arc<str>>,
-    aligned: bool,
+    /// Intervals seen since their end was last chosen, once it was.
+    since: Option<u32>,
+    /// Whether that was after the start's rush.
+    settled: bool,
 }
 
 impl Pace {
@@ -41,7 +48,8 @@ impl Pace {
         !self.instances.is_empty() && self.instances.iter().all(|i| targets.get(i).is_some())
     }
 
-    /// Takes who was seen, and once gives the end of the next interval: `next` or up to an interval sooner or later.
+    /// Takes who was seen, and now and then gives the end of the next interval: `next` or up to an interval sooner or
+    /// later.
     pub(super) fn learn(
         &mut self,
         seen: &Interval,
@@ -51,7 +59,14 @@ impl Pace {
     ) -> Option<Timestamp> {
         let down = seen.down.iter().map(|(_, i)| i);
         self.instances = seen.instances.iter().map(|i| &i.instance).chain(down).cloned().collect();
-        if self.aligned || self.instances.is_empty() {
+        if let Some(since) = &mut self.since {
+            *since += 1;
+            let after = if self.settled { ALIGN_AGAIN } else { ALIGN_SETTLED };
+            if *since < after {
+                return None;
+            }
+        }
+        if self.instances.is_empty() {
             return None;
         }
         let length = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
@@ -60,7 +75,8 @@ impl Pace {
             Some((t.last_scrape? + t.last_duration).as_millis().rem_euclid(length))
         };
         let mut offsets: Vec<i64> = self.instances.iter().map(offset).collect::<Option<_>>()?;
-        self.aligned = true;
+        self.settled = self.since.is_some();
+        self.since = Some(0);
         offsets.sort_unstable();
         // The gap after the last is around the corner.
         let following = offsets.iter().skip(1).chain(offsets.first().filter(|_| offsets.len() > 1));
@@ -132,8 +148,19 @@ mod tests {
         let mut pace = Pace::default();
         let end = pace.learn(&seen(&["a", "b", "c"]), &Targets::of(&targets), at(30_000), INTERVAL);
         assert_eq!(end, Some(at(19_040)));
-        // Once is enough.
-        assert_eq!(pace.learn(&seen(&["a", "b", "c"]), &Targets::of(&targets), at(45_000), INTERVAL), None);
+        // The scrapes of a start are slow: soon it is chosen again, from then on rarely.
+        let quicker = |t: &Arc<TargetStatus>| {
+            Arc::new(TargetStatus { last_duration: Duration::from_millis(2), ..TargetStatus::clone(t) })
+        };
+        let quick: Vec<_> = targets.iter().map(quicker).collect();
+        let mut again = |n: i64| {
+            let next = at(19_040 + n * 15_000);
+            pace.learn(&seen(&["a", "b", "c"]), &Targets::of(&quick), next, INTERVAL)
+        };
+        assert_eq!([1, 2, 3].map(&mut again), [None; 3]);
+        assert_eq!(again(4), Some(at(19_032 + 4 * 15_000)));
+        assert!((5..44).all(|n| again(n).is_none()));
+        assert_eq!(again(44), Some(at(19_032 + 44 * 15_000)));
     }
 
     #[test]
