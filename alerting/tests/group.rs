@@ -36,7 +36,7 @@ fn grouped() -> Route {
     }
 }
 
-fn dispatcher(route: Route) -> Dispatcher {
+fn receiver(name: &str) -> Receiver {
     let webhook = Integration::Webhook(WebhookConfig {
         url: "http://127.0.0.1:9/".into(),
         signing_secret: None,
@@ -44,7 +44,11 @@ fn dispatcher(route: Route) -> Dispatcher {
         timeout: secs(5),
         max_alerts: 0,
     });
-    Dispatcher::new(route, vec![Receiver { name: "ops".into(), integrations: vec![webhook] }], 1)
+    Receiver { name: name.into(), integrations: vec![webhook] }
+}
+
+fn dispatcher(route: Route) -> Dispatcher {
+    Dispatcher::new(route, vec![receiver("ops")], 1)
 }
 
 /// Status and how many alerts of each message.
@@ -164,17 +168,6 @@ fn a_mute_route_says_nothing_and_catches_up() {
 
 #[test]
 fn what_comes_back_before_a_group_was_told_of_its_end_is_news_to_whoever_was() {
-    let webhook = |url: &str| {
-        Integration::Webhook(WebhookConfig {
-            url: url.to_owned().into(),
-            signing_secret: None,
-            send_resolved: true,
-            timeout: secs(5),
-            max_alerts: 0,
-        })
-    };
-    let receiver =
-        |name: &str| Receiver { name: name.into(), integrations: vec![webhook("http://127.0.0.1:9/")] };
     let pager = Route { receiver: "pager".into(), repeat_interval: secs(3600), ..Route::default() };
     let root = Route {
         receiver: "pager".into(),

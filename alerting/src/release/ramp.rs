@@ -31,14 +31,19 @@ pub(super) struct RampRun {
 impl ReleaseMachine {
     /// Where the ramp stands when its target is first read; below the first step, that is taken.
     pub(super) fn start_ramp(&mut self, now: Timestamp, state: &TargetState, out: &mut Vec<Command>) {
-        if self.overridden_by.is_some() && marks_rollback(state.marker.as_deref(), &self.canary) {
-            let why = format!("{} was rolled back before; only an operator may promote it", self.canary);
+        if let Some(why) = self.barred(state) {
             return self.pause(now, why, out);
         }
         self.place_ramp(now, &state.live);
         if !self.ramp.started && self.phase == Phase::Watching {
             self.intend_step(now, 0, "the ramp begins".to_owned(), None, out);
         }
+    }
+
+    /// Why no step is taken of what was rolled back before and no operator has resumed since.
+    fn barred(&self, state: &TargetState) -> Option<String> {
+        let theirs = self.overridden_by.is_some() && marks_rollback(state.marker.as_deref(), &self.canary);
+        theirs.then(|| format!("{} was rolled back before; only an operator may promote it", self.canary))
     }
 
     /// The step that the share in force belongs to.
@@ -194,11 +199,9 @@ impl ReleaseMachine {
         }
         if !ordered {
             self.heed_mark(now, &state, out);
-        }
-        let theirs = !ordered && self.overridden_by.is_some();
-        if theirs && marks_rollback(state.marker.as_deref(), &self.canary) {
-            let why = format!("{} was rolled back before; only an operator may promote it", self.canary);
-            return self.pause(now, why, out);
+            if let Some(why) = self.barred(&state) {
+                return self.pause(now, why, out);
+            }
         }
         if !unchanged && !ordered {
             return self.step_again(now, &state, out);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use davy_alerting::alert::{Alert, fingerprint};
+use davy_alerting::alert::{ALERTNAME, Alert, SEVERITY, fingerprint};
 use davy_alerting::book::AlertBook;
 use davy_api::wire;
 use davy_detector::config::{Direction, ThresholdSpec};
@@ -24,8 +24,6 @@ const SERIES_WINDOW: Duration = Duration::from_secs(300);
 const KEY_SENSITIVITY: f64 = 6.0;
 const KEY_EFFECT_MIN: f64 = 0.25;
 const KEY_HOLD: Duration = Duration::from_secs(120);
-const SEVERITY: &str = "severity";
-const ALERTNAME: &str = "alertname";
 const NAME: &str = "DynamicThreshold";
 
 pub(super) struct Thresholds {
@@ -113,8 +111,8 @@ impl Thresholds {
         self.named.values().chain(self.key.values()).map(|t| t.due).min()
     }
 
-    /// Evaluates those that are due within `ahead` from now, not more than `most` of them. Raises and resolves alerts in the book; gives a
-    /// sentence for each anomaly that began or ended.
+    /// Evaluates those that are due within `ahead` from now, not more than `most` of them. Raises and resolves alerts in
+    /// the book; gives a sentence for each anomaly that began or ended.
     pub(super) fn evaluate(
         &mut self,
         now: Timestamp,
