@@ -32,6 +32,7 @@ fn dispatcher() -> Dispatcher {
             send_resolved: true,
             timeout: Duration::from_secs(5),
             max_alerts: 0,
+            http: Default::default(),
         })
     };
     let receivers = (0..ROUTES).map(|n| Receiver { name: names(n), integrations: vec![webhook()] });

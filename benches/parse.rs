@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use davy_collector::config::{HttpConfig, Scheme, ScrapeConfig, ScrapeLimits};
+use davy_collector::config::{Scheme, ScrapeConfig, ScrapeLimits};
 use davy_collector::expfmt::{self, Format};
 use davy_collector::scrape::BodyReader;
+use davy_egress::HttpConfig;
 use davy_model::{Labels, Timestamp};
 
 fn config() -> Arc<ScrapeConfig> {

@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use clap::Args;
 use davy_api::wire::Drill;
-use reqwest::{Client, Url};
+use reqwest::Url;
 use serde_json::json;
 
 use crate::exit;
-use crate::gate::address;
+use crate::running::{Running, address, ask};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(500);
 
 /// Exit codes: 0 every hop was passed in time, 1 not, 2 wrong use or no davy.
@@ -36,29 +34,19 @@ pub struct DrillArgs {
 }
 
 pub fn run(args: &DrillArgs) -> ExitCode {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let done = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| e.to_string())
-        .and_then(|runtime| runtime.block_on(drill(args)));
-    exit::with(done)
+    ask(drill(args))
 }
 
 async fn drill(args: &DrillArgs) -> Result<u8, String> {
-    let mut url = args.url.clone();
-    url.set_path(&format!("{}/api/davy/v1/drills", url.path().trim_end_matches('/')));
-    let client = Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(ANSWER_TIMEOUT).build();
-    let client = client.map_err(|e| e.to_string())?;
-    let body = json!({"service": args.service, "actor": args.actor, "live": args.live}).to_string();
-    let post = client.post(url.clone()).header("content-type", "application/json").body(body);
-    let begun: Drill = answer(post, &url).await?;
+    let davy = Running::at(&args.url)?;
+    let body = json!({"service": args.service, "actor": args.actor, "live": args.live});
+    let begun: Drill = davy.post(&["drills"], &body).await?;
     if !args.json {
         eprintln!("drill {} has begun; alerts are marked DRILL", begun.id);
     }
     let drill = loop {
         tokio::time::sleep(POLL).await;
-        let all: Vec<Drill> = answer(client.get(url.clone()), &url).await?;
+        let all: Vec<Drill> = davy.get(&["drills"], &[]).await?;
         match all.into_iter().find(|d| d.id == begun.id) {
             Some(drill) if drill.state == "running" => {}
             Some(drill) => break drill,
@@ -71,28 +59,6 @@ async fn drill(args: &DrillArgs) -> Result<u8, String> {
         show(&drill).iter().for_each(|line| println!("{line}"));
     }
     Ok(if drill.state == "passed" { exit::PASS } else { 1 })
-}
-
-async fn answer<T: serde::de::DeserializeOwned>(
-    request: reqwest::RequestBuilder,
-    url: &Url,
-) -> Result<T, String> {
-    let failed = |e: reqwest::Error| {
-        if e.is_connect() {
-            format!("no davy answers on {url}; say where it listens with --url")
-        } else {
-            format!("{url}: {e}")
-        }
-    };
-    let response = request.send().await.map_err(failed)?;
-    let status = response.status();
-    let text = response.text().await.map_err(failed)?;
-    if !status.is_success() {
-        let error: Option<serde_json::Value> = serde_json::from_str(&text).ok();
-        let said = error.as_ref().and_then(|e| e["error"].as_str()).unwrap_or(&text);
-        return Err(format!("{status}: {said}"));
-    }
-    serde_json::from_str(&text).map_err(|e| format!("{url}: {status}, not the answer of a davy ({e})"))
 }
 
 fn show(drill: &Drill) -> Vec<String> {

@@ -10,10 +10,9 @@ use reqwest::Url;
 
 use crate::clock::SystemClock;
 use crate::exit;
+use crate::running::{Running, address, ask};
 use crate::terminal::{duration, release_lines};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Columns of the table.
 const WIDTH: usize = 120;
 
@@ -46,25 +45,18 @@ enum Standing<'a> {
 }
 
 pub fn run(args: &GateArgs) -> ExitCode {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let waited = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| e.to_string())
-        .and_then(|runtime| runtime.block_on(wait(args)));
-    exit::with(waited)
+    ask(wait(args))
 }
 
 async fn wait(args: &GateArgs) -> Result<u8, String> {
-    let client = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(ANSWER_TIMEOUT).build();
-    let client = client.map_err(|e| e.to_string())?;
+    let davy = Running::at(&args.url)?;
     let until = SystemClock.now() + args.timeout;
     let mut said = String::new();
     let mut seen = false;
     loop {
         let now = SystemClock.now();
         // Once davy has answered, that it does not answer for a while is not yet an answer.
-        let releases = match ask(&client, &args.url).await {
+        let releases: Vec<Release> = match davy.get(&["releases"], &[]).await {
             Ok(releases) => releases,
             Err(error) if seen && now < until => {
                 say(&mut said, format!("davy: {error}"));
@@ -129,33 +121,6 @@ fn standing<'a>(releases: &'a [Release], service: &str, canary: Option<&str>) ->
         (_, verdict @ ("pass" | "fail")) => Standing::Decided(release, exit::code(verdict)),
         ("closed", verdict) => Standing::Decided(release, exit::code(verdict)),
         _ => Standing::Undecided(release),
-    }
-}
-
-async fn ask(client: &reqwest::Client, url: &Url) -> Result<Vec<Release>, String> {
-    let mut url = url.clone();
-    let path = format!("{}/api/davy/v1/releases", url.path().trim_end_matches('/'));
-    url.set_path(&path);
-    let failed = |e: reqwest::Error| {
-        if e.is_connect() {
-            format!("no davy answers on {url}; say where it listens with --url")
-        } else {
-            format!("{url}: {e}")
-        }
-    };
-    let response = client.get(url.clone()).send().await.map_err(failed)?;
-    let status = response.status();
-    let body = response.bytes().await.map_err(failed)?;
-    serde_json::from_slice(&body).map_err(|e| format!("{url}: {status}, not the answer of a davy ({e})"))
-}
-
-pub(crate) fn address(text: &str) -> Result<Url, String> {
-    let url =
-        Url::parse(text).map_err(|e| format!("expected an address such as http://127.0.0.1:9600: {e}"))?;
-    if matches!(url.scheme(), "http" | "https") {
-        Ok(url)
-    } else {
-        Err("expected http:// or https://".to_owned())
     }
 }
 

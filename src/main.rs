@@ -42,6 +42,11 @@ enum Command {
     Drill(davy::drill::DrillArgs),
     /// Call nothing any more until the hold ends; works while davy does not answer.
     Hold(davy::operate::HoldArgs),
+    /// Messages of alerts: list them, send again what was given up.
+    Outbox {
+        #[command(subcommand)]
+        what: davy::outbox::OutboxCommand,
+    },
     /// Who did what: list it, hold it against its signed checkpoints, export it.
     Audit {
         #[command(subcommand)]
@@ -164,6 +169,7 @@ fn main() -> ExitCode {
         Command::Release(args) => davy::operate::run(&args),
         Command::Drill(args) => davy::drill::run(&args),
         Command::Hold(args) => davy::operate::hold(&args),
+        Command::Outbox { what } => davy::outbox::run(&what),
         Command::Audit { what } => davy::audit::run(&what),
         Command::Replay(args) => davy::replay::run(&args),
         Command::Snapshot(args) => davy::snapshot::run(&args),

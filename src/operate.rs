@@ -5,7 +5,6 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use davy_api::wire::Release;
@@ -14,11 +13,9 @@ use serde_json::json;
 
 use crate::app::HOLD_FILE;
 use crate::exit;
-use crate::gate::address;
+use crate::running::{Running, address, ask};
 use crate::terminal::release_lines;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Columns of the table.
 const WIDTH: usize = 120;
 
@@ -55,49 +52,16 @@ pub struct ReleaseArgs {
 }
 
 pub fn run(args: &ReleaseArgs) -> ExitCode {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let done = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| e.to_string())
-        .and_then(|runtime| runtime.block_on(tell(args)));
-    exit::with(done)
+    ask(tell(args))
 }
 
 async fn tell(args: &ReleaseArgs) -> Result<u8, String> {
     let act = args.act.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned());
-    let mut url = args.url.clone();
-    {
-        let mut path = url.path_segments_mut().map_err(|()| "the address has no path".to_owned())?;
-        path.pop_if_empty().extend(["api", "davy", "v1", "releases", &args.id, &act]);
-    }
-    let client = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(ANSWER_TIMEOUT).build();
-    let client = client.map_err(|e| e.to_string())?;
     let body = json!({"actor": args.actor, "reason": args.reason});
-    let failed = |e: reqwest::Error| {
-        if e.is_connect() {
-            format!(
-                "no davy answers on {url}; say where it listens with --url, or stop everything with `davy hold`"
-            )
-        } else {
-            format!("{url}: {e}")
-        }
-    };
-    let response = client
-        .post(url.clone())
-        .header("content-type", "application/json")
-        .body(body.to_string())
-        .send()
-        .await
-        .map_err(failed)?;
-    let status = response.status();
-    let text = response.text().await.map_err(failed)?;
-    if !status.is_success() {
-        let error: Option<serde_json::Value> = serde_json::from_str(&text).ok();
-        let said = error.as_ref().and_then(|e| e["error"].as_str()).unwrap_or(&text);
-        return Err(format!("{status}: {said}"));
-    }
-    let release: Release = serde_json::from_str(&text).map_err(|e| format!("{url}: not a release ({e})"))?;
+    let told = Running::at(&args.url)?.post(&["releases", &args.id, &act], &body).await;
+    let release: Release = told.map_err(|e| {
+        if e.starts_with("no davy") { format!("{e}; `davy hold` stops everything") } else { e }
+    })?;
     release_lines(&release, WIDTH).iter().for_each(|l| println!("{l}"));
     Ok(exit::PASS)
 }

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// The drawing: a crate may use what stands in its row, and no other crate of ours.
-const DRAWING: [(&str, &[&str]); 12] = [
+const DRAWING: [(&str, &[&str]); 13] = [
     ("davy-model", &[]),
+    ("davy-egress", &[]),
     ("davy-store", &["davy-model"]),
     ("davy-query", &["davy-model", "davy-store"]),
     ("davy-detector", &["davy-model", "davy-store", "davy-query"]),
-    ("davy-alerting", &["davy-model", "davy-store", "davy-query", "davy-detector"]),
-    ("davy-collector", &["davy-model", "davy-store"]),
+    ("davy-alerting", &["davy-model", "davy-egress", "davy-store", "davy-query", "davy-detector"]),
+    ("davy-collector", &["davy-model", "davy-egress", "davy-store"]),
     ("davy-dashboards", &[]),
     (
         "davy-api",
@@ -22,6 +23,7 @@ const DRAWING: [(&str, &[&str]); 12] = [
         "davy",
         &[
             "davy-model",
+            "davy-egress",
             "davy-store",
             "davy-query",
             "davy-detector",

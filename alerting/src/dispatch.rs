@@ -272,6 +272,11 @@ impl Dispatcher {
     }
 }
 
+/// A message that was given up, as it is sent again: under its id, and with a day of its own.
+pub fn again(record: OutboxRecord, now: Timestamp) -> OutboxRecord {
+    OutboxRecord { state: PENDING.to_owned(), attempts: 0, created_at: now, next_attempt_at: now, ..record }
+}
+
 fn members<'a>(book: &'a AlertBook, lane: &Lane<'_>, muted: &BTreeSet<String>) -> Vec<Member<'a>> {
     let member = |fingerprint: &String| {
         let entry = book.entries.get(fingerprint)?;

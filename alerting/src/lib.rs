@@ -6,9 +6,9 @@ pub mod actuate;
 pub mod alert;
 pub mod book;
 pub mod breaker;
+mod client;
 pub mod config;
 pub mod dispatch;
-mod egress;
 pub mod gotemplate;
 mod group;
 pub mod inhibit;
@@ -25,8 +25,6 @@ mod time;
 pub mod time_interval;
 pub mod undelivered;
 pub mod words;
-
-pub use egress::describe;
 
 /// A number as Go prints it: `1.5`, `1e+06`, `+Inf`.
 pub fn go_float(v: f64) -> String {

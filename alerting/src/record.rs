@@ -8,7 +8,7 @@ use davy_model::{Labels, MatchOp, Matcher, Timestamp};
 use davy_store::control::{AlertRecord, OutboxRecord, SilenceRecord};
 use serde::{Deserialize, Serialize};
 
-use crate::alert::{Alert, AlertState};
+use crate::alert::{Alert, AlertState, SUMMARY};
 use crate::book::{AlertBook, Entry, Told};
 use crate::group::DIGEST;
 use crate::silence::Silence;
@@ -220,6 +220,18 @@ pub(crate) fn message_detail(message: &Message) -> String {
 pub fn target_of(record: &OutboxRecord) -> String {
     let integration = message_of(record).map_or(0, |m| m.integration);
     format!("{}/{integration}", record.receiver)
+}
+
+/// What a message is about, for a list: the name and the summary of its first alert, and how many more there are.
+pub fn about(record: &OutboxRecord) -> String {
+    let message = match message_of(record) {
+        Ok(message) => message,
+        Err(e) => return e.to_string(),
+    };
+    let Some((alert, state)) = message.alerts.first() else { return String::new() };
+    let more = message.alerts.len() - 1;
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("{} {}: {}{more}", alert.name(), state.as_str(), alert.annotation(SUMMARY))
 }
 
 pub(crate) fn message_of(record: &OutboxRecord) -> Result<Message, RecordError> {

@@ -5,7 +5,7 @@ use reqwest::RequestBuilder;
 use secrecy::{ExposeSecret, SecretString};
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
 
-use crate::egress::SetupError;
+use crate::client::SetupError;
 
 pub(crate) struct Signer(Option<Webhook>);
 

@@ -23,6 +23,7 @@ fn actuator(url: &str) -> Result<Actuator, SetupError> {
         signing_secret: Some(SECRET.into()),
         timeout: Duration::from_secs(2),
         state_url: None,
+        http: Default::default(),
     });
     let spec = ActionSpec { name: "to-stable".into(), actuator };
     Actuator::new(&spec, "http://davy.example:9600", wall_clock())
@@ -213,6 +214,7 @@ fn bad_urls_and_secrets_are_refused_at_the_start_without_showing_them() {
             signing_secret: Some("not base64!".into()),
             timeout: Duration::from_secs(2),
             state_url: None,
+            http: Default::default(),
         }),
     };
     let error = Actuator::new(&spec, "", wall_clock()).err().expect("refused").to_string();

@@ -28,6 +28,7 @@ fn webhook(send_resolved: bool) -> Integration {
         send_resolved,
         timeout: Duration::from_secs(5),
         max_alerts: 0,
+        http: Default::default(),
     })
 }
 
@@ -37,6 +38,7 @@ fn slack() -> Integration {
         channel: None,
         send_resolved: false,
         form: None,
+        http: Default::default(),
     })
 }
 

@@ -43,6 +43,7 @@ fn receiver(name: &str) -> Receiver {
         send_resolved: true,
         timeout: secs(5),
         max_alerts: 0,
+        http: Default::default(),
     });
     Receiver { name: name.into(), integrations: vec![webhook] }
 }

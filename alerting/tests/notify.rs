@@ -7,7 +7,9 @@ use std::time::Duration;
 use common::http::{Receiver as Hook, Rude, refusing, rude};
 use common::messages::{SECRET, deliver, fixed_clock, hostile, pretty, regression, setup, slack, webhook};
 use common::wall_clock;
+use davy_alerting::config::{Integration, WebhookConfig};
 use davy_alerting::notify::DeliveryError;
+use davy_egress::{Auth, HttpConfig, Secret};
 use expect_test::expect;
 use standardwebhooks::Webhook;
 
@@ -71,6 +73,37 @@ async fn the_webhook_body_is_alertmanager_s_version_4() {
           "truncatedAlerts": 0,
           "version": "4"
         }"#]].assert_eq(&pretty(&hook.got()[0].body));
+}
+
+#[tokio::test]
+async fn credentials_are_read_anew_for_each_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let hook = Hook::start(vec![(200, vec![], "")]).await;
+    let Integration::Webhook(config) = webhook(&hook.url) else { unreachable!("it is one") };
+    let credentials = Secret::File(file.clone());
+    let auth = Auth::Authorization { scheme: "Bearer".into(), credentials };
+    let http = HttpConfig { auth: Some(auth), ..HttpConfig::default() };
+    let config = Integration::Webhook(WebhookConfig { http, ..config });
+    let (notifier, record) = setup(config, regression(), wall_clock());
+    for (token, got) in [(Some("one\n"), 1), (None, 1), (Some("two"), 2)] {
+        match token {
+            Some(token) => std::fs::write(&file, token).unwrap(),
+            None => std::fs::remove_file(&file).unwrap(),
+        }
+        let delivered = notifier.deliver(&record).await;
+        match (token, delivered) {
+            (Some(_), delivered) => delivered.unwrap(),
+            // Someone is just writing it: the message waits.
+            (None, Err(error)) => {
+                assert!(error.retryable && error.detail.starts_with("cannot read "), "{error:?}");
+            }
+            (None, Ok(())) => panic!("sent without its credentials"),
+        }
+        assert_eq!(hook.got().len(), got);
+    }
+    let sent: Vec<String> = hook.got().iter().map(|r| r.header("authorization").to_owned()).collect();
+    assert_eq!(sent, ["Bearer one", "Bearer two"]);
 }
 
 #[tokio::test]

@@ -59,6 +59,7 @@ fn receivers(url: &str) -> Vec<Receiver> {
         channel: Templates::default().text("#releases").ok(),
         send_resolved: true,
         form: None,
+        http: Default::default(),
     };
     vec![Receiver { name: "ops".into(), integrations: vec![Integration::Slack(config)] }]
 }

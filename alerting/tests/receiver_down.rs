@@ -65,6 +65,7 @@ fn dispatcher() -> Dispatcher {
             send_resolved: true,
             timeout: Duration::from_secs(5),
             max_alerts: 0,
+            http: Default::default(),
         })
     };
     let grouped = Route {

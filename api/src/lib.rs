@@ -8,6 +8,7 @@ mod alertmanager;
 mod drill;
 mod error;
 mod jaeger;
+mod outbox;
 mod prometheus;
 mod release;
 mod router;

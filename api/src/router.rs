@@ -16,7 +16,7 @@ use davy_store::control::Control;
 use prometheus_client::registry::Registry;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::SizeAbove;
@@ -24,6 +24,7 @@ use tower_http::compression::predicate::SizeAbove;
 use crate::alertmanager::{self, SilenceRequest};
 use crate::drill::{self, DrillRequest};
 use crate::error::ApiError;
+use crate::outbox;
 use crate::prometheus::{self, QueryGate};
 use crate::release::{self, Operation, OperationBody, OperationKind};
 use crate::storage::{self, Storage};
@@ -32,8 +33,6 @@ use crate::view::ViewHandle;
 use crate::wire::{self, rfc3339};
 
 const BODY_BYTES_MAX: usize = 64 << 10;
-/// Messages of one answer.
-const OUTBOX_MAX: usize = 1_000;
 /// Smaller bodies fit into a packet or two as they are.
 const COMPRESS_BYTES_MIN: u16 = 1_400;
 
@@ -55,6 +54,8 @@ pub struct ApiState {
     pub drills: mpsc::Sender<DrillRequest>,
     pub silences: mpsc::Sender<SilenceRequest>,
     pub reloads: mpsc::Sender<Reload>,
+    /// Rung when messages are to be sent.
+    pub outbox_bell: Arc<Notify>,
     /// Davy's own metrics.
     pub registry: Arc<Registry>,
     pub version: &'static str,
@@ -105,7 +106,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/v2/alerts", get(alertmanager::alerts))
         .route("/api/v2/silences", get(alertmanager::list).post(alertmanager::put))
         .route("/api/v2/silence/{id}", get(alertmanager::get).delete(alertmanager::expire))
-        .route("/api/davy/v1/outbox", get(outbox))
+        .route("/api/davy/v1/outbox", get(outbox::list))
+        .route("/api/davy/v1/outbox/resend", post(outbox::resend))
         .route("/api/davy/v1/drills", get(drill::list).post(drill::begin))
         .route("/api/davy/v1/calibrations", get(calibrations))
         .route("/api/davy/v1/thresholds", get(thresholds))
@@ -166,32 +168,6 @@ async fn calibrations(State(state): State<ApiState>) -> Json<Vec<wire::Calibrati
 #[serde(deny_unknown_fields)]
 struct AuditParams {
     limit: Option<usize>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OutboxParams {
-    state: Option<String>,
-}
-
-/// `GET /api/davy/v1/outbox[?state=dead|pending|delivered]`: messages, newest first; the dead ones unless said.
-async fn outbox(
-    State(state): State<ApiState>,
-    Query(params): Query<OutboxParams>,
-) -> Result<Json<Value>, ApiError> {
-    let wanted = params.state.unwrap_or_else(|| "dead".to_owned());
-    let rows = tokio::task::spawn_blocking(move || state.control.outbox(&wanted, OUTBOX_MAX))
-        .await
-        .map_err(|e| ApiError::Internal(e.to_string()))?
-        .map_err(|e| ApiError::Internal(e.to_string()))?;
-    let shown = rows.into_iter().map(|r| {
-        json!({
-            "id": r.id, "receiver": r.receiver, "state": r.state, "attempts": r.attempts,
-            "created_at": rfc3339(r.created_at), "next_attempt_at": rfc3339(r.next_attempt_at),
-            "last_error": r.last_error,
-        })
-    });
-    Ok(Json(Value::Array(shown.collect())))
 }
 
 /// `GET /api/davy/v1/audit[?limit=]`: newest first.

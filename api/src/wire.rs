@@ -315,3 +315,23 @@ mod tests {
         assert!(rfc3339(Timestamp::MIN).starts_with("0001-01-01"), "{}", rfc3339(Timestamp::MIN));
     }
 }
+
+/// A message of the outbox.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Message {
+    pub id: String,
+    pub receiver: String,
+    pub state: String,
+    pub attempts: u32,
+    pub created_at: String,
+    pub next_attempt_at: String,
+    pub last_error: String,
+    /// Its first alert.
+    pub about: String,
+}
+
+/// Messages that are sent again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Resent {
+    pub ids: Vec<String>,
+}

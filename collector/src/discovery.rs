@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
+use davy_egress::{ClientError, HttpClient};
 use reqwest::Url;
 use tokio::time::sleep;
 
-use crate::client::{ClientError, HttpClient};
 use crate::config::Discovery;
 use crate::target::TargetGroup;
 

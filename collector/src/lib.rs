@@ -2,7 +2,6 @@
 //!
 //! Hops 1 and 2 of the pipeline: sockets in, samples and spans into an appender out.
 
-pub mod client;
 pub mod config;
 pub mod duration;
 pub mod expfmt;
@@ -15,7 +14,6 @@ pub mod serve;
 
 mod admission;
 mod discovery;
-mod egress;
 mod target;
 #[cfg(test)]
 mod testing;

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use davy_egress::HttpClient;
 use davy_model::{Clock, Timestamp};
 use davy_store::Store;
 use tokio::time::{Instant, sleep};
@@ -36,7 +37,6 @@ pub use own::{OwnError, OwnTarget};
 pub use probe::BodyReader;
 pub use status::{Health, TargetStatus};
 
-use crate::client::HttpClient;
 use crate::config::ScrapeConfig;
 use crate::expfmt::Format;
 use crate::target::ScrapeTarget;

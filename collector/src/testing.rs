@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use regex::Regex;
 
-use crate::config::{HttpConfig, RelabelAction, RelabelConfig, Scheme, ScrapeConfig, ScrapeLimits};
+use crate::config::{RelabelAction, RelabelConfig, Scheme, ScrapeConfig, ScrapeLimits};
+use davy_egress::HttpConfig;
 
 /// Prometheus' defaults with an interval of 15 s.
 pub(crate) fn scrape_config(job: &str) -> ScrapeConfig {

@@ -12,11 +12,11 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use davy_collector::config::HttpConfig;
 use davy_collector::remote_write::{Receiver, RemoteWriteLimits, http_router};
 use davy_collector::remote_write_out::{
     DestinationStats, Forwarder, MetadataConfig, Protocol, QueueConfig, RemoteWriteConfig,
 };
+use davy_egress::HttpConfig;
 use davy_model::{
     BucketSpan, Exemplar, Histogram, Labels, ManualClock, Metadata, MetricType, STALE_NAN, Timestamp, Value,
 };

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use davy_collector::config::{Auth, Secret};
 use davy_collector::scrape::{Health, Reason, TargetStatus};
+use davy_egress::{Auth, Secret};
 use davy_model::Labels;
 use flate2::Compression;
 use flate2::write::GzEncoder;

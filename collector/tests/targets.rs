@@ -4,8 +4,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use davy_collector::config::{Discovery, HttpConfig, RelabelAction, RelabelConfig};
+use davy_collector::config::{Discovery, RelabelAction, RelabelConfig};
 use davy_collector::scrape::{Health, TargetStatus};
+use davy_egress::HttpConfig;
 use tokio::io::AsyncWriteExt;
 
 mod common;

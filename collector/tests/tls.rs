@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use davy_collector::config::{Scheme, ScrapeConfig, TlsConfig};
+use davy_collector::config::{Scheme, ScrapeConfig};
 use davy_collector::scrape::{Health, Reason};
+use davy_egress::TlsConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;

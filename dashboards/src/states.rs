@@ -95,6 +95,17 @@ pub const REASONS: Table = &[
     CONTRACTS[13],
 ];
 
+/// What is seen of a canary, or what stands in the way of seeing it.
+pub const SIGHTS: Table = &[
+    state("clear", "Seen", Color::Green),
+    state("engine_blind", "Davy sees nothing", Color::Red),
+    state("partial_blind", "Davy sees a part", Color::Orange),
+    state("canary_down", "Canary is down", Color::Red),
+    state("canary_hung", "Canary hangs", Color::Red),
+    state("service_down", "Both versions are down", Color::Orange),
+    state("bad_exposition", "Answers cannot be read", Color::Orange),
+];
+
 /// The release's own series for "this happened then".
 pub const EVENTS: Table = &[
     state("deploy", "Deployed", Color::Blue),

@@ -50,6 +50,7 @@ impl Shape {
                 send_resolved,
                 timeout: Duration::from_secs(10),
                 max_alerts: 0,
+                http: Default::default(),
             })
         };
         let named = |name: &str, integrations| Named { name: name.to_owned(), integrations };

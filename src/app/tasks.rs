@@ -103,6 +103,7 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         clock.clone(),
         &remote_write::RemoteWriteLimits::default(),
     );
+    let bell = Arc::new(Notify::new());
     let state = ApiState {
         view: view.clone(),
         scrapes: scrapes.clone(),
@@ -116,6 +117,7 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
         drills: drills_tx,
         silences: silences_tx,
         reloads: reloads_tx,
+        outbox_bell: bell.clone(),
         registry: registry.clone(),
         version: about.version,
         started: clock.now(),
@@ -123,7 +125,6 @@ pub(super) async fn run(options: Options, config: Config) -> Result<(), AppError
     };
     let messaging = Arc::new(Messaging::new(&config, &url, &control, &clock)?);
     let (messaging_tx, messaging_rx) = watch::channel(messaging);
-    let bell = Arc::new(Notify::new());
     let (keeper_control, keeper_options) = (control.clone(), options.clone());
     let keeper = tokio::task::spawn_blocking(move || {
         let Options { storage_path, audit_key_file, audit_checkpoint_file, .. } = keeper_options;

@@ -7,9 +7,11 @@ use davy_alerting::config::{
     ActionSpec, ActuatorConfig, Destination, EtcdAction, HaproxyAction, HaproxySocket, KubernetesAction,
     KubernetesObject, NginxAction, WebhookAction,
 };
+use davy_egress::{HttpConfig, TlsConfig};
 use davy_model::name;
 use secrecy::SecretString;
 
+use super::http;
 use super::reader::{Field, Section};
 use super::receiver::{secret_url, smarthost, webhook_keys};
 use super::secrets::read_secret;
@@ -68,7 +70,8 @@ fn webhook(field: &Field<'_>) -> Option<ActuatorConfig> {
     field.section(|s| {
         let (url, signing_secret, timeout) = webhook_keys(s);
         let state_url = secret_url(s, "state_url", "state_url_file");
-        Some(ActuatorConfig::Webhook(WebhookAction { url: url?, state_url, signing_secret, timeout }))
+        let http = http::section(s, &HttpConfig::default());
+        Some(ActuatorConfig::Webhook(WebhookAction { url: url?, state_url, signing_secret, timeout, http }))
     })
 }
 
@@ -83,7 +86,10 @@ fn etcd(field: &Field<'_>) -> Option<ActuatorConfig> {
         }
         let timeout = timeout(s);
         let auth = username.zip(password);
-        Some(ActuatorConfig::Etcd(EtcdAction { endpoint: endpoint?, key: key?.to_owned(), auth, timeout }))
+        let tls = s.or("tls_config", TlsConfig::default(), http::tls);
+        let http = HttpConfig { tls, ..HttpConfig::default() };
+        let key = key?.to_owned();
+        Some(ActuatorConfig::Etcd(EtcdAction { endpoint: endpoint?, key, auth, timeout, http }))
     })
 }
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use davy_alerting::words::Language;
 use davy_collector::config::ScrapeLimits;
+use davy_egress::HttpConfig;
 use secrecy::SecretString;
 
 use super::reader::Section;
-use super::scrape;
 use super::secrets::read_secret;
 use super::value::{duration, http_url, labels, positive_duration, show_duration};
+use super::{http, scrape};
 
 #[derive(Default)]
 pub(super) struct Global {
@@ -25,6 +26,8 @@ pub(super) struct Global {
     pub slack_app_token: Option<SecretString>,
     pub slack_app_url: Option<String>,
     pub language: Language,
+    /// Of receivers that have none of their own.
+    pub http: HttpConfig,
 }
 
 /// Defaults of every `email_configs` entry.
@@ -81,6 +84,7 @@ fn section(s: &mut Section<'_>) -> Global {
     let slack_app_url = s.get("slack_app_url").and_then(|f| f.parse(slack_app_url));
     let language =
         s.get("language").and_then(|f| f.one_of(&Language::ALL.map(|l| (l.as_str(), l)))).unwrap_or_default();
+    let http = http::section(s, &default.http);
     other_keys(s);
     Global {
         scrape_interval,
@@ -94,6 +98,7 @@ fn section(s: &mut Section<'_>) -> Global {
         slack_app_token,
         slack_app_url,
         language,
+        http,
     }
 }
 
@@ -137,7 +142,6 @@ fn other_keys(s: &mut Section<'_>) {
         &["smtp_auth_identity", "smtp_auth_secret", "smtp_tls_config"],
         "use user name and password over TLS",
     );
-    s.not_yet(&["http_config"], "set it per scrape or discovery");
     s.not_yet(
         &[
             "jira_api_url",

@@ -2,10 +2,22 @@
 
 use std::path::PathBuf;
 
-use davy_collector::config::{Auth, HttpConfig, TlsConfig};
+use davy_egress::{Auth, HttpConfig, TlsConfig};
 
 use super::reader::{Field, Section};
 use super::secrets::secret_or_file;
+
+/// `http_config`, as receivers and actions have it: a section of its own, and no redirects, which could carry a message
+/// or a call to a host nobody named.
+pub(super) fn section(s: &mut Section<'_>, default: &HttpConfig) -> HttpConfig {
+    let nested = |f: &Field<'_>| {
+        f.section(|s| {
+            s.only("follow_redirects", &["false"], "messages and calls go where the file says");
+            Some(HttpConfig { follow_redirects: false, ..read(s) })
+        })
+    };
+    s.or("http_config", default.clone(), |f| nested(f))
+}
 
 /// The keys that every HTTP client of the file has.
 pub(super) fn read(section: &mut Section<'_>) -> HttpConfig {
@@ -64,7 +76,8 @@ fn auth_scheme(text: &str) -> Result<&str, String> {
     if token { Ok(text) } else { Err("expected one word such as Bearer".to_owned()) }
 }
 
-fn tls(field: &Field<'_>) -> Option<TlsConfig> {
+/// `tls_config`.
+pub(super) fn tls(field: &Field<'_>) -> Option<TlsConfig> {
     field.section(|s| {
         if let Some(skip) = s.get("insecure_skip_verify")
             && skip.bool() == Some(true)

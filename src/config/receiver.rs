@@ -11,6 +11,7 @@ use davy_alerting::template::Templates;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::global::{Global, Smtp, check_secret_url, slack_app_url};
+use super::http;
 use super::reader::{Field, Section};
 use super::secrets::read_secret;
 use super::template;
@@ -72,26 +73,27 @@ pub(super) fn read(top: &mut Section<'_>, global: &Global, templates: &Templates
 fn receiver(field: &Field<'_>, global: &Global, templates: &Templates) -> Option<Receiver> {
     field.section(|s| {
         let name = s.required("name", "routes refer to it").and_then(|f| f.name());
-        let mut integrations = s.list("webhook_configs", |f| webhook(&f).map(Integration::Webhook));
+        let mut integrations = s.list("webhook_configs", |f| webhook(&f, global).map(Integration::Webhook));
         integrations
             .extend(s.list("slack_configs", |f| slack(&f, global, templates).map(Integration::Slack)));
         integrations
             .extend(s.list("email_configs", |f| email(&f, &global.smtp, templates).map(Integration::Email)));
-        integrations
-            .extend(s.list("alertmanager_configs", |f| alertmanager(&f).map(Integration::Alertmanager)));
+        integrations.extend(
+            s.list("alertmanager_configs", |f| alertmanager(&f, global).map(Integration::Alertmanager)),
+        );
         s.not_yet(&OTHERS, "a webhook reaches anything that takes Alertmanager's webhook body");
         Some(Receiver { name: name?.to_owned(), integrations })
     })
 }
 
-fn webhook(field: &Field<'_>) -> Option<WebhookConfig> {
+fn webhook(field: &Field<'_>, global: &Global) -> Option<WebhookConfig> {
     field.section(|s| {
         let (url, signing_secret, timeout) = webhook_keys(s);
         let send_resolved = s.or("send_resolved", true, Field::bool);
-        s.not_yet(&["http_config"], "use `signing_secret`, or a URL that carries a token");
+        let http = http::section(s, &global.http);
         let max_alerts = s.or("max_alerts", 0, |f| f.u64().map(|n| usize::try_from(n).unwrap_or(usize::MAX)));
         s.not_yet(&["payload"], "the body is Alertmanager's, version 4");
-        Some(WebhookConfig { url: url?, signing_secret, send_resolved, timeout, max_alerts })
+        Some(WebhookConfig { url: url?, signing_secret, send_resolved, timeout, max_alerts, http })
     })
 }
 
@@ -125,7 +127,7 @@ pub(super) fn secret_url(
 }
 
 /// Davy's own word: Alertmanager has no receiver that is another Alertmanager.
-fn alertmanager(field: &Field<'_>) -> Option<AlertmanagerConfig> {
+fn alertmanager(field: &Field<'_>, global: &Global) -> Option<AlertmanagerConfig> {
     field.section(|s| {
         let url = secret_url(s, "url", "url_file");
         if url.is_none() {
@@ -133,7 +135,8 @@ fn alertmanager(field: &Field<'_>) -> Option<AlertmanagerConfig> {
         }
         let send_resolved = s.or("send_resolved", true, Field::bool);
         let timeout = s.or("timeout", WEBHOOK_TIMEOUT, |f| f.parse(positive_duration));
-        Some(AlertmanagerConfig { url: url?, send_resolved, timeout })
+        let http = http::section(s, &global.http);
+        Some(AlertmanagerConfig { url: url?, send_resolved, timeout, http })
     })
 }
 
@@ -146,10 +149,17 @@ fn slack(field: &Field<'_>, global: &Global, templates: &Templates) -> Option<Sl
         }
         let send_resolved = s.or("send_resolved", false, Field::bool);
         let form = slack_form(s, templates).map(Box::new);
-        s.not_yet(&["http_config", "timeout"], "the request has a fixed form");
+        let mut http = http::section(s, &global.http);
+        if matches!(destination, Some(SlackDestination::Bot { .. })) {
+            if s.get("http_config").is_some() && http.auth.is_some() {
+                s.error("a bot logs in with its `app_token`: leave credentials out of its `http_config`");
+            }
+            http.auth = None;
+        }
+        s.not_yet(&["timeout"], "a message may take thirty seconds");
         s.not_yet(&["callback_id", "actions"], "messages have no buttons");
         s.not_yet(&["message_text"], "write `text`");
-        Some(SlackConfig { destination: destination?, channel, send_resolved, form })
+        Some(SlackConfig { destination: destination?, channel, send_resolved, form, http })
     })
 }
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use davy_collector::config::Secret;
 use davy_collector::remote_write_out::{MetadataConfig, Protocol, QueueConfig, RemoteWriteConfig};
+use davy_egress::Secret;
 
 use super::global::Global;
 use super::reader::{Field, Section};

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use davy_collector::config::Secret;
+use davy_egress::Secret;
 use secrecy::SecretString;
 
 use super::reader::{Field, Section};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use davy_collector::config::Secret;
+use davy_egress::Secret;
 
 use super::matchers::parse_selector;
 use super::reader::{Field, Section};

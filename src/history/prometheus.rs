@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use davy_collector::config::{Auth, HttpConfig, Secret};
+use davy_egress::{Auth, HttpConfig, Secret};
 use davy_model::Timestamp;
 use davy_store::{Import, Store};
 use reqwest::Url;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use davy_alerting::describe;
+use davy_egress::describe;
 use reqwest::Url;
 use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
@@ -36,7 +36,7 @@ pub(super) fn post(url: &Url, path: &str, params: &[(&'static str, String)]) -> 
     let (status, body) = runtime
         .block_on(send(url, path, params))
         // The address may hold a password.
-        .map_err(|e| Failed::Other(format!("{host}: {}", describe(e))))?;
+        .map_err(|e| Failed::Other(format!("{host}: {}", describe(&e))))?;
     let Some(body) = body else {
         return Err(Failed::Other(format!(
             "{host}: the answer is larger than {} MiB",

@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use davy_collector::client::{HttpClient, describe};
-use davy_collector::config::Secret;
+use davy_egress::{HttpClient, Secret, describe};
 use davy_model::{Labels, Timestamp};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{RequestBuilder, Url};

@@ -21,8 +21,8 @@ pub use state::{Fed, Reach, SourceStates};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use davy_collector::config::{HttpConfig, Secret};
 use davy_detector::service_selectors;
+use davy_egress::{HttpConfig, Secret};
 use davy_model::Matcher;
 
 /// An entry of `sources`, after parsing.

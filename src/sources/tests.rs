@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::routing::{get, post};
-use davy_collector::config::HttpConfig;
+use davy_egress::HttpConfig;
 use davy_model::{ManualClock, Timestamp};
 use davy_store::{Limits, Options, Store};
 

@@ -83,6 +83,7 @@ fn config(base: &str) -> ActuatorConfig {
         state_url: Some(format!("{base}/state").into()),
         signing_secret: None,
         timeout: Duration::from_secs(2),
+        http: Default::default(),
     })
 }
 

@@ -159,6 +159,7 @@ async fn etcd_conforms() {
         key: "/releases/checkout".into(),
         auth: None,
         timeout: TIMEOUT,
+        http: Default::default(),
     });
     let put = move |percent: u8| {
         use base64::Engine as _;

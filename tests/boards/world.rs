@@ -22,7 +22,7 @@ use davy_model::{
     AttributeValue, Clock as _, Labels, ManualClock, Resource, Span, SpanId, SpanKind, SpanStatus, Timestamp,
     TraceId, Value,
 };
-use davy_store::control::Control;
+use davy_store::control::{Control, DrillRecord};
 use davy_store::{Durability, Options, Store};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -119,6 +119,7 @@ impl World {
             drills: mpsc::channel(1).0,
             silences: mpsc::channel(1).0,
             reloads: mpsc::channel(1).0,
+            outbox_bell: Arc::default(),
             registry: registry.clone(),
             version: about.version,
             started: START,
@@ -221,6 +222,13 @@ impl World {
         self.metrics.ticked(Duration::from_micros(700 + self.steps % 7 * 150));
         self.ask();
         self.metrics.publish(&self.view(), &targets(now), &self.store.stats(), &self.about);
+        let at = START;
+        self.metrics.publish_drills(&[DrillRecord {
+            service: "checkout".into(),
+            at,
+            good_at: Some(at),
+            detail: String::new(),
+        }]);
         self.metrics.publish_otlp(self.otlp.stats());
         self.metrics.publish_remote_write(&self.remote_write);
         assert!(
@@ -237,7 +245,7 @@ impl World {
         assert_eq!(answer.status(), 200);
     }
 
-    /// What is decided, and a group of rules, which the story does not need.
+    /// What is decided; and a ramp, an act that waits and a group of rules, which the story does without.
     fn view(&self) -> View {
         let record = RecordingRule {
             name: "shop:requests:rate".into(),
@@ -257,7 +265,13 @@ impl World {
             evaluation_time: 0.001,
             last_evaluation: wire::rfc3339(self.now()),
         };
-        View { rules: vec![group], ..self.watch.view() }
+        let mut view = self.watch.view();
+        for release in view.releases.iter_mut().filter(|r| r.phase != "closed") {
+            let ramp = wire::Ramp { steps: vec![25, 50, 100], share: Some(25), since: None, paused: None };
+            let awaits = (!self.steps.is_multiple_of(3)).then(|| "rollback".to_owned());
+            *release = Arc::new(wire::Release { ramp: Some(ramp), awaits, ..(**release).clone() });
+        }
+        View { rules: vec![group], ..view }
     }
 
     fn serve(&mut self) {

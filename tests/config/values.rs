@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use davy::config::Config;
 use davy_alerting::config::{Integration, OnFail, SlackDestination};
-use davy_collector::config::{Auth, Discovery, Secret};
+use davy_collector::config::Discovery;
 use davy_detector::config::{ArmSpec, Direction, MetricKind, Preset};
+use davy_egress::{Auth, Secret};
 use secrecy::ExposeSecret;
 
 fn parse(text: &str) -> Config {

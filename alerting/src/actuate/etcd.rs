@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::{Client, RequestBuilder, Url};
+use davy_egress::HttpClient;
+use reqwest::{RequestBuilder, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
-use super::http::{ask, client, send, text_of};
+use super::http::{ask, client, send, text_of, unready};
+use crate::client::{self, SetupError};
 use crate::config::EtcdAction;
-use crate::egress::{self, SetupError};
 use crate::release::{ActRequest, CallOutcome, Expect, Live, ReadError, Subject, TargetState};
 
 pub(super) struct Etcd {
-    client: Client,
+    client: HttpClient,
     endpoint: Url,
     key: String,
     auth: Option<(String, SecretString)>,
@@ -26,31 +27,30 @@ pub(super) struct Etcd {
 
 impl Etcd {
     pub(super) fn new(owner: &str, config: &EtcdAction) -> Result<Self, SetupError> {
+        let endpoint = client::url(owner, &config.endpoint)?;
         Ok(Self {
-            client: client(owner, config.timeout)?,
-            endpoint: egress::url(owner, &config.endpoint)?,
+            client: client(owner, &config.http, &endpoint, config.timeout)?,
+            endpoint,
             key: STANDARD.encode(&config.key),
             auth: config.auth.clone(),
             timeout: config.timeout,
         })
     }
 
-    fn post(&self, path: &str, body: &Value) -> RequestBuilder {
+    async fn post(&self, path: &str, body: &Value) -> Result<RequestBuilder, ReadError> {
         let mut url = self.endpoint.clone();
         url.set_path(&format!("{}/v3/{path}", url.path().trim_end_matches('/')));
-        self.client
-            .post(url)
-            .timeout(self.timeout)
-            .header("content-type", "application/json")
-            .body(body.to_string())
+        let post = self.client.post(&url).await.map_err(unready)?;
+        let post = post.timeout(self.timeout).header("content-type", "application/json");
+        Ok(post.body(body.to_string()))
     }
 
     /// The same, as the user that is configured.
     async fn signed_in(&self, path: &str, body: &Value) -> Result<RequestBuilder, ReadError> {
-        let post = self.post(path, body);
+        let post = self.post(path, body).await?;
         let Some((name, password)) = &self.auth else { return Ok(post) };
         let who = json!({"name": name, "password": password.expose_secret()});
-        let answer = ask(self.post("auth/authenticate", &who)).await?;
+        let answer = ask(self.post("auth/authenticate", &who).await?).await?;
         Ok(post.header("authorization", text_of(&answer, "token")?))
     }
 

@@ -6,12 +6,13 @@
 
 use std::time::Duration;
 
+use davy_egress::Names;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::conflict;
+use crate::client::RESPONSE_BYTES_MAX;
 use crate::config::{HaproxyAction, HaproxySocket};
-use crate::egress::{Names, RESPONSE_BYTES_MAX};
 use crate::release::{ActRequest, CallOutcome, Live, ReadError, TargetState};
 
 /// Highest weight that HAProxy takes.

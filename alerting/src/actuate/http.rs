@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, RequestBuilder, StatusCode};
+use davy_egress::{ClientError, HttpClient, HttpConfig, Names, describe};
+use reqwest::{RequestBuilder, StatusCode, Url};
 use serde_json::Value;
 
-use crate::egress::{self, Names, SetupError, body_start};
+use crate::client::{self, SetupError, body_start};
 use crate::release::{CallOutcome, ReadError};
 use crate::text;
 
@@ -15,8 +16,19 @@ const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 /// Longest part of a refusal that is kept, in characters.
 const REFUSAL_CHARS_MAX: usize = 300;
 
-pub(super) fn client(owner: &str, timeout: Duration) -> Result<Client, SetupError> {
-    egress::client(owner, (timeout / 2).min(CONNECT_TIMEOUT_MAX), Names::default())
+pub(super) fn client(
+    owner: &str,
+    config: &HttpConfig,
+    url: &Url,
+    timeout: Duration,
+) -> Result<HttpClient, SetupError> {
+    client::client(owner, config, url, (timeout / 2).min(CONNECT_TIMEOUT_MAX), &Names::default())
+}
+
+/// Credentials that cannot be read now may be readable later.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+pub(super) fn unready(error: ClientError) -> ReadError {
+    ReadError::Unreachable(error.to_string())
 }
 
 /// Sends once. `Ok` is the body of a success; everything else is what is known of the call.
@@ -28,10 +40,8 @@ pub(super) async fn send(request: RequestBuilder) -> Result<(StatusCode, Vec<u8>
             if status.is_success() { Ok((status, body)) } else { Err(refused(status, &body)) }
         }
         // Neither connected nor resolved, or never built: no byte of it has left.
-        Err(e) if e.is_connect() || e.is_builder() => {
-            Err(CallOutcome::NotSent { detail: egress::describe(e) })
-        }
-        Err(e) => Err(CallOutcome::Unknown { detail: egress::describe(e) }),
+        Err(e) if e.is_connect() || e.is_builder() => Err(CallOutcome::NotSent { detail: describe(&e) }),
+        Err(e) => Err(CallOutcome::Unknown { detail: describe(&e) }),
     }
 }
 
@@ -51,7 +61,7 @@ fn refused(status: StatusCode, body: &[u8]) -> CallOutcome {
 
 /// Asks once, and takes the answer for JSON.
 pub(super) async fn ask(request: RequestBuilder) -> Result<Value, ReadError> {
-    let response = request.send().await.map_err(|e| ReadError::Unreachable(egress::describe(e)))?;
+    let response = request.send().await.map_err(|e| ReadError::Unreachable(describe(&e)))?;
     let status = response.status();
     let body = body_start(response).await;
     if !status.is_success() {

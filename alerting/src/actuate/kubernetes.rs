@@ -7,16 +7,16 @@
 
 mod object;
 
-use std::fs;
-use std::time::Duration;
+use std::path::PathBuf;
 
-use reqwest::{Certificate, Client, RequestBuilder, Url};
+use davy_egress::{Auth, HttpClient, HttpConfig, Secret, TlsConfig};
+use reqwest::{Method, Url};
 use serde_json::{Value, json};
 
 use self::object::{Change, Kind};
-use super::http::{ask, send};
+use super::http::{ask, client, send, unready};
+use crate::client::{self, SetupError};
 use crate::config::{KubernetesAction, KubernetesObject};
-use crate::egress::{self, SetupError};
 use crate::release::{ActRequest, CallOutcome, Desired, ReadError, Subject, TargetState};
 
 /// Where the mark is kept.
@@ -30,7 +30,7 @@ const GITOPS: [&str; 4] = [
 ];
 
 pub(super) struct Kubernetes {
-    client: Client,
+    client: HttpClient,
     config: KubernetesAction,
     server: Url,
     kind: Kind,
@@ -38,17 +38,18 @@ pub(super) struct Kubernetes {
 
 impl Kubernetes {
     pub(super) fn new(owner: &str, config: &KubernetesAction) -> Result<Self, SetupError> {
-        let connect = (config.timeout / 2).min(Duration::from_secs(5));
-        let bad = |detail: String| SetupError::Client { owner: owner.to_owned(), detail };
-        let client = match &config.ca_file {
-            None => egress::client(owner, connect, egress::Names::default())?,
-            Some(path) => {
-                let pem = fs::read(path).map_err(|e| bad(format!("{}: {e}", path.display())))?;
-                let roots = Certificate::from_pem_bundle(&pem).map_err(|e| bad(egress::describe(e)))?;
-                egress::client_trusting(owner, connect, egress::Names::default(), roots)?
-            }
+        let server = client::url(owner, &config.server)?;
+        // The service account's token is read at each request, since it is rotated.
+        let token = |path: &PathBuf| Auth::Authorization {
+            scheme: "Bearer".to_owned(),
+            credentials: Secret::File(path.clone()),
         };
-        let server = egress::url(owner, &config.server)?;
+        let http = HttpConfig {
+            auth: config.token_file.as_ref().map(token),
+            tls: TlsConfig { ca_file: config.ca_file.clone(), ..TlsConfig::default() },
+            follow_redirects: false,
+        };
+        let client = client(owner, &http, &server, config.timeout)?;
         Ok(Self { client, config: config.clone(), server, kind: Kind::of(&config.object) })
     }
 
@@ -66,17 +67,9 @@ impl Kubernetes {
         self.url(self.kind.resource(), &format!("/{}", self.config.name))
     }
 
-    /// With the service account's token as it is now.
-    fn authorized(&self, request: RequestBuilder) -> Result<RequestBuilder, String> {
-        let request = request.timeout(self.config.timeout);
-        let Some(path) = &self.config.token_file else { return Ok(request) };
-        let token = fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        Ok(request.bearer_auth(token.trim()))
-    }
-
     async fn get(&self, url: Url) -> Result<Value, ReadError> {
-        let get = self.authorized(self.client.get(url)).map_err(ReadError::Unusable)?;
-        ask(get).await
+        let get = self.client.get(&url).await.map_err(unready)?;
+        ask(get.timeout(self.config.timeout)).await
     }
 
     pub(super) async fn read(&self, subject: &Subject) -> Result<TargetState, ReadError> {
@@ -149,19 +142,19 @@ impl Kubernetes {
                 (url, "application/merge-patch+json", json!({"metadata": meta, "status": status}))
             }
         };
-        let patch = self.client.patch(url).header("content-type", content).body(body.to_string());
-        match self.authorized(patch) {
-            Err(detail) => CallOutcome::NotSent { detail },
-            Ok(patch) => match send(patch).await {
-                Ok((status, _)) => {
-                    CallOutcome::Accepted { detail: format!("status {}", status.as_u16()), state: None }
-                }
-                // A test of the patch that fails is a 422.
-                Err(CallOutcome::Rejected { detail }) if detail.starts_with("status 422") => {
-                    CallOutcome::Conflict { detail }
-                }
-                Err(outcome) => outcome,
-            },
+        let patch = match self.client.request(Method::PATCH, &url).await {
+            Ok(patch) => patch.timeout(self.config.timeout),
+            Err(e) => return CallOutcome::NotSent { detail: e.to_string() },
+        };
+        match send(patch.header("content-type", content).body(body.to_string())).await {
+            Ok((status, _)) => {
+                CallOutcome::Accepted { detail: format!("status {}", status.as_u16()), state: None }
+            }
+            // A test of the patch that fails is a 422.
+            Err(CallOutcome::Rejected { detail }) if detail.starts_with("status 422") => {
+                CallOutcome::Conflict { detail }
+            }
+            Err(outcome) => outcome,
         }
     }
 }

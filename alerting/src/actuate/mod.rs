@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use davy_model::Clock;
 
+pub use crate::client::SetupError;
 use crate::config::{ActionSpec, ActuatorConfig};
-pub use crate::egress::SetupError;
 use crate::release::Level;
 pub use crate::release::{ActRequest, CallOutcome, ReadError, Subject, TargetState};
 

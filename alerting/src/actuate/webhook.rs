@@ -5,22 +5,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use davy_egress::HttpClient;
 use davy_model::Clock;
-use reqwest::{Client, Url};
+use reqwest::Url;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::http::{ask, client, send, text_of};
+use super::http::{ask, client, send, text_of, unready};
+use crate::client::{SetupError, url};
 use crate::config::WebhookAction;
-use crate::egress::{self, SetupError};
 use crate::release::{ActRequest, CallOutcome, Live, ReadError, Subject, TargetState, verdict_json};
 use crate::signature::Signer;
 use crate::text;
 
 pub(super) struct Webhook {
-    client: Client,
+    client: HttpClient,
     url: Url,
-    state_url: Option<Url>,
+    /// Where it tells its state, and who asks.
+    state: Option<(HttpClient, Url)>,
     signer: Signer,
     timeout: Duration,
     external_url: String,
@@ -34,10 +36,15 @@ impl Webhook {
         external_url: &str,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, SetupError> {
+        let reach = |secret| {
+            let url = url(owner, secret)?;
+            Ok((client(owner, &config.http, &url, config.timeout)?, url))
+        };
+        let (client, url) = reach(&config.url)?;
         Ok(Self {
-            client: client(owner, config.timeout)?,
-            url: egress::url(owner, &config.url)?,
-            state_url: config.state_url.as_ref().map(|u| egress::url(owner, u)).transpose()?,
+            client,
+            url,
+            state: config.state_url.as_ref().map(reach).transpose()?,
             signer: Signer::new(owner, config.signing_secret.as_ref())?,
             timeout: config.timeout,
             external_url: external_url.to_owned(),
@@ -46,7 +53,7 @@ impl Webhook {
     }
 
     pub(super) async fn read(&self, subject: &Subject) -> Result<TargetState, ReadError> {
-        let Some(url) = &self.state_url else {
+        let Some((client, url)) = &self.state else {
             return Err(ReadError::Unusable("a webhook without a state_url cannot be asked".to_owned()));
         };
         let mut url = url.clone();
@@ -54,18 +61,22 @@ impl Webhook {
             .append_pair("service", &subject.service)
             .append_pair("baseline", &subject.baseline)
             .append_pair("canary", &subject.canary);
-        let state = ask(self.client.get(url).timeout(self.timeout)).await?;
+        let get = client.get(&url).await.map_err(unready)?;
+        let state = ask(get.timeout(self.timeout)).await?;
         state_of(&state, subject)
     }
 
     pub(super) async fn call(&self, request: &ActRequest) -> CallOutcome {
         let body = Body::json(request, &self.external_url);
-        let post = self.client.post(self.url.clone()).timeout(self.timeout);
+        let post = match self.client.post(&self.url).await {
+            Ok(post) => post.timeout(self.timeout),
+            Err(e) => return CallOutcome::NotSent { detail: e.to_string() },
+        };
         let post = post.header("idempotency-key", &request.key);
         match send(self.signer.sign(post, &request.key, self.clock.now(), body)).await {
             Ok((status, body)) => {
                 // One that speaks the protocol may say what it is now.
-                let said: Option<Value> = self.state_url.as_ref().and(serde_json::from_slice(&body).ok());
+                let said: Option<Value> = self.state.as_ref().and(serde_json::from_slice(&body).ok());
                 let state = said.and_then(|s| state_of(&s, &request.subject).ok());
                 CallOutcome::Accepted { detail: format!("status {}", status.as_u16()), state }
             }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use davy_egress::HttpConfig;
 use secrecy::SecretString;
 
 use crate::release::Level;
@@ -37,6 +38,7 @@ pub struct WebhookAction {
     pub state_url: Option<SecretString>,
     pub signing_secret: Option<SecretString>,
     pub timeout: Duration,
+    pub http: HttpConfig,
 }
 
 /// A key that holds the split as JSON.
@@ -46,6 +48,7 @@ pub struct EtcdAction {
     pub key: String,
     pub auth: Option<(String, SecretString)>,
     pub timeout: Duration,
+    pub http: HttpConfig,
 }
 
 /// Weights of the servers of one backend, by the runtime API.

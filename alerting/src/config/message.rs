@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use davy_egress::HttpConfig;
 use davy_model::Matcher;
 use secrecy::SecretString;
 
@@ -89,6 +90,7 @@ pub struct WebhookConfig {
     pub timeout: Duration,
     /// Alerts of one message; zero is Davy's own bound.
     pub max_alerts: usize,
+    pub http: HttpConfig,
 }
 
 #[derive(Debug, Clone)]
@@ -99,6 +101,7 @@ pub struct SlackConfig {
     pub send_resolved: bool,
     /// The file's own form; Davy's without.
     pub form: Option<Box<SlackForm>>,
+    pub http: HttpConfig,
 }
 
 #[derive(Debug, Clone)]
@@ -173,4 +176,5 @@ pub struct AlertmanagerConfig {
     pub url: SecretString,
     pub send_resolved: bool,
     pub timeout: Duration,
+    pub http: HttpConfig,
 }

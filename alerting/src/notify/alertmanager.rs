@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use davy_egress::{HttpClient, Names};
 use davy_model::Timestamp;
-use reqwest::{Client, Url};
+use reqwest::Url;
 use serde::Serialize;
 
-use super::{CONNECT_TIMEOUT, DeliveryError, Envelope, failed, refused};
+use super::{CONNECT_TIMEOUT, DeliveryError, Envelope, failed, refused, unready};
 use crate::alert::{AlertState, RELEASE};
+use crate::client::{self, SetupError};
 use crate::config::AlertmanagerConfig;
-use crate::egress::{self, Names, SetupError};
 use crate::record::Message;
 use crate::text::release_url;
 use crate::time::rfc3339;
@@ -19,17 +20,17 @@ use crate::time::rfc3339;
 const LASTS: Duration = Duration::from_secs(6 * 3600);
 
 pub(super) struct Alertmanager {
-    client: Client,
+    client: HttpClient,
     url: Url,
     timeout: Duration,
 }
 
 impl Alertmanager {
     pub(super) fn new(owner: &str, config: &AlertmanagerConfig, names: &Names) -> Result<Self, SetupError> {
-        let mut url = egress::url(owner, &config.url)?;
+        let mut url = client::url(owner, &config.url)?;
         url.set_path(&format!("{}/api/v2/alerts", url.path().trim_end_matches('/')));
         Ok(Self {
-            client: egress::client(owner, CONNECT_TIMEOUT, names.clone())?,
+            client: client::client(owner, &config.http, &url, CONNECT_TIMEOUT, names)?,
             url,
             timeout: config.timeout,
         })
@@ -38,7 +39,7 @@ impl Alertmanager {
     pub(super) async fn send(&self, envelope: &Envelope<'_>) -> Result<(), DeliveryError> {
         let now = envelope.now;
         let body = body(&envelope.message, envelope.external_url, now);
-        let post = self.client.post(self.url.clone()).timeout(self.timeout);
+        let post = self.client.post(&self.url).await.map_err(unready)?.timeout(self.timeout);
         let post = post.header("content-type", "application/json").body(body);
         let response = post.send().await.map_err(failed)?;
         if response.status().is_success() {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use davy_egress::{Names, causes};
 use davy_model::Timestamp;
 use lettre::Address;
 use lettre::address::Envelope;
@@ -17,8 +18,8 @@ use secrecy::{ExposeSecret, SecretString};
 use super::notice::Notice;
 use super::{CONNECT_TIMEOUT, DeliveryError, Envelope as Message, permanent, temporary};
 use crate::alert::Fnv1a;
+use crate::client::SetupError;
 use crate::config::{EmailConfig, EmailForm};
-use crate::egress::{Names, SetupError, chain};
 use crate::template::{Markup, TemplateError, Text};
 use crate::text::{html, one_line};
 
@@ -195,7 +196,7 @@ impl Email {
 }
 
 fn failed(error: &smtp::Error) -> DeliveryError {
-    let detail = chain(error);
+    let detail = causes(error);
     if error.is_permanent() { permanent(detail) } else { temporary(detail) }
 }
 

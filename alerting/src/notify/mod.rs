@@ -14,16 +14,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use davy_egress::{ClientError, Names, describe};
 use davy_model::{Clock, Timestamp};
 use davy_store::control::OutboxRecord;
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Response, StatusCode};
 use tracing::warn;
 
+pub use crate::client::SetupError;
+use crate::client::body_start;
 use crate::config::{Integration, Receiver};
 pub use crate::dispatch::DeliveryError;
-pub use crate::egress::SetupError;
-use crate::egress::{self, Names, body_start};
 use crate::gotemplate::Value;
 use crate::record::{Message, message_of};
 use crate::template::{TemplateError, data};
@@ -206,8 +207,15 @@ fn temporary(detail: String) -> DeliveryError {
     DeliveryError { retryable: true, retry_after: None, detail }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failed(error: reqwest::Error) -> DeliveryError {
-    temporary(egress::describe(error))
+    temporary(describe(&error))
+}
+
+/// Credentials that cannot be read now may be readable later.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn unready(error: ClientError) -> DeliveryError {
+    temporary(error.to_string())
 }
 
 /// What an answer other than success means: 4xx is final save for 408 and 429, as is a redirect.

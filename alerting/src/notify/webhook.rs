@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use davy_egress::{HttpClient, Names};
 use davy_model::Timestamp;
-use reqwest::{Client, Url};
+use reqwest::Url;
 use serde::Serialize;
 
-use super::{CONNECT_TIMEOUT, DeliveryError, Envelope, failed, refused};
+use super::{CONNECT_TIMEOUT, DeliveryError, Envelope, failed, refused, unready};
 use crate::alert::{Alert, AlertState, RELEASE};
+use crate::client::{self, SetupError};
 use crate::config::WebhookConfig;
-use crate::egress::{self, Names, SetupError};
 use crate::record::{Message, common};
 use crate::signature::Signer;
 use crate::text::release_url;
@@ -23,7 +24,7 @@ const ALERTS_MAX: usize = 1_000;
 const NO_END: &str = "0001-01-01T00:00:00Z";
 
 pub(super) struct Webhook {
-    client: Client,
+    client: HttpClient,
     url: Url,
     signer: Signer,
     timeout: Duration,
@@ -32,9 +33,10 @@ pub(super) struct Webhook {
 
 impl Webhook {
     pub(super) fn new(owner: &str, config: &WebhookConfig, names: &Names) -> Result<Self, SetupError> {
+        let url = client::url(owner, &config.url)?;
         Ok(Self {
-            client: egress::client(owner, CONNECT_TIMEOUT, names.clone())?,
-            url: egress::url(owner, &config.url)?,
+            client: client::client(owner, &config.http, &url, CONNECT_TIMEOUT, names)?,
+            url,
             signer: Signer::new(owner, config.signing_secret.as_ref())?,
             timeout: config.timeout,
             alerts_max: if config.max_alerts == 0 { ALERTS_MAX } else { config.max_alerts.min(ALERTS_MAX) },
@@ -45,7 +47,8 @@ impl Webhook {
         let Envelope { record, message, external_url, now, .. } = envelope;
         let (id, now) = (record.id.as_str(), *now);
         let body = body(message, &record.receiver, external_url, self.alerts_max, now);
-        let post = self.client.post(self.url.clone()).timeout(self.timeout).header("idempotency-key", id);
+        let post = self.client.post(&self.url).await.map_err(unready)?;
+        let post = post.timeout(self.timeout).header("idempotency-key", id);
         let response = self.signer.sign(post, id, now, body).send().await.map_err(failed)?;
         if response.status().is_success() {
             return Ok(());

@@ -32,6 +32,7 @@ pub(crate) fn webhook(url: &str) -> Integration {
         send_resolved: true,
         timeout: Duration::from_secs(2),
         max_alerts: 0,
+        http: Default::default(),
     })
 }
 
@@ -41,6 +42,7 @@ pub(crate) fn slack(url: &str) -> Integration {
         channel: Some(Templates::default().text("#releases").expect("a plain text")),
         send_resolved: true,
         form: None,
+        http: Default::default(),
     })
 }
 

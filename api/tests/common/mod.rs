@@ -10,9 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use davy_api::{ApiState, QueryGate, QueryLimits, Storage, View, ViewHandle};
-use davy_collector::config::{
-    Discovery, HttpConfig, RelabelAction, RelabelConfig, Scheme, ScrapeConfig, ScrapeLimits,
-};
+use davy_collector::config::{Discovery, RelabelAction, RelabelConfig, Scheme, ScrapeConfig, ScrapeLimits};
 use davy_collector::remote_write;
 use davy_collector::scrape::ScrapeManager;
 use davy_model::{
@@ -37,6 +35,7 @@ pub struct Server {
     router: Router,
     pub view: ViewHandle,
     pub store: Store,
+    pub control: Control,
     _dir: TempDir,
 }
 
@@ -73,19 +72,21 @@ impl Server {
         scrapes.apply(vec![job("api"), job("other")]).await.unwrap();
         let limits_of_writes = remote_write::RemoteWriteLimits::default();
         let view = ViewHandle::default();
+        let control = Control::open(&dir.path().join("control.db")).unwrap();
         let state = ApiState {
             view: view.clone(),
             scrapes,
             remote_write: remote_write::Receiver::new(store.clone(), clock.clone(), &limits_of_writes),
             storage: Storage::new(dir.path().to_owned()),
             store: store.clone(),
-            control: Control::open(&dir.path().join("control.db")).unwrap(),
+            control: control.clone(),
             clock,
             queries: QueryGate::new(limits),
             operations: mpsc::channel(1).0,
             drills: mpsc::channel(1).0,
             silences: mpsc::channel(1).0,
             reloads: mpsc::channel(1).0,
+            outbox_bell: Arc::default(),
             registry: Arc::new(Registry::default()),
             version: "9.9.9",
             started: at(-3600),
@@ -96,7 +97,7 @@ impl Server {
             retention: Duration::from_secs(15 * 86_400),
             ..View::default()
         });
-        Self { router: davy_api::router(state), view, store, _dir: dir }
+        Self { router: davy_api::router(state), view, store, control, _dir: dir }
     }
 
     pub fn nested(self, prefix: &str) -> Self {
@@ -170,7 +171,7 @@ fn job(name: &str) -> ScrapeConfig {
         params: BTreeMap::new(),
         honor_labels: false,
         honor_timestamps: true,
-        http: HttpConfig::default(),
+        http: Default::default(),
         discovery: vec![Discovery::Static {
             targets: vec!["127.0.0.1:1".into(), "127.0.0.1:3".into()],
             labels: BTreeMap::new(),

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use davy_egress::{HttpClient, describe};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use reqwest::Url;
 
 use super::wire;
-use crate::client::HttpClient;
 use crate::target::TargetGroup;
 
 const BODY_BYTES_MAX: usize = 16 << 20;
@@ -59,10 +59,10 @@ impl HttpDiscovery {
         let request = request
             .header(ACCEPT, "application/json")
             .header("X-Prometheus-Refresh-Interval-Seconds", self.refresh_interval.as_secs_f64().to_string());
-        let mut response = request.send().await.map_err(|e| crate::client::describe(&e))?;
+        let mut response = request.send().await.map_err(|e| describe(&e))?;
         check(response.status(), response.headers())?;
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| crate::client::describe(&e))? {
+        while let Some(chunk) = response.chunk().await.map_err(|e| describe(&e))? {
             if body.len() + chunk.len() > BODY_BYTES_MAX {
                 return Err(format!("expected at most {BODY_BYTES_MAX} bytes, got more"));
             }

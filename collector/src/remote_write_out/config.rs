@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::config::{HttpConfig, RelabelConfig, Secret};
+use crate::config::RelabelConfig;
+use davy_egress::{HttpConfig, Secret};
 
 /// One entry of `remote_write`. Equal ones go on undisturbed over a reload.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use davy_egress::{ClientError, HttpClient};
 use davy_model::{Clock, Timestamp};
 use davy_store::control::Control;
 use davy_store::{LogRecord, LogTail, Store};
@@ -20,7 +21,6 @@ use super::round::{Round, Shard, deal};
 use super::series::Series;
 use super::shard::Sender;
 use super::stats::{DestinationStats, add};
-use crate::client::{ClientError, HttpClient};
 
 /// Samples of one round, but for its last record: what a destination holds in memory.
 pub(super) const ROUND_SAMPLES_MAX: usize = 100_000;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use davy_egress::{HttpClient, describe, secret_header};
 use davy_model::{Clock, Metadata};
 use davy_store::{Snapshot, Store};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
@@ -16,7 +17,6 @@ use super::config::{Protocol, RemoteWriteConfig};
 use super::encode;
 use super::round::{Item, Shard};
 use super::stats::{DestinationStats, add};
-use crate::client::{HttpClient, describe, secret_header};
 
 /// A batch that is refused as a whole may hold good samples: it is cut this often to find them.
 const CUTS_MAX: usize = 32;

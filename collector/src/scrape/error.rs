@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::client::ClientError;
 use crate::expfmt::ParseError;
+use davy_egress::ClientError;
 
 /// The class of a failure. None of them says that a release is bad: a target that cannot be seen is not evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -4,13 +4,12 @@ use std::error::Error as _;
 use std::io::{self, Write};
 use std::time::Duration;
 
+use davy_egress::{EgressError, HttpClient, describe};
 use flate2::write::MultiGzDecoder;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 
 use super::error::{LimitError, Reason, ScrapeError};
-use crate::client::{HttpClient, describe};
-use crate::egress::EgressError;
 use crate::expfmt::Format;
 use crate::target::ScrapeTarget;
 

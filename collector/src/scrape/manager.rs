@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
+use davy_egress::{ClientError, HttpClient};
 use davy_model::{Clock, Labels};
 use davy_store::Store;
 use tokio_util::task::TaskTracker;
@@ -10,7 +11,6 @@ use tokio_util::task::TaskTracker;
 use super::pool::{ScrapePool, Shell};
 use super::status::TargetStatus;
 use super::threads::ScrapeThreads;
-use crate::client::{ClientError, HttpClient};
 use crate::config::ScrapeConfig;
 use crate::discovery::Source;
 use crate::target::TargetGroup;

@@ -12,8 +12,9 @@ use davy_store::{Error, Store};
 use super::append::append;
 use super::error::ScrapeError;
 use super::state::{Counts, Rows, TargetState};
-use crate::config::{HttpConfig, Scheme, ScrapeConfig, ScrapeLimits};
+use crate::config::{Scheme, ScrapeConfig, ScrapeLimits};
 use crate::expfmt::Format;
+use davy_egress::HttpConfig;
 
 /// Samples of one exposition; a process that says more than this of itself has a mistake.
 const OWN_SAMPLES_MAX: u64 = 200_000;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
+use davy_egress::HttpClient;
 use davy_model::{Clock, Labels};
 use davy_store::Store;
 use tokio::task::JoinHandle;
@@ -15,7 +16,6 @@ use super::state::TargetState;
 use super::status::{Health, Shown, TargetStatus};
 use super::threads::ScrapeThreads;
 use super::{DroppedTarget, ScrapeLoop};
-use crate::client::HttpClient;
 use crate::config::ScrapeConfig;
 use crate::target::{Relabelled, ScrapeTarget, TargetGroup};
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use davy_collector::config::{Discovery, HttpConfig, Scheme, ScrapeConfig, ScrapeLimits};
+use davy_collector::config::{Discovery, Scheme, ScrapeConfig, ScrapeLimits};
 use davy_collector::scrape::{ScrapeManager, TargetStatus};
+use davy_egress::HttpConfig;
 use davy_model::{Clock, Labels, Matcher, Sample, Timestamp};
 use davy_store::{Limits, Options, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -48,7 +48,7 @@ pub(super) fn board() -> Dashboard {
     .row("Queries and rules")
     .band(8, [(8, query_durations()), (8, queries()), (8, rule_groups())])
     .row("Going out, and the process")
-    .band(8, [(8, messages()), (8, cpu()), (8, memory())])
+    .band(8, [(6, messages()), (6, undelivered()), (6, cpu()), (6, memory())])
 }
 
 fn up() -> Panel {
@@ -348,6 +348,19 @@ fn messages() -> Panel {
         .query(line("sum(rate(davy_messages_failed_total{OWN}[$__rate_interval]))", "failed"))
         .over(Override::name("delivered").color(Color::Green))
         .over(Override::name("failed").color(Color::Red))
+}
+
+fn undelivered() -> Panel {
+    lines(
+        "Receivers down, and messages given up",
+        Unit::Short,
+        "A receiver that is down is asked with one message at a time. `davy outbox resend` sends again what was given up.",
+    )
+    .decimals(0)
+    .query(line("sum(davy_receivers_down{OWN})", "receivers down"))
+    .query(line("sum(increase(davy_messages_dead_total{OWN}[$__range]))", "given up in this range"))
+    .over(Override::name("receivers down").color(Color::Orange))
+    .over(Override::name("given up in this range").color(Color::Red))
 }
 
 fn cpu() -> Panel {

@@ -336,13 +336,15 @@ fn share() -> Panel {
     Panel::lines(
         "Canary's share of the traffic",
         Unit::Share,
-        "Of the requests to both versions: as it is now, and since the release began, which stands still once a rollback is called.",
+        "Of the requests to both versions: as it is now, since the release began (which stands still once a rollback is called), and as the ramp has set it.",
     )
         .min(0.0)
         .max(1.0)
         .steps_line()
         .query(range(&now, "now"))
         .query(range(&of("max(davy_release_traffic_share{RELEASE})"), "as judged"))
+        .query(range(&of("max(davy_release_ramp_share{RELEASE})"), "ramp"))
+        .over(Override::name("ramp").color(Color::Purple).dashed())
         .over(Override::name("now").color(Color::CANARY).set("custom.fillOpacity", json!(20)))
         .over(Override::name("as judged").color(Color::Gray).dashed())
 }

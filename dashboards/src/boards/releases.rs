@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::common::{OWN, davy_url, davys, events};
 use crate::build::{Color, Dashboard, DataLink, Override, Panel, Unit, instant, range, table};
-use crate::states::{CONTRACTS, PHASES, VERDICTS};
+use crate::states::{CONTRACTS, PHASES, SIGHTS, VERDICTS};
 
 /// One row a release, seen from the end of the range: it may be over by now.
 fn last(metric: &str) -> String {
@@ -38,6 +38,8 @@ pub(super) fn board() -> Dashboard {
     .row("Over time")
     .band(8, [(12, phases()), (12, verdicts())])
     .band(8, [(12, evidence()), (12, share())])
+    .row("Whether Davy sees, and would act")
+    .band(8, [(12, sight()), (12, drills())])
     .row("How far the judge can be trusted")
     .band(7, [(12, calibration()), (12, known())]);
     events(OWN).iter().fold(board, Dashboard::annotate)
@@ -66,11 +68,11 @@ fn waiting() -> Panel {
     Panel::stat(
         "Wait for a person",
         Unit::Short,
-        "Releases on hold, and those where Davy has done what it may and paged someone.",
+        "Releases on hold, those where an act waits for approval or a ramp for an operator, and those where Davy has done what it may and paged someone.",
     )
     .steps(&[(1.0, Color::Orange)])
     .query(instant(
-        &own("count(max by (id) (davy_release_phase{OWN, state=~\"holding|needs_human\"})) or vector(0)"),
+        &own("count(max by (id) (davy_release_phase{OWN, state=~\"holding|needs_human\"}) or max by (id) (davy_release_awaits_approval{OWN}) or max by (id) (davy_release_ramp_paused{OWN} == 1)) or vector(0)"),
         "waiting",
     ))
 }
@@ -181,6 +183,42 @@ fn share() -> Panel {
             &own("max by (service, baseline, canary, id) (davy_release_traffic_share{OWN})"),
             "{{service}} {{baseline}} → {{canary}}",
         ))
+        .query(range(
+            &own("max by (service, baseline, canary, id) (davy_release_ramp_share{OWN})"),
+            "{{service}} {{baseline}} → {{canary}}, as the ramp set it",
+        ))
+        .over(Override::regex("/as the ramp set it$/").dashed())
+}
+
+fn sight() -> Panel {
+    Panel::timeline(
+        "What is seen of each canary",
+        "A canary that is down may be rolled back without a verdict; a Davy that sees nothing never acts.",
+    )
+    .mapped(SIGHTS)
+    .query(range(
+        &own("max by (service, baseline, canary, id) (davy_release_sight_code{OWN})"),
+        "{{service}} {{baseline}} → {{canary}}",
+    ))
+}
+
+fn drills() -> Panel {
+    Panel::table(
+        "Drills",
+        "When each service's way from a bad canary to its rollback was last tried, and when it last passed every hop.",
+    )
+    .no_value("No drill yet: davy drill SERVICE")
+    .query(table(&own("max by (service) (davy_drill_last_timestamp_seconds{OWN}) * 1000")))
+    .query(table(&own("max by (service) (davy_drill_last_success_timestamp_seconds{OWN}) * 1000")))
+    .transform("merge", json!({}))
+    .transform(
+        "organize",
+        json!({"excludeByName": {"Time": true}, "renameByName": {
+            "service": "Service", "Value #A": "Last tried", "Value #B": "Last passed",
+        }}),
+    )
+    .over(Override::name("Last tried").unit(Unit::FromNow))
+    .over(Override::name("Last passed").unit(Unit::FromNow))
 }
 
 fn calibration() -> Panel {

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use davy_api::{ViewHandle, wire};
-use davy_collector::config::{Discovery, HttpConfig, Scheme, ScrapeConfig, ScrapeLimits};
+use davy_collector::config::{Discovery, Scheme, ScrapeConfig, ScrapeLimits};
 use davy_collector::scrape::{Health, ScrapeManager};
+use davy_egress::HttpConfig;
 use davy_model::{Clock, Timestamp, name};
 use davy_store::control::{AuditRecord, Control, ControlBatch, DrillRecord};
 use tracing::{info, warn};

@@ -194,7 +194,7 @@ impl Metrics {
     }
 
     /// The age of the last good drill is `time()` less its time.
-    pub(super) fn publish_drills(&self, drills: &[DrillRecord]) {
+    pub fn publish_drills(&self, drills: &[DrillRecord]) {
         let seconds = |at: Timestamp| at.as_millis() as f64 / 1000.0;
         let mut points = Vec::new();
         for drill in drills {

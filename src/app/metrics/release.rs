@@ -21,6 +21,7 @@ pub(super) const TABLE: &[(&str, &str)] = &[
     ("release_ramp_paused", "1 while the ramp waits for an operator"),
     ("release_awaits_approval", "1 for what waits for a human's approval"),
     ("release_sight", "1 for what is seen of the canary, or what stands in the way"),
+    ("release_sight_code", "What is seen of the canary, as a number; 0 is everything"),
     ("release_intervals", "Intervals judged so far"),
     ("release_evidence_boundary", "Evidence at which the canary counts as worse"),
     ("release_started_timestamp_ms", "When the canary appeared beside the baseline"),
@@ -68,6 +69,7 @@ pub(super) fn points(releases: &[Arc<wire::Release>], story: &Story) -> Vec<Poin
         }
         if let Some(sight) = &r.sight {
             points.add("release_sight", &of, &[("sight", sight.as_str())], 1.0);
+            points.some("release_sight_code", &of, &[], states::code(states::SIGHTS, sight));
         }
         for a in &r.actions {
             let kind = [("kind", a.kind.as_str())];
@@ -179,6 +181,15 @@ mod tests {
             format!("{name}{{{}}} {value}\n", more.join(","))
         };
         points(releases, &story).into_iter().map(line).collect()
+    }
+
+    #[test]
+    fn every_sight_has_its_number() {
+        let named: Vec<&str> = states::SIGHTS.iter().map(|s| s.name).collect();
+        assert_eq!(
+            named,
+            davy_alerting::release::quorum::Sight::ALL.map(davy_alerting::release::quorum::Sight::as_str)
+        );
     }
 
     #[test]

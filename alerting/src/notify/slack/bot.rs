@@ -10,9 +10,11 @@ use serde_json::{Value, json};
 
 use super::{Slack, TIMEOUT};
 use crate::alert::{AlertState, SEVERITY_CRITICAL};
-use crate::egress::body_start;
+use crate::client::body_start;
 use crate::notify::notice::Notice;
-use crate::notify::{ANSWER_CHARS_MAX, DeliveryError, Memory, failed, permanent, refused, temporary};
+use crate::notify::{
+    ANSWER_CHARS_MAX, DeliveryError, Memory, failed, permanent, refused, temporary, unready,
+};
 use crate::text::one_line;
 use crate::words::{Language, Said};
 
@@ -139,7 +141,8 @@ impl Bot {
         body: &Value,
         now: Timestamp,
     ) -> Result<Answer, DeliveryError> {
-        let post = slack.client.post(url.clone()).timeout(TIMEOUT).bearer_auth(self.token.expose_secret());
+        let post = slack.client.post(url).await.map_err(unready)?;
+        let post = post.timeout(TIMEOUT).bearer_auth(self.token.expose_secret());
         let post = post.header("content-type", "application/json; charset=utf-8").body(body.to_string());
         let response: Response = post.send().await.map_err(failed)?;
         if response.status().as_u16() != 200 {

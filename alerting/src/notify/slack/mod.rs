@@ -6,23 +6,26 @@ mod bot;
 
 use std::time::Duration;
 
+use davy_egress::{HttpClient, Names};
 use davy_model::Timestamp;
-use reqwest::{Client, Url};
+use reqwest::Url;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
 use self::bot::{Bot, Delivery};
 use super::notice::Notice;
-use super::{ANSWER_CHARS_MAX, CONNECT_TIMEOUT, DeliveryError, Envelope, Memory, failed, permanent, refused};
+use super::{
+    ANSWER_CHARS_MAX, CONNECT_TIMEOUT, DeliveryError, Envelope, Memory, failed, permanent, refused, unready,
+};
+use crate::client::{self, SetupError, body_start};
 use crate::config::{SlackConfig, SlackDestination, SlackForm};
-use crate::egress::{self, Names, SetupError, body_start};
 use crate::template::{Markup, Text};
 use crate::text::one_line;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) struct Slack {
-    client: Client,
+    client: HttpClient,
     destination: Destination,
     channel: Option<Text>,
     form: Option<Box<SlackForm>>,
@@ -38,14 +41,17 @@ enum Destination {
 impl Slack {
     pub(super) fn new(owner: &str, config: &SlackConfig, names: &Names) -> Result<Self, SetupError> {
         let destination = match &config.destination {
-            SlackDestination::Webhook(url) => Destination::Webhook(egress::url(owner, url)?),
+            SlackDestination::Webhook(url) => Destination::Webhook(client::url(owner, url)?),
             SlackDestination::Bot { token, post_url } => Destination::Bot(Bot {
                 token: token.clone(),
-                post: egress::url(owner, &post_url.clone().into())?,
+                post: client::url(owner, &post_url.clone().into())?,
             }),
         };
+        let url = match &destination {
+            Destination::Webhook(url) | Destination::Bot(Bot { post: url, .. }) => url,
+        };
         Ok(Self {
-            client: egress::client(owner, CONNECT_TIMEOUT, names.clone())?,
+            client: client::client(owner, &config.http, url, CONNECT_TIMEOUT, names)?,
             destination,
             channel: config.channel.clone(),
             form: config.form.clone(),
@@ -91,7 +97,7 @@ impl Slack {
     }
 
     async fn post(&self, url: &Url, body: &Value, now: Timestamp) -> Result<(), DeliveryError> {
-        let post = self.client.post(url.clone()).timeout(TIMEOUT);
+        let post = self.client.post(url).await.map_err(unready)?.timeout(TIMEOUT);
         let post = post.header("content-type", "application/json").body(body.to_string());
         let response = post.send().await.map_err(failed)?;
         if response.status().as_u16() != 200 {

@@ -1,7 +1,7 @@
-//! `HttpClient`: how Davy asks scrape targets and discovery servers, after an [`HttpConfig`].
+//! `HttpClient`: how Davy asks and tells other servers, after an [`HttpConfig`].
 //!
-//! No proxies from the environment, no redirects unless asked for, connections kept between requests, and
-//! credentials read anew for each request so that they can be rotated.
+//! No proxies from the environment, no redirects unless asked for, and credentials read anew for each request so that
+//! they can be rotated.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,14 @@ use base64::prelude::BASE64_STANDARD;
 use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderValue, Method};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Identity, RequestBuilder, Url};
+use reqwest::{Certificate, Identity, RequestBuilder, Url, retry};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::address::{EgressError, Names, check_url};
 use crate::config::{Auth, HttpConfig, Secret};
-use crate::egress::{self, EgressResolver};
 
 /// Sent as `User-Agent`.
-pub const USER_AGENT: &str = concat!("Davy/", env!("CARGO_PKG_VERSION"));
+const USER_AGENT: &str = concat!("Davy/", env!("CARGO_PKG_VERSION"));
 
 /// Idle connections outlive the longest usual scrape interval.
 const IDLE_MAX: Duration = Duration::from_secs(300);
@@ -43,13 +43,16 @@ pub enum ClientError {
     #[error("cannot build the client: {0}")]
     Build(#[source] reqwest::Error),
     #[error(transparent)]
-    Egress(#[from] EgressRefusal),
+    Egress(#[from] EgressError),
 }
 
-/// The address is one that is never asked.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct EgressRefusal(String);
+/// What becomes of a connection when its request is over.
+#[derive(Debug, Clone, Copy)]
+enum Connections {
+    Kept,
+    /// A request never meets one that is being closed, is never sent twice, and connects within this time.
+    Fresh(Duration),
+}
 
 /// Cheap to clone; clones share their connections.
 #[derive(Clone)]
@@ -61,40 +64,53 @@ pub struct HttpClient {
 }
 
 impl HttpClient {
-    /// A client for any host.
+    /// A client for any host, which keeps its connections.
     pub fn new(config: &HttpConfig) -> Result<Self, ClientError> {
-        Self::build(config, &EgressResolver::default(), None)
+        Self::build(config, &Names::System, None, Connections::Kept)
     }
 
     /// A client for this URL: the same as `shared`, unless the file names the server that the certificate is for.
     pub fn for_url(shared: &Self, config: &HttpConfig, url: &Url) -> Result<Self, ClientError> {
-        match &config.tls.server_name {
-            // An address would be connected to as it stands, whatever the target's own is.
-            Some(name) if name.parse::<IpAddr>().is_ok() => {
-                Err(ClientError::ServerName { got: name.clone() })
-            }
-            Some(name) if url.scheme() == "https" => {
-                let instead = url.host_str().map(str::to_owned);
-                Self::build(config, &EgressResolver { instead }, Some(name.clone()))
-            }
-            _ => Ok(shared.clone()),
+        match server_name(config, url)? {
+            Some((name, names)) => Self::build(config, &names, Some(name), Connections::Kept),
+            None => Ok(shared.clone()),
+        }
+    }
+
+    /// A client for this URL whose requests each have a connection of their own, and are sent at most once.
+    pub fn fresh(
+        config: &HttpConfig,
+        url: &Url,
+        connect_timeout: Duration,
+        names: &Names,
+    ) -> Result<Self, ClientError> {
+        let connections = Connections::Fresh(connect_timeout);
+        match server_name(config, url)? {
+            Some((name, names)) => Self::build(config, &names, Some(name), connections),
+            None => Self::build(config, names, None, connections),
         }
     }
 
     fn build(
         config: &HttpConfig,
-        resolver: &EgressResolver,
+        names: &Names,
         server_name: Option<String>,
+        connections: Connections,
     ) -> Result<Self, ClientError> {
         install_crypto();
         let build = |roots: Option<Vec<Certificate>>| -> Result<_, ClientError> {
-            let mut builder = reqwest::Client::builder()
+            let builder = reqwest::Client::builder()
                 .user_agent(USER_AGENT)
                 .no_proxy()
                 .referer(false)
                 .redirect(redirects(config.follow_redirects))
-                .dns_resolver(resolver.clone())
-                .pool_idle_timeout(IDLE_MAX);
+                .dns_resolver(names.clone());
+            let mut builder = match connections {
+                Connections::Kept => builder.pool_idle_timeout(IDLE_MAX),
+                Connections::Fresh(connect_timeout) => {
+                    builder.pool_max_idle_per_host(0).retry(retry::never()).connect_timeout(connect_timeout)
+                }
+            };
             if let Some(roots) = roots {
                 builder = builder.tls_certs_only(roots);
             }
@@ -124,8 +140,8 @@ impl HttpClient {
         self.request(Method::POST, url).await
     }
 
-    async fn request(&self, method: Method, url: &Url) -> Result<RequestBuilder, ClientError> {
-        egress::check_url(url).map_err(|e| EgressRefusal(e.to_string()))?;
+    pub async fn request(&self, method: Method, url: &Url) -> Result<RequestBuilder, ClientError> {
+        check_url(url)?;
         let mut request = match &self.server_name {
             None => self.client.request(method, url.clone()),
             Some(name) => {
@@ -143,17 +159,35 @@ impl HttpClient {
     }
 }
 
+/// The name that the certificate is for, where the file gives one, and who resolves it to the URL's own host.
+fn server_name(config: &HttpConfig, url: &Url) -> Result<Option<(String, Names)>, ClientError> {
+    match &config.tls.server_name {
+        // An address would be connected to as it stands, whatever the target's own is.
+        Some(name) if name.parse::<IpAddr>().is_ok() => Err(ClientError::ServerName { got: name.clone() }),
+        Some(name) if url.scheme() == "https" => {
+            let own = url.host_str().unwrap_or("").to_owned();
+            Ok(Some((name.clone(), Names::Instead(own))))
+        }
+        _ => Ok(None),
+    }
+}
+
 /// The whole chain of causes, without the URL, which may hold secrets.
 pub fn describe(error: &reqwest::Error) -> String {
-    let mut causes = vec![];
-    let mut next = std::error::Error::source(error);
+    std::error::Error::source(error).map_or_else(|| "the request failed".to_owned(), causes)
+}
+
+/// An error with its causes, each once.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut said = vec![error.to_string()];
+    let mut next = error.source();
     while let Some(cause) = next {
-        causes.push(cause.to_string());
+        said.push(cause.to_string());
         next = cause.source();
     }
     // An error often quotes the one below it.
-    causes.dedup_by(|below, above| above.contains(below.as_str()));
-    if causes.is_empty() { "the request failed".to_owned() } else { causes.join(": ") }
+    said.dedup_by(|below, above| above.contains(below.as_str()));
+    said.join(": ")
 }
 
 fn install_crypto() {
@@ -170,7 +204,7 @@ fn redirects(follow: bool) -> Policy {
         if attempt.previous().len() > REDIRECTS_MAX {
             return attempt.error(format!("more than {REDIRECTS_MAX} redirects"));
         }
-        match egress::check_url(attempt.url()) {
+        match check_url(attempt.url()) {
             Ok(()) => attempt.follow(),
             Err(e) => attempt.error(e),
         }
@@ -217,7 +251,7 @@ async fn authorization(auth: &Auth) -> Result<HeaderValue, ClientError> {
 }
 
 /// A header's value that may be a secret.
-pub(crate) async fn secret_header(value: &Secret) -> Result<HeaderValue, ClientError> {
+pub async fn secret_header(value: &Secret) -> Result<HeaderValue, ClientError> {
     let text = secret(value).await?;
     let mut value = HeaderValue::from_str(text.expose_secret())
         .map_err(|_| ClientError::Credentials { what: "header".to_owned() })?;
@@ -236,5 +270,22 @@ async fn secret(secret: &Secret) -> Result<SecretString, ClientError> {
                 s => Ok(s.into()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_that_resolves_to_a_forbidden_address_is_not_connected_to() {
+        let names = Names::Fixed(vec!["169.254.169.254".parse().unwrap()]);
+        let url = Url::parse("http://metadata.example/").unwrap();
+        let client = HttpClient::fresh(&HttpConfig::default(), &url, Duration::from_secs(5), &names).unwrap();
+        let error = client.get(&url).await.unwrap().send().await.unwrap_err();
+        assert!(error.is_connect());
+        let text = describe(&error);
+        assert!(text.contains("resolves to 169.254.169.254, which is never reached"), "{text}");
+        assert!(!text.contains("http://metadata"), "{text}");
     }
 }
