@@ -180,7 +180,7 @@ impl Metric {
             baseline_n: m.baseline_n,
             canary_n: m.canary_n,
             needed: m.needed.map(|n| Needed { requests: n.requests, seconds: n.seconds }),
-            source: m.source.clone(),
+            source: m.source.to_string(),
             reason: m.reason.clone(),
         }
     }
@@ -253,7 +253,7 @@ mod tests {
             intervals: 3,
             evidence: 0.0,
             traffic_share: f64::NAN,
-            metrics: vec![MetricVerdict {
+            metrics: [MetricVerdict {
                 name: "errors".into(),
                 class: MetricClass::Errors,
                 outcome: Outcome::Insufficient,
@@ -269,7 +269,8 @@ mod tests {
                 needed: Some(davy_detector::Needed { requests: 120, seconds: None }),
                 source: "http_requests_total".into(),
                 reason: "no requests yet".into(),
-            }],
+            }]
+            .into(),
             reason: "no traffic".into(),
         };
         let json = serde_json::to_string_pretty(&Evidence::new(&verdict)).unwrap();

@@ -6,6 +6,7 @@
 //! shown no worse than its margin, and "insufficient" otherwise; whatever cannot be seen holds it at insufficient.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use davy_model::Timestamp;
 
@@ -132,8 +133,7 @@ impl AnalysisRun {
             at_h: interval.end.since(began).as_secs_f64() / 3600.0,
         };
         let counted = self.metrics.iter().position(|m| matches!(m.judged, Judged::Proportion(_)));
-        let traffic = counted.map(|i| view(i).counts());
-        let traffic = traffic.map(|c| [c.of(arms, Arm::Baseline).0, c.of(arms, Arm::Canary).0]);
+        let traffic = counted.map(|i| view(i).trials());
         let due = interval.start >= self.judge_from;
         let seen = |arm| {
             let counts = |i: &InstanceInterval| {
@@ -167,7 +167,7 @@ impl AnalysisRun {
 
     fn decide(&mut self, interval: &Interval, judged: bool) -> Verdict {
         let frame = Frame { arms: self.slots.arms(), judged: self.intervals > 0 };
-        let mut rows: Vec<(usize, Vec<Row>)> =
+        let mut rows: Vec<(usize, Vec<Row<'_>>)> =
             self.metrics.iter().enumerate().map(|(i, m)| (i, m.judged.rows(&frame))).collect();
         rows.iter_mut().for_each(|(i, rows)| rows.iter_mut().for_each(|r| self.metrics[*i].load.temper(r)));
         let boundary = -self.spec.alpha.ln();
@@ -180,7 +180,7 @@ impl AnalysisRun {
         } else {
             self.metrics.iter().filter(|m| gross(m)).map(|m| m.weight).sum::<f64>().max(f64::MIN_POSITIVE)
         };
-        let own = |i: usize, row: &Row| {
+        let own = |i: usize, row: &Row<'_>| {
             let m = &self.metrics[i];
             let whole = if judged || gross(m) { speaking } else { 1.0 };
             let weight: f64 = m.weight / whole * row.share;
@@ -199,24 +199,24 @@ impl AnalysisRun {
             .iter()
             .flat_map(|(i, rows)| rows.iter().map(move |r| (*i, r)))
             .filter(|(i, r)| own(*i, r) >= 0.0)
-            .map(|(_, r)| r.name.clone())
+            .map(|(_, r)| r.name.to_owned())
             .collect();
         for row in rows.iter().flat_map(|(_, r)| r).filter(|r| r.anew) {
-            self.shown_rows.remove(&row.name);
+            self.shown_rows.remove(row.name);
         }
         let shown = rows.iter().flat_map(|(_, r)| r).filter(|r| r.no_worse >= PASS_BOUNDARY);
         for row in shown {
-            if !self.shown_rows.contains(&row.name) {
-                self.shown_rows.insert(row.name.clone());
+            if !self.shown_rows.contains(row.name) {
+                self.shown_rows.insert(row.name.to_owned());
             }
         }
-        let is_shown = |r: &Row| r.set_aside.is_some() || is_no_worse(&self.shown_rows, r);
+        let is_shown = |r: &Row<'_>| r.set_aside.is_some() || is_no_worse(&self.shown_rows, r);
         let all_shown = critical().all(|(_, rows)| !rows.is_empty() && rows.iter().all(is_shown))
             && critical().flat_map(|(_, rows)| rows).any(|r| r.set_aside.is_none());
         self.failed_rows.extend(crossed);
         self.passed = contract == Contract::Ok && (all_shown || self.passed) && total.exp() < PASS_REVOKED_AT;
 
-        let metrics: Vec<MetricVerdict> = rows
+        let metrics: Arc<[MetricVerdict]> = rows
             .iter()
             .flat_map(|(i, rows)| rows.iter().map(move |r| (*i, r)))
             .map(|(i, r)| self.metric_verdict(i, r, own(i, r), contract))
@@ -229,8 +229,8 @@ impl AnalysisRun {
             Contract::Ok if self.passed => Outcome::Pass,
             _ => Outcome::Insufficient,
         };
-        let held = |r: &&Row| r.set_aside.is_some();
-        let set_aside = rows.iter().flat_map(|(_, r)| r).filter(held).map(|r| &*r.name).collect();
+        let held = |r: &&Row<'_>| r.set_aside.is_some();
+        let set_aside = rows.iter().flat_map(|(_, r)| r).filter(held).map(|r| r.name).collect();
         let reason = self.reason(outcome, contract, &metrics, &set_aside, interval);
         Verdict {
             outcome,
@@ -244,24 +244,41 @@ impl AnalysisRun {
         }
     }
 
-    fn metric_verdict(&self, i: usize, row: &Row, own: f64, contract: Contract) -> MetricVerdict {
+    fn metric_verdict(&self, i: usize, row: &Row<'_>, own: f64, contract: Contract) -> MetricVerdict {
         let m = &self.metrics[i].metric;
         let outcome = match contract {
-            Contract::Ok if self.failed_rows.contains(&row.name) => Outcome::Fail,
+            Contract::Ok if self.failed_rows.contains(row.name) => Outcome::Fail,
             Contract::Ok if is_no_worse(&self.shown_rows, row) => Outcome::Pass,
             _ => Outcome::Insufficient,
         };
         let needed = if outcome == Outcome::Insufficient { self.needed(row.forecast) } else { None };
-        let tail = match outcome {
-            Outcome::Fail => row.worse_in.map_or_else(
-                || format!("worse beyond the margin of {}", words::percent(m.margins.worse.relative)),
-                str::to_owned,
-            ),
-            Outcome::Pass => format!("no worse than {}", words::percent(m.margins.no_worse.relative)),
-            Outcome::Insufficient => undecided(row, m.class, needed.as_ref(), contract),
-        };
+        let nothing = row.levels.baseline.is_nan() && row.levels.canary.is_nan();
+        let mut reason = String::with_capacity(row.text.len() + 80);
+        if nothing {
+            words::put_name(&mut reason, row.name);
+            reason.push_str(": nothing to compare yet");
+        } else {
+            reason.push_str(&row.text);
+            reason.push_str(": ");
+            match outcome {
+                Outcome::Fail => match row.worse_in {
+                    Some(how) => reason.push_str(how),
+                    None => {
+                        reason.push_str("worse beyond the margin of ");
+                        words::put_percent(&mut reason, m.margins.worse.relative);
+                    }
+                },
+                Outcome::Pass => {
+                    reason.push_str("no worse than ");
+                    words::put_percent(&mut reason, m.margins.no_worse.relative);
+                }
+                Outcome::Insufficient => {
+                    reason.push_str(&undecided(row, m.class, needed.as_ref(), contract));
+                }
+            }
+        }
         MetricVerdict {
-            name: row.name.clone(),
+            name: row.name.to_owned(),
             class: m.class,
             outcome,
             baseline: row.levels.baseline,
@@ -275,11 +292,7 @@ impl AnalysisRun {
             canary_n: row.levels.canary_n,
             needed,
             source: m.source.clone(),
-            reason: if row.levels.baseline.is_nan() && row.levels.canary.is_nan() {
-                format!("{}: nothing to compare yet", row.name.replace('_', " "))
-            } else {
-                format!("{}: {tail}", row.text)
-            },
+            reason,
         }
     }
 
@@ -325,15 +338,15 @@ impl AnalysisRun {
 }
 
 /// Shown once, and what came since does not speak against it.
-fn is_no_worse(shown: &BTreeSet<String>, row: &Row) -> bool {
-    shown.contains(&row.name) && row.no_worse > 0.0
+fn is_no_worse(shown: &BTreeSet<String>, row: &Row<'_>) -> bool {
+    shown.contains(row.name) && row.no_worse > 0.0
 }
 
 fn shown_evidence(log_share: f64) -> f64 {
     log_share.exp().min(EVIDENCE_MAX)
 }
 
-fn undecided(row: &Row, class: MetricClass, needed: Option<&Needed>, contract: Contract) -> String {
+fn undecided(row: &Row<'_>, class: MetricClass, needed: Option<&Needed>, contract: Contract) -> String {
     match (contract, &row.set_aside, row.forecast, needed) {
         (Contract::WarmingUp, ..) => "warming up, shown but not judged".to_owned(),
         (_, Some(why), ..) => why.clone(),

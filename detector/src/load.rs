@@ -52,7 +52,7 @@ impl Load {
     }
 
     /// Takes back what load alone may have done.
-    pub(crate) fn temper(&self, row: &mut Row) {
+    pub(crate) fn temper(&self, row: &mut Row<'_>) {
         let Some(ratio) = self.ratio().filter(|r| *r > COMPARABLE || *r < 1.0 / COMPARABLE) else { return };
         let (busier, times) = if ratio > 1.0 { ("canary", ratio) } else { ("baseline", 1.0 / ratio) };
         row.text.push_str(&format!(

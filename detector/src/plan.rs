@@ -2,6 +2,8 @@
 //!
 //! Presets and the file's own metrics both end here; the judge knows nothing of where a metric came from.
 
+use std::sync::Arc;
+
 use davy_model::{Matcher, name};
 use davy_query::Expr;
 
@@ -33,7 +35,7 @@ pub struct Metric {
     /// Only a critical metric can fail the release, and only these must pass.
     pub critical: bool,
     /// What it was read from, as a selector.
-    pub source: String,
+    pub source: Arc<str>,
     pub reading: Reading,
 }
 
@@ -119,7 +121,7 @@ impl Metric {
             direction: spec.direction,
             margins: Margins::custom(class, spec.margin),
             critical: spec.critical,
-            source,
+            source: source.into(),
             reading,
         }
     }

@@ -1,5 +1,7 @@
 //! `Verdict`: what the judge says of a release, with everything needed to believe it.
 
+use std::sync::Arc;
+
 use davy_model::Timestamp;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -148,7 +150,7 @@ pub struct MetricVerdict {
     pub canary_n: f64,
     pub needed: Option<Needed>,
     /// The series it was read from, as a selector.
-    pub source: String,
+    pub source: Arc<str>,
     /// One sentence for people.
     pub reason: String,
 }
@@ -165,7 +167,7 @@ pub struct Verdict {
     pub evidence: f64,
     /// Share of the two arms' requests that went to the canary, `NaN` without requests.
     pub traffic_share: f64,
-    pub metrics: Vec<MetricVerdict>,
+    pub metrics: Arc<[MetricVerdict]>,
     /// One sentence for people.
     pub reason: String,
 }

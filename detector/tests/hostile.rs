@@ -18,7 +18,7 @@ fn plan() -> Plan {
         direction,
         margins,
         critical: true,
-        source: String::new(),
+        source: "".into(),
         reading: Reading::Given,
     };
     let up = Direction::Increase;
@@ -102,7 +102,7 @@ proptest! {
             let verdict = run.step(i);
             prop_assert!(!verdict.reason.is_empty());
             prop_assert!(verdict.evidence >= 0.0, "evidence {}", verdict.evidence);
-            for m in &verdict.metrics {
+            for m in verdict.metrics.iter() {
                 prop_assert!(m.evidence >= 0.0 && !m.reason.is_empty(), "{:?}", m);
             }
         }

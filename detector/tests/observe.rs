@@ -132,7 +132,7 @@ fn a_failing_canary_is_read_from_the_store_and_judged_worse() {
     let errors = &failed.metrics[0];
     assert_eq!((errors.name.as_str(), errors.outcome), ("errors", Outcome::Fail));
     assert!((errors.canary - 0.05).abs() < 0.005 && errors.lower > 1.0, "{errors:?}");
-    assert_eq!(errors.source, r#"http_requests_total{code=~"5..|5xx|5XX"} / http_requests_total"#);
+    assert_eq!(&*errors.source, r#"http_requests_total{code=~"5..|5xx|5XX"} / http_requests_total"#);
     let others = &failed.metrics[1..];
     assert!(others.iter().all(|m| m.outcome != Outcome::Fail), "{others:?}");
 }

@@ -32,7 +32,7 @@ fn plan() -> Plan {
         direction: Direction::Increase,
         margins,
         critical,
-        source: String::new(),
+        source: "".into(),
         reading: Reading::Given,
     };
     let lag = Margins::custom(MetricClass::Gauge, Margin { relative: 0.1, absolute: 2.0 });
@@ -215,8 +215,7 @@ fn one_instance_an_arm_at_unequal_load() {
 #[test]
 fn a_forecast_comes_true() {
     let busy = Shows { requests: 900.0, errors: 3.0, slow: 18.0, cores: 0.5, ..HEALTHY };
-    let errors =
-        |n| run(0, n, |_| vec![(Arm::Baseline, busy), (Arm::Canary, HEALTHY)]).metrics.swap_remove(0);
+    let errors = |n| run(0, n, |_| vec![(Arm::Baseline, busy), (Arm::Canary, HEALTHY)]).metrics[0].clone();
     let needed = errors(100).needed.expect("it is not decided");
     let said = 100 + needed.requests.div_ceil(300) as i64;
     let passed = (101..200).find(|n| errors(*n).outcome == Outcome::Pass).expect("it passes");

@@ -40,7 +40,7 @@ impl Judge {
             direction: Direction::Increase,
             margins,
             critical: true,
-            source: String::new(),
+            source: "".into(),
             reading: Reading::Given,
         };
         let plan = Plan {

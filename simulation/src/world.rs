@@ -468,7 +468,7 @@ impl World {
             intervals: u64::from(replica.evidence),
             evidence: 0.0,
             traffic_share: share,
-            metrics: Vec::new(),
+            metrics: [].into(),
             reason: String::new(),
         })
     }

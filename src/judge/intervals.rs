@@ -103,7 +103,7 @@ impl Kind {
             direction,
             margins,
             critical: true,
-            source: "recorded intervals".to_owned(),
+            source: "recorded intervals".into(),
             reading: Reading::Given,
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use davy_model::Value;
 
 use crate::codec::{Corrupt, Reader, put_ivarint, put_uvarint};
-use crate::column::{self, Effort, Integers};
+use crate::column::{self, Effort, Integers, Room};
 use crate::columns::Columns;
 use crate::frame::{self, Kind};
 use crate::histogram_column;
@@ -66,8 +66,9 @@ pub(crate) struct OpenChunk {
     times: Vec<i64>,
     /// Where each column lies in `body`, by slot ascending.
     columns: Vec<(u8, Range<usize>)>,
-    /// The last column read that can be leaned on.
+    /// The last column read that is leaned on.
     last: Option<(usize, Integers)>,
+    room: Room,
     within: Option<Within>,
 }
 
@@ -100,7 +101,7 @@ impl OpenChunk {
             at += len;
         }
         r.end()?;
-        Ok(Self { body, times, columns, last: None, within: None })
+        Ok(Self { body, times, columns, last: None, room: Room::default(), within: None })
     }
 
     pub(crate) fn oldest(&self) -> Option<i64> {
@@ -112,18 +113,23 @@ impl OpenChunk {
         let Ok(at) = self.columns.binary_search_by_key(&slot, |(s, _)| *s) else {
             return Ok(Columns::default());
         };
-        let column = self.column(at)?;
         let within = self.within(from, to);
         let (start, end) = (within.start, within.end);
+        if self.floats(at).is_some() {
+            let bits = self.full(at, start..end)?;
+            return Ok(Columns::new(
+                within.times,
+                bits.into_iter().map(f64::from_bits).collect(),
+                Vec::new(),
+            ));
+        }
+        let column = self.mixed(at)?;
         let histograms = column.histogram_rows.iter().map(|r| *r as usize).zip(&column.histograms);
         let histograms = histograms.filter(|(r, _)| (start..end).contains(r));
         let histograms = histograms.map(|(row, h)| (self.times[row], h.clone())).collect();
         let Some(rows) = column.float_rows(self.times.len()) else {
-            let times = within.times.clone();
-            let mut bits = column.bits;
-            bits.truncate(end);
-            bits.drain(..start);
-            return Ok(Columns::new(times, bits.into_iter().map(f64::from_bits).collect(), histograms));
+            let floats = column.bits[start..end].iter().map(|b| f64::from_bits(*b)).collect();
+            return Ok(Columns::new(within.times, floats, histograms));
         };
         let floats =
             rows.partition_point(|r| (*r as usize) < start)..rows.partition_point(|r| (*r as usize) < end);
@@ -151,21 +157,29 @@ impl OpenChunk {
     }
 
     fn column(&mut self, at: usize) -> Result<TableColumn, Corrupt> {
-        // From the nearest column that stands by itself, or was read last, up to this one.
+        if self.floats(at).is_none() {
+            return self.mixed(at);
+        }
+        let bits = self.full(at, 0..self.times.len())?;
+        Ok(TableColumn::new(None, bits, Vec::new(), Vec::new()))
+    }
+
+    /// Some rows of a column that has a float in every one: from the nearest column that stands by itself, or was read
+    /// last, up to this one.
+    fn full(&mut self, at: usize, rows: Range<usize>) -> Result<Vec<u64>, Corrupt> {
         let mut above = Vec::new();
-        let mut lowest = at;
-        while let Some(base) = self.base_of(lowest) {
+        let mut next = at;
+        while let Some(base) = self.base_of(next) {
             if self.last.as_ref().is_some_and(|(n, _)| *n == base) {
                 break;
             }
-            above.push(lowest);
-            lowest = base;
+            above.push(base);
+            next = base;
         }
-        let mut values = self.read_column(lowest)?;
-        while let Some(next) = above.pop() {
-            values = self.read_column(next)?;
+        while let Some(below) = above.pop() {
+            self.read_full(below, 0..0)?;
         }
-        Ok(values)
+        self.read_full(at, rows)
     }
 
     /// Whether a later column leans on this one.
@@ -188,10 +202,23 @@ impl OpenChunk {
         (0..at).rev().find(|n| self.floats(*n).is_some_and(column::can_be_leaned_on))
     }
 
-    fn read_column(&mut self, at: usize) -> Result<TableColumn, Corrupt> {
+    fn read_full(&mut self, at: usize, rows: Range<usize>) -> Result<Vec<u64>, Corrupt> {
         let base = self.base_of(at);
         let below = self.last.as_ref().filter(|(last, _)| Some(*last) == base).map(|(_, ints)| ints);
         let leaned_on = self.is_leaned_on(at);
+        // Behind the flags.
+        let mut r = Reader(&self.body[self.columns[at].1.start + 1..self.columns[at].1.end]);
+        let (bits, ints) = column::read(&mut r, self.times.len(), rows, below, leaned_on, &mut self.room)?;
+        r.end()?;
+        if let Some(ints) = ints {
+            let done = self.last.replace((at, ints));
+            self.room.reuse(done.map(|(_, ints)| ints));
+        }
+        Ok(bits)
+    }
+
+    /// A column with rows that have no float, or a histogram. It does not line up with its neighbours and leans on none.
+    fn mixed(&mut self, at: usize) -> Result<TableColumn, Corrupt> {
         let n = self.times.len();
         let mut r = Reader(&self.body[self.columns[at].1.clone()]);
         let flags = r.u8()?;
@@ -206,13 +233,11 @@ impl OpenChunk {
             histograms = histogram_column::read(&mut r, histogram_rows.len())?;
         }
         let count = float_rows.as_ref().map_or(n, Vec::len);
-        let (bits, ints) =
-            if count > 0 { column::read(&mut r, count, below, leaned_on)? } else { (Vec::new(), None) };
+        let bits = match count {
+            0 => Vec::new(),
+            _ => column::read(&mut r, count, 0..count, None, false, &mut self.room)?.0,
+        };
         r.end()?;
-        // Only a column with a float in every row lines up with its neighbours.
-        if let Some(ints) = ints.filter(|_| flags == 0) {
-            self.last = Some((at, ints));
-        }
         Ok(TableColumn::new(float_rows, bits, histogram_rows, histograms))
     }
 }

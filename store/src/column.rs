@@ -4,6 +4,10 @@
 //! is left goes to `pco` (Loncaric, Jeppesen and Zinberg, "Pcodec", 2025). Values that are not finite
 //! (staleness markers above all) are kept beside, so that one of them does not spoil a column.
 
+use std::ops::Range;
+
+use pco::data_types::Number;
+
 use crate::bitpack;
 use crate::codec::{Corrupt, Reader, put_ivarint, put_uvarint, whole};
 
@@ -110,40 +114,69 @@ pub(crate) fn can_be_leaned_on(column: &[u8]) -> bool {
     column.first().is_some_and(|head| head & KIND == INTEGERS)
 }
 
-/// Reads a column of `n` values to its end; its integers are given as well if they are to be leaned on.
+/// Room for the numbers of one column, used again for the next.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    ints: Vec<i64>,
+    floats: Vec<f64>,
+}
+
+impl Room {
+    /// Takes back what a column was leaned on for.
+    pub(crate) fn reuse(&mut self, done: Option<Integers>) {
+        if let Some(done) = done.filter(|d| d.values.capacity() > self.ints.capacity()) {
+            self.ints = done.values;
+        }
+    }
+}
+
+/// Reads a column of `n` values to its end and gives those of `rows`; its integers, all of them, are given as well if
+/// they are to be leaned on. What lies outside of the rows is unpacked, since most columns hold differences, but no
+/// more than that: of a chunk of half a day mostly some minutes are asked for.
 pub(crate) fn read(
     r: &mut Reader,
     n: usize,
+    rows: Range<usize>,
     below: Option<&Integers>,
     leaned_on: bool,
+    room: &mut Room,
 ) -> Result<(Vec<u64>, Option<Integers>), Corrupt> {
     let head = r.u8()?;
     let exceptions = if head & EXCEPTIONS != 0 { read_exceptions(r, n)? } else { Vec::new() };
     let (mut bits, ints) = match head & KIND {
-        CONSTANT => (vec![r.u64()?; n], None),
+        CONSTANT => (vec![r.u64()?; rows.len()], None),
         INTEGERS => {
-            let ints = read_integers(r, head, n, below)?;
-            let power = *POWERS.get(usize::from(ints.scale)).ok_or(Corrupt("unknown number of decimals"))?;
-            let kept = leaned_on.then(|| ints.clone());
-            // In the room of the integers.
-            let bits = match ints.scale {
-                0 => ints.values.into_iter().map(|i| (i as f64).to_bits()).collect(),
-                _ => ints.values.into_iter().map(|i| (i as f64 / power).to_bits()).collect(),
+            let mut values = std::mem::take(&mut room.ints);
+            values.clear();
+            let kept = if leaned_on { 0..n } else { rows.clone() };
+            let scale = read_integers(r, head, n, kept, below, &mut values)?;
+            let power = *POWERS.get(usize::from(scale)).ok_or(Corrupt("unknown number of decimals"))?;
+            let asked = values[rows.clone()].iter();
+            let bits = match scale {
+                0 => asked.map(|i| (*i as f64).to_bits()).collect(),
+                _ => asked.map(|i| (*i as f64 / power).to_bits()).collect(),
             };
-            (bits, kept)
+            if leaned_on {
+                (bits, Some(Integers { scale, values }))
+            } else {
+                room.ints = values;
+                (bits, None)
+            }
         }
         PCO => {
-            let floats: Vec<f64> = decompress(r.bytes(r.0.len())?, n)?;
-            (floats.into_iter().map(f64::to_bits).collect(), None)
+            decompress(r.bytes(r.0.len())?, n, &mut room.floats)?;
+            (room.floats[rows.clone()].iter().map(|v| v.to_bits()).collect(), None)
         }
         _ => {
-            let mut plain = Vec::new();
-            bitpack::read(r, n, &mut plain)?;
-            (plain.into_iter().map(|b| b as u64).collect(), None)
+            room.ints.clear();
+            bitpack::read(r, n, &mut room.ints)?;
+            (room.ints[rows.clone()].iter().map(|b| *b as u64).collect(), None)
         }
     };
     for (at, value) in exceptions {
-        bits[at] = value;
+        if rows.contains(&at) {
+            bits[at - rows.start] = value;
+        }
     }
     Ok((bits, ints))
 }
@@ -288,23 +321,29 @@ fn smaller(values: &[i64], bytes: usize) -> Option<Vec<u8>> {
     (packed.len() < bytes).then_some(packed)
 }
 
-fn read_integers(r: &mut Reader, head: u8, n: usize, below: Option<&Integers>) -> Result<Integers, Corrupt> {
+/// Integers of the rows that are `kept`; the others are left half done. Gives their decimals.
+fn read_integers(
+    r: &mut Reader,
+    head: u8,
+    n: usize,
+    kept: Range<usize>,
+    below: Option<&Integers>,
+    values: &mut Vec<i64>,
+) -> Result<u8, Corrupt> {
     let scale = if head & DECIMAL != 0 { r.u8()? } else { 0 };
     let mut n_packed = n;
-    // A packed block of no width takes two bytes: a wrong count must not ask for more memory than that allows.
-    let mut values = Vec::with_capacity(n.min(r.0.len().saturating_mul(64)));
     if head & DELTAS != 0 && n > 0 {
         values.push(r.ivarint()?);
         n_packed -= 1;
     }
     if head & PCO_INTEGERS != 0 {
-        values.append(&mut decompress(r.bytes(r.0.len())?, n_packed)?);
+        append(r.bytes(r.0.len())?, n_packed, values)?;
     } else {
-        bitpack::read(r, n_packed, &mut values)?;
+        bitpack::read(r, n_packed, values)?;
     }
     if head & DELTAS != 0 {
-        let mut sum = 0i64;
-        for v in &mut values {
+        let mut sum = values[..kept.start].iter().fold(0i64, |sum, v| sum.wrapping_add(*v));
+        for v in &mut values[kept.clone()] {
             sum = sum.wrapping_add(*v);
             *v = sum;
         }
@@ -312,9 +351,10 @@ fn read_integers(r: &mut Reader, head: u8, n: usize, below: Option<&Integers>) -
     if head & ABOVE != 0 {
         let below =
             below.filter(|b| b.values.len() == n).ok_or(Corrupt("the column to lean on is missing"))?;
-        values.iter_mut().zip(&below.values).for_each(|(v, b)| *v = v.wrapping_add(*b));
+        let below = &below.values[kept.clone()];
+        values[kept].iter_mut().zip(below).for_each(|(v, b)| *v = v.wrapping_add(*b));
     }
-    Ok(Integers { scale, values })
+    Ok(scale)
 }
 
 fn compress(floats: &[f64], effort: Effort) -> Option<Vec<u8>> {
@@ -329,11 +369,17 @@ fn pco_config() -> pco::ChunkConfig {
     pco::ChunkConfig::default().with_compression_level(PCO_LEVEL)
 }
 
-fn decompress<T: pco::data_types::Number + Default>(bytes: &[u8], n: usize) -> Result<Vec<T>, Corrupt> {
-    let mut numbers = vec![T::default(); n];
-    let progress = pco::standalone::simple_decompress_into(bytes, &mut numbers);
-    match progress {
-        Ok(p) if p.n_processed == n && p.finished => Ok(numbers),
+/// `n` numbers in place of what is there.
+fn decompress<T: Number + Default>(bytes: &[u8], n: usize, out: &mut Vec<T>) -> Result<(), Corrupt> {
+    out.clear();
+    append(bytes, n, out)
+}
+
+fn append<T: Number + Default>(bytes: &[u8], n: usize, out: &mut Vec<T>) -> Result<(), Corrupt> {
+    let before = out.len();
+    out.resize(before + n, T::default());
+    match pco::standalone::simple_decompress_into(bytes, &mut out[before..]) {
+        Ok(p) if p.n_processed == n && p.finished => Ok(()),
         Ok(_) => Err(Corrupt("numbers are fewer or more than the rows")),
         Err(_) => Err(Corrupt("numbers do not decompress")),
     }
@@ -363,17 +409,35 @@ mod tests {
         (0u8..6).prop_flat_map(move |kind| proptest::collection::vec(value(kind), 1..150))
     }
 
+    fn read_all(
+        r: &mut Reader,
+        n: usize,
+        below: Option<&Integers>,
+    ) -> Result<(Vec<u64>, Option<Integers>), Corrupt> {
+        read(r, n, 0..n, below, true, &mut Room::default())
+    }
+
     fn round_trip(bits: &[u64], below: Option<&Integers>) -> Option<Integers> {
         let mut last = None;
         for effort in [Effort::Quick, Effort::Small] {
             let mut out = Vec::new();
             let written = put(&mut out, bits, below, effort);
             let mut r = Reader(&out);
-            let (back, read) = read(&mut r, bits.len(), below, true).unwrap();
+            let n = bits.len();
+            let (back, read) = read_all(&mut r, n, below).unwrap();
             assert_eq!(back, bits);
             assert!(r.end().is_ok());
             assert_eq!(read, written, "what the next column leans on");
             last = written;
+            for rows in [0..n.min(1), n / 3..n / 2, n - 1..n, n..n] {
+                for leaned_on in [false, true] {
+                    let mut room = Room::default();
+                    let some = super::read(&mut Reader(&out), n, rows.clone(), below, leaned_on, &mut room);
+                    let (some, ints) = some.unwrap();
+                    assert_eq!(some, bits[rows.clone()]);
+                    assert_eq!(ints, last.clone().filter(|_| leaned_on));
+                }
+            }
         }
         last
     }
@@ -393,8 +457,8 @@ mod tests {
             put(&mut out, &bits, None, Effort::Small);
             let i = at.index(out.len());
             out[i] = byte;
-            let _ = read(&mut Reader(&out), bits.len(), None, true);
-            let _ = read(&mut Reader(&out[..i]), bits.len(), None, true);
+            let _ = read_all(&mut Reader(&out), bits.len(), None);
+            let _ = read_all(&mut Reader(&out[..i]), bits.len(), None);
         }
     }
 

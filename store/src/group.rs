@@ -95,6 +95,13 @@ impl Group {
         chunks.chain(self.rows.first().map(|r| r.time)).min()
     }
 
+    /// The oldest and the newest time of a sample, if there is one.
+    pub(crate) fn times(&self) -> Option<(i64, i64)> {
+        let chunks = self.chunks.iter().map(|c| (c.oldest, c.newest));
+        let rows = self.rows.first().zip(self.rows.last()).map(|(a, b)| (a.time, b.time));
+        chunks.chain(rows).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
     /// Slots whose series still exists.
     pub(crate) fn alive(&self) -> u128 {
         self.alive

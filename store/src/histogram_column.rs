@@ -8,7 +8,7 @@ use std::sync::Arc;
 use davy_model::Histogram;
 
 use crate::codec::{Corrupt, Reader, put_uvarint};
-use crate::column::{self, Effort, Integers};
+use crate::column::{self, Effort, Integers, Room};
 use crate::histogram;
 
 /// Zero count, count and sum, before the buckets.
@@ -46,12 +46,15 @@ pub(crate) fn read(r: &mut Reader, n: usize) -> Result<Vec<Arc<Histogram>>, Corr
         }
         let mut run = vec![layout; len];
         let mut below: Option<Integers> = None;
+        let mut room = Room::default();
         for n in 0..TOTALS + count {
             let bytes = r.count()?;
             let mut column = Reader(r.bytes(bytes)?);
-            let (bits, ints) = column::read(&mut column, len, below.as_ref(), true)?;
+            let (bits, ints) = column::read(&mut column, len, 0..len, below.as_ref(), true, &mut room)?;
             column.end()?;
-            below = ints.or(below);
+            if ints.is_some() {
+                room.reuse(std::mem::replace(&mut below, ints));
+            }
             run.iter_mut().zip(bits).for_each(|(h, bits)| set_number(h, n, f64::from_bits(bits)));
         }
         out.extend(run.into_iter().map(Arc::new));

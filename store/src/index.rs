@@ -108,10 +108,15 @@ impl Index {
     pub(crate) fn names(&self, matchers: &[Matcher], each: &mut dyn FnMut(&str)) {
         for segment in &self.segments {
             let found = segment.selected(matchers);
-            for same in segment.postings.chunk_by(|(a, _), (b, _)| a.name() == b.name()) {
+            let mut rest = &segment.postings[..];
+            while let Some((label, _)) = rest.first() {
+                // Values are many, names are few.
+                let name = label.name();
+                let (same, others) = rest.split_at(rest.partition_point(|(l, _)| l.name() == name));
                 if found.as_ref().is_none_or(|f| same.iter().any(|(_, p)| p.meets(f))) {
-                    each(same[0].0.name());
+                    each(name);
                 }
+                rest = others;
             }
         }
     }

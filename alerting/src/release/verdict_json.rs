@@ -113,7 +113,7 @@ impl MetricShape {
             baseline_n: number(m.baseline_n),
             canary_n: number(m.canary_n),
             needed: m.needed.map(|n| NeededShape { requests: n.requests, seconds: n.seconds }),
-            source: m.source.clone(),
+            source: m.source.to_string(),
             reason: m.reason.clone(),
         }
     }
@@ -133,7 +133,7 @@ impl MetricShape {
             baseline_n: nan(self.baseline_n),
             canary_n: nan(self.canary_n),
             needed: self.needed.map(|n| Needed { requests: n.requests, seconds: n.seconds }),
-            source: self.source,
+            source: self.source.into(),
             reason: self.reason,
         })
     }

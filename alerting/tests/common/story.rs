@@ -58,7 +58,7 @@ pub(crate) fn play(m: &mut ReleaseMachine, now: Timestamp, line: &str) -> Vec<Co
         "insufficient" => judge(m, verdict(Outcome::Insufficient, Contract::Ok, now)),
         "soft fail" => {
             let soft = verdict(Outcome::Insufficient, Contract::Ok, now);
-            judge(m, Verdict { metrics: vec![errors(Outcome::Fail)], ..soft })
+            judge(m, Verdict { metrics: [errors(Outcome::Fail)].into(), ..soft })
         }
         "fail, contract blind" => judge(m, verdict(Outcome::Fail, Contract::Blind, now)),
         "fail without a look" => m.step(now, Event::Judged(&verdict(Outcome::Fail, Contract::Ok, now))),

@@ -16,7 +16,7 @@ pub(crate) fn verdict(outcome: Outcome, contract: Contract, at: Timestamp) -> Ve
         intervals: 12,
         evidence: if outcome == Outcome::Fail { 1.25 } else { 0.1 },
         traffic_share: 0.1,
-        metrics: vec![errors(outcome), latency()],
+        metrics: [errors(outcome), latency()].into(),
         reason: reason.to_owned(),
     }
 }

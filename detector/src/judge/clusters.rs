@@ -20,27 +20,40 @@ pub(crate) struct Clusters {
 }
 
 impl Clusters {
-    /// `value` gives none for an instance that is not to count.
+    /// `value` gives none for an instance that is not to count. One pass, with sums about the first value of each arm so
+    /// that nothing cancels.
     pub(crate) fn of(arms: &[Arm], value: impl Fn(usize) -> Option<f64>) -> Self {
-        let mut values = Vec::with_capacity(arms.len());
-        values.extend((0..arms.len()).filter_map(|i| Some((arms[i], value(i)?))));
-        let of = |arm| values.iter().filter(move |(a, _)| *a == arm).map(|(_, v)| *v);
-        let mean = |arm| {
-            let (n, sum) = of(arm).fold((0.0, 0.0), |(n, s), v| (n + 1.0, s + v));
-            (n, if n > 0.0 { sum / n } else { 0.0 })
+        #[derive(Default)]
+        struct Sums {
+            n: f64,
+            first: f64,
+            sum: f64,
+            squares: f64,
+        }
+        let mut sums = [Sums::default(), Sums::default()];
+        for (i, arm) in arms.iter().enumerate() {
+            let Some(v) = value(i) else { continue };
+            let s = &mut sums[*arm as usize];
+            if s.n == 0.0 {
+                s.first = v;
+            }
+            let d = v - s.first;
+            s.n += 1.0;
+            s.sum += d;
+            s.squares += d * d;
+        }
+        let mean = |s: &Sums| if s.n > 0.0 { s.first + s.sum / s.n } else { 0.0 };
+        let variance = |s: &Sums| {
+            if s.n > 1.0 { ((s.squares - s.sum * s.sum / s.n) / (s.n - 1.0)).max(0.0) } else { 0.0 }
         };
-        let ((canary_n, canary), (baseline_n, baseline)) = (mean(Arm::Canary), mean(Arm::Baseline));
-        let variance = |arm, n: f64, mean: f64| {
-            let squares: f64 = of(arm).map(|v| (v - mean).powi(2)).sum();
-            if n > 1.0 { squares / (n - 1.0) } else { 0.0 }
-        };
+        let [baseline, canary] = &sums;
         Self {
-            canary,
-            baseline,
-            variance: variance(Arm::Baseline, baseline_n, baseline),
-            canary_variance: variance(Arm::Canary, canary_n, canary),
-            canary_n,
-            baseline_n,
+            canary: mean(canary),
+            baseline: mean(baseline),
+            variance: variance(baseline),
+            canary_variance: variance(canary),
+            canary_n: canary.n,
+            baseline_n: baseline.n,
         }
     }
 

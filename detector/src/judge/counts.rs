@@ -69,16 +69,43 @@ pub(crate) struct Counts {
     pub(crate) events: Vec<f64>,
 }
 
+/// The same with what every process needs of it, taken once.
+#[derive(Debug)]
+pub(crate) struct Sums<'a> {
+    counts: &'a Counts,
+    /// Trials and events of each arm.
+    pub(crate) baseline: (f64, f64),
+    pub(crate) canary: (f64, f64),
+    /// How the baseline's instances scatter about their common rate, and how they would by chance.
+    between: (f64, f64),
+}
+
 impl Counts {
-    /// Sums of an arm: trials, events.
-    pub(crate) fn of(&self, arms: &[Arm], arm: Arm) -> (f64, f64) {
-        let mut sums = (0.0, 0.0);
-        for ((a, n), x) in arms.iter().zip(&self.trials).zip(&self.events) {
-            if *a == arm {
-                sums = (sums.0 + n, sums.1 + x);
+    pub(crate) fn sums(&self, arms: &[Arm]) -> Sums<'_> {
+        let mut sums = [(0.0, 0.0); 2];
+        let slots = || arms.iter().zip(self.trials.iter().zip(&self.events));
+        for (arm, (n, x)) in slots() {
+            let of = &mut sums[*arm as usize];
+            *of = (of.0 + n, of.1 + x);
+        }
+        let [baseline, canary] = sums;
+        let mut between = (0.0, 0.0);
+        let of_baseline = || slots().filter(|(a, _)| **a == Arm::Baseline);
+        if baseline.0 > 0.0 && of_baseline().nth(1).is_some() {
+            let p = baseline.1 / baseline.0;
+            for (_, (n, x)) in of_baseline().filter(|(_, (n, _))| **n > 0.0) {
+                between.0 += (x - n * p).powi(2);
+                between.1 += n * p * (1.0 - p) * (1.0 - n / baseline.0);
             }
         }
-        sums
+        Sums { counts: self, baseline, canary, between }
+    }
+}
+
+impl Sums<'_> {
+    /// Whether both arms had requests.
+    pub(crate) fn paired(&self) -> bool {
+        self.baseline.0 > 0.0 && self.canary.0 > 0.0
     }
 }
 
@@ -150,6 +177,15 @@ pub(crate) struct CountProcess {
     rates: Vec<f64>,
     dispersion: f64,
     effect: Option<Effect>,
+}
+
+/// Instances of an arm that were seen, their counts, and the squared deviations of their rates in units of the arm's.
+#[derive(Debug, Clone, Copy, Default)]
+struct Spread {
+    instances: f64,
+    trials: f64,
+    events: f64,
+    squares: f64,
 }
 
 /// What one interval says, given how the tolerance weighs the arms.
@@ -276,12 +312,12 @@ impl CountProcess {
     }
 
     /// One interval. Without requests in one of the arms it is no evidence either way.
-    pub(crate) fn update(&mut self, arms: &[Arm], counts: &Counts) {
-        self.count_instances(arms, counts);
-        let ((nc, ec), (nb, eb)) = (counts.of(arms, Arm::Canary), counts.of(arms, Arm::Baseline));
-        if !(nb > 0.0 && nc > 0.0) {
+    pub(crate) fn update(&mut self, arms: &[Arm], sums: &Sums<'_>) {
+        self.count_instances(arms, sums.counts);
+        if !sums.paired() {
             return;
         }
+        let ((nc, ec), (nb, eb)) = (sums.canary, sums.baseline);
         self.intervals += 1;
         self.events += eb + ec;
         self.trials += nb + nc;
@@ -292,8 +328,9 @@ impl CountProcess {
         };
         self.score += term.x;
         self.exposure += term.g;
-        self.realised += realised(&term, arms, counts, nc, nb);
-        self.measure_between(arms, counts, nb, eb);
+        self.realised += realised(&term, arms, sums.counts, nc, nb);
+        self.between += sums.between.0;
+        self.between_model += sums.between.1;
         self.long_run.push(term.x, term.g);
         self.dispersion = self.measure_dispersion();
         self.effect = self.measure_effect(arms);
@@ -341,19 +378,6 @@ impl CountProcess {
         let baseline_rate = ((eb + ec - delta * nc) / n).max(0.0);
         let x = self.params.sign * ((1.0 - pi) * ec - pi * eb - delta * g);
         Term { pi, rho: 1.0, x, g, canary_rate: (baseline_rate + delta).max(0.0), baseline_rate }
-    }
-
-    fn measure_between(&mut self, arms: &[Arm], counts: &Counts, nb: f64, eb: f64) {
-        let baseline =
-            arms.iter().zip(counts.trials.iter().zip(&counts.events)).filter(|(a, _)| **a == Arm::Baseline);
-        if baseline.clone().count() < 2 {
-            return;
-        }
-        let p = eb / nb;
-        for (_, (n, x)) in baseline.filter(|(_, (n, _))| **n > 0.0) {
-            self.between += (x - n * p).powi(2);
-            self.between_model += n * p * (1.0 - p) * (1.0 - n / nb);
-        }
     }
 
     /// The larger of two dispersions, each shrunk to one; never below it.
@@ -415,31 +439,44 @@ impl CountProcess {
     /// arms teach it; the canary's no more than [`CANARY_SPREAD_MAX`] of what is known without them.
     fn instance_luck(&self, arms: &[Arm]) -> (f64, f64) {
         let known = (self.params.luck_sd.powi(2), self.params.luck_weight);
-        let (tau2, nu) = self.learn(known, arms, Arm::Baseline, f64::INFINITY);
+        let [baseline, canary] = self.spreads(arms);
+        let (tau2, nu) = self.learn(known, &baseline, f64::INFINITY);
         if study::is_followed() {
             return (tau2, nu);
         }
-        self.learn((tau2, nu), arms, Arm::Canary, CANARY_SPREAD_MAX * tau2)
+        self.learn((tau2, nu), &canary, CANARY_SPREAD_MAX * tau2)
+    }
+
+    /// How the rates of each arm's instances scatter about their own.
+    fn spreads(&self, arms: &[Arm]) -> [Spread; 2] {
+        let mut of = [Spread::default(), Spread::default()];
+        for (arm, (n, x)) in arms.iter().zip(&self.instances) {
+            if *n > 0.0 {
+                let s = &mut of[*arm as usize];
+                s.instances += 1.0;
+                s.trials += n;
+                s.events += x;
+            }
+        }
+        let per_rate = of.each_ref().map(|s| s.trials / s.events);
+        for ((arm, (n, _)), rate) in arms.iter().zip(&self.instances).zip(&self.rates) {
+            if *n > 0.0 {
+                of[*arm as usize].squares += (rate * per_rate[*arm as usize] - 1.0).powi(2);
+            }
+        }
+        of
     }
 
     /// What the instances of an arm add: the spread of their rates beyond what sampling gives, worth as much as
     /// that part is of the whole, so that a handful of events teaches nothing.
-    fn learn(&self, (tau2, nu): (f64, f64), arms: &[Arm], arm: Arm, spread_max: f64) -> (f64, f64) {
-        let seen = || arms.iter().zip(&self.instances).filter(|(a, (n, _))| **a == arm && *n > 0.0);
-        let (k, trials, events) = seen().fold((0.0, 0.0, 0.0), |t, (_, s)| (t.0 + 1.0, t.1 + s.0, t.2 + s.1));
+    fn learn(&self, (tau2, nu): (f64, f64), seen: &Spread, spread_max: f64) -> (f64, f64) {
+        let Spread { instances: k, trials, events, squares } = *seen;
         if k < INSTANCES_MIN || events <= 0.0 {
             return (tau2, nu);
         }
-        let rate = events / trials;
-        let (mut spread, per_rate) = (0.0, 1.0 / rate);
-        for ((a, (n, _)), r) in arms.iter().zip(&self.instances).zip(&self.rates) {
-            if *a == arm && *n > 0.0 {
-                spread += (r * per_rate - 1.0).powi(2);
-            }
-        }
-        let success = if study::is_followed() { 1.0 } else { 1.0 - rate };
+        let success = if study::is_followed() { 1.0 } else { 1.0 - events / trials };
         let sampling = self.dispersion * success * k / events;
-        let beyond = (spread / (k - 1.0) - sampling).max(0.0).min(spread_max);
+        let beyond = (squares / (k - 1.0) - sampling).max(0.0).min(spread_max);
         let luck = beyond.max(self.params.luck_sd.powi(2));
         let known = if study::is_followed() { 1.0 } else { (luck / (luck + sampling)).powi(2) };
         let degrees = (k - 1.0) * known;

@@ -77,7 +77,7 @@ impl Gauge {
         self.worse.advance(|_| Paired::default(), |p| p.update(arms, values));
     }
 
-    pub(crate) fn row(&self, frame: &Frame<'_>) -> Row {
+    pub(crate) fn row(&self, frame: &Frame<'_>) -> Row<'_> {
         let arms = frame.arms;
         let sides = self.signs.len() as f64;
         let log_e = |p: &Paired| {
@@ -98,7 +98,7 @@ impl Gauge {
             words::number(baseline)
         );
         Row {
-            name: self.name.clone(),
+            name: &self.name,
             share: 1.0,
             worse,
             no_worse,

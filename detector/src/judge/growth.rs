@@ -36,6 +36,8 @@ pub(crate) struct Growth {
     start_h: f64,
     now_h: f64,
     slots: Vec<Slot>,
+    /// Growth of the instances, as of the last interval.
+    growth: Clusters,
     /// Mean over time of the variance of growth between instances.
     variance_sum: f64,
     variance_n: f64,
@@ -46,6 +48,7 @@ struct Slot {
     first_n: f64,
     first: f64,
     newest: [f64; WINDOW],
+    newest_mean: f64,
     seen: usize,
     /// Regression of the value on hours.
     n: f64,
@@ -57,7 +60,7 @@ struct Slot {
 
 impl Slot {
     fn newest_mean(&self) -> Option<f64> {
-        (self.seen > WINDOW).then(|| self.newest.iter().sum::<f64>() / WINDOW as f64)
+        (self.seen > WINDOW).then_some(self.newest_mean)
     }
 
     fn growth(&self) -> Option<f64> {
@@ -81,6 +84,7 @@ impl Growth {
             start_h: 0.0,
             now_h: 0.0,
             slots: Vec::new(),
+            growth: Clusters::default(),
             variance_sum: 0.0,
             variance_n: 0.0,
         }
@@ -102,6 +106,7 @@ impl Growth {
                 s.first += v;
             }
             s.newest[s.seen % WINDOW] = v;
+            s.newest_mean = s.newest.iter().sum::<f64>() / WINDOW as f64;
             s.seen += 1;
             s.n += 1.0;
             s.h += h;
@@ -109,8 +114,9 @@ impl Growth {
             s.hh += h * h;
             s.hy += h * v;
         }
+        self.growth = Clusters::of(arms, |i| self.slots.get(i)?.growth());
         if self.grown() {
-            self.variance_sum += self.growth(arms).variance;
+            self.variance_sum += self.growth.variance;
             self.variance_n += 1.0;
         }
     }
@@ -122,10 +128,6 @@ impl Growth {
 
     fn grown(&self) -> bool {
         self.intervals > 2 * WINDOW as u64
-    }
-
-    fn growth(&self, arms: &[Arm]) -> Clusters {
-        Clusters::of(arms, |i| self.slots.get(i)?.growth())
     }
 
     fn growth_variance(&self, c: &Clusters, intervals: f64) -> f64 {
@@ -145,7 +147,7 @@ impl Growth {
         if !self.grown() {
             return 0.0;
         }
-        let c = self.growth(arms);
+        let c = self.growth;
         let growth = c.log_e(
             c.difference() - self.margins.growth,
             self.growth_variance(&c, self.intervals as f64),
@@ -155,11 +157,11 @@ impl Growth {
     }
 
     /// Log evidence that the growth so far is within the margin.
-    pub(super) fn grown_no_more(&self, arms: &[Arm], margin: f64) -> f64 {
+    pub(super) fn grown_no_more(&self, margin: f64) -> f64 {
         if !self.grown() {
             return 0.0;
         }
-        let c = self.growth(arms);
+        let c = self.growth;
         c.log_e(margin - c.difference(), self.growth_variance(&c, self.intervals as f64), EFFECTS)
     }
 
@@ -168,12 +170,12 @@ impl Growth {
     pub(crate) fn no_worse(&self, arms: &[Arm], margins: GrowthMargins) -> f64 {
         let slope =
             self.slope(arms).map_or(0.0, |(c, a2)| c.log_e(margins.slope - c.difference(), a2, SLOPES));
-        self.grown_no_more(arms, margins.growth).min(slope)
+        self.grown_no_more(margins.growth).min(slope)
     }
 
     /// Variances of the differences in growth and in slope when `factor` times as many intervals have been seen.
     pub(crate) fn variances_after(&self, arms: &[Arm], factor: f64) -> Option<(f64, f64)> {
-        let c = self.growth(arms);
+        let c = self.growth;
         let (_, slope) = self.slope(arms).filter(|_| c.both())?;
         let faded = self.slope_prior(factor) / self.slope_prior(1.0);
         Some((self.growth_variance(&c, self.intervals as f64 * factor), slope * faded))

@@ -41,7 +41,8 @@ const BODY_DOUBT: f64 = 1.5;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Latency {
-    name: String,
+    /// Of its rows.
+    names: [String; QUANTILES.len()],
     noise: Noise,
     margins: Margins,
     /// Upper bounds in seconds, ascending, without `+Inf`; empty until the first histogram is seen.
@@ -83,7 +84,7 @@ impl Latency {
     pub(crate) fn new(metric: &Metric, known: &calibration::Noise) -> Self {
         Self {
             noise: Noise::new(known),
-            name: metric.name.clone(),
+            names: QUANTILES.map(|q| format!("{}_p{:.0}", metric.name, q * 100.0)),
             margins: metric.margins,
             edges: Arc::new([]),
             history: Vec::new(),
@@ -121,14 +122,15 @@ impl Latency {
             if let Quantile::Judged(t) = q {
                 let slower = counts.slice_axis(Axis(1), Slice::from(t.edge + 1..)).sum_axis(Axis(1)).to_vec();
                 let counts = Counts { trials: requests.clone(), events: slower };
+                let sums = counts.sums(arms);
                 // A threshold is chosen by what lies before it; its first interval has only itself.
                 let survival = if new { &with_present } else { &past };
                 t.retune(survival, self.margins);
                 if judged {
-                    t.step(arms, &counts);
+                    t.step(arms, &sums);
                 } else {
                     let stretch = if quantile == BODY { Some(COLD_STRETCH) } else { body };
-                    t.warm_up(arms, &counts, stretch.map(|s| (s, survival)), self.margins);
+                    t.warm_up(arms, &sums, stretch.map(|s| (s, survival)), self.margins);
                 }
             }
         }
@@ -242,28 +244,20 @@ impl Latency {
         sum
     }
 
-    pub(crate) fn rows(&self, frame: &Frame<'_>) -> Vec<Row> {
+    pub(crate) fn rows(&self, frame: &Frame<'_>) -> Vec<Row<'_>> {
         let share = 1.0 / QUANTILES.len() as f64;
-        let states = QUANTILES.iter().zip(&self.quantiles).zip(self.anew);
-        let rows = states.filter_map(|((quantile, state), anew)| {
+        let states = QUANTILES.iter().zip(&self.names).zip(&self.quantiles).zip(self.anew);
+        let rows = states.filter_map(|(((quantile, name), state), anew)| {
             let threshold = match state {
                 Quantile::Unavailable => return None,
                 Quantile::Pending => None,
                 Quantile::Judged(t) => Some(&**t),
             };
-            let percentile = format!("p{:.0}", quantile * 100.0);
             let levels = self.levels(*quantile, threshold, frame);
             let reset = if self.reset { ", counted anew since its buckets changed" } else { "" };
-            let text = format!(
-                "{} {percentile} {} against {} of the baseline ({} and {}{reset})",
-                self.name.replace('_', " "),
-                words::seconds(levels.canary),
-                words::seconds(levels.baseline),
-                words::count(levels.canary_n),
-                words::counted(levels.baseline_n, "request"),
-            );
+            let text = words::compared(name, &levels, words::put_seconds, "request", reset);
             Some(Row {
-                name: format!("{}_{percentile}", self.name),
+                name,
                 share,
                 worse: threshold.map_or(0.0, |t| t.worse(frame)),
                 no_worse: threshold.map_or(0.0, |t| t.no_worse.log_e()),

@@ -66,6 +66,8 @@ pub(crate) struct Level {
     prior: (f64, f64),
     intervals: u64,
     slots: Vec<Slot>,
+    /// As of the last interval: several ask for it.
+    standing: Standing,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -75,6 +77,9 @@ struct Slot {
     total: f64,
     seconds: f64,
     requests: f64,
+    /// The mean's log once there are values enough, and of CPU that of the cost of a request.
+    log: Option<f64>,
+    log_cost: f64,
 }
 
 /// The level of the arms, ready to be asked.
@@ -96,7 +101,7 @@ pub(crate) struct Standing {
 
 impl Level {
     pub(crate) fn new(mean: Mean, prior: (f64, f64)) -> Self {
-        Self { mean, prior, intervals: 0, slots: Vec::new() }
+        Self { mean, prior, intervals: 0, slots: Vec::new(), standing: Standing::default() }
     }
 
     pub(crate) fn update(&mut self, arms: &[Arm], uses: &[Option<Use>]) {
@@ -104,43 +109,32 @@ impl Level {
         self.slots.resize(arms.len(), Slot::default());
         for (slot, u) in self.slots.iter_mut().zip(uses) {
             if let Some(u) = u {
-                slot.values += 1.0;
-                slot.total += u.value * u.seconds;
-                slot.seconds += u.seconds;
-                slot.requests += u.requests.unwrap_or(0.0);
-                if self.mean == Mean::Logs && u.value > 0.0 {
-                    slot.logs += u.log;
-                }
+                slot.add(u, self.mean);
             }
         }
+        self.standing = self.stand(arms);
     }
 
-    fn log_value(&self, s: &Slot) -> Option<f64> {
-        if s.values < VALUES_MIN {
-            return None;
-        }
-        match self.mean {
-            Mean::Logs => Some(s.logs / s.values),
-            Mean::Totals => (s.total >= CPU_SECONDS_MIN).then(|| (s.total / s.seconds).ln()),
-        }
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.standing
     }
 
-    pub(crate) fn standing(&self, arms: &[Arm]) -> Standing {
-        let logs: Vec<Option<f64>> = self.slots.iter().map(|s| self.log_value(s)).collect();
-        let counted = || self.slots.iter().zip(&logs).filter(|(_, l)| l.is_some()).map(|(s, _)| s);
-        let served_least = counted().map(|s| s.requests).fold(f64::INFINITY, f64::min);
+    fn stand(&self, arms: &[Arm]) -> Standing {
+        let counted = self.slots.iter().filter(|s| s.log.is_some());
+        let served_least = counted.map(|s| s.requests).fold(f64::INFINITY, f64::min);
         let per_request =
             self.mean == Mean::Totals && served_least.is_finite() && served_least >= REQUESTS_MIN;
-        let load = self.load(arms, &logs);
+        let load = self.load(arms);
+        let log = |i: usize| self.slots.get(i)?.log;
         let clusters = Clusters::of(arms, |i| {
-            let (slot, log) = (self.slots.get(i)?, (*logs.get(i)?)?);
-            Some(if per_request { (slot.total / slot.requests).ln() } else { log })
+            let log = log(i)?;
+            Some(if per_request { self.slots[i].log_cost } else { log })
         });
         let d = clusters.difference();
         let other = match (load.is_nan(), per_request) {
             (true, _) => d,
             // Not by the totals' load: an arm that was idle while it had most instances weighs otherwise in them.
-            (false, true) => Clusters::of(arms, |i| *logs.get(i)?).difference(),
+            (false, true) => Clusters::of(arms, log).difference(),
             (false, false) => d + load,
         };
         let pooled = |young: f64| {
@@ -158,13 +152,36 @@ impl Level {
         }
     }
 
-    fn load(&self, arms: &[Arm], logs: &[Option<f64>]) -> f64 {
+    fn load(&self, arms: &[Arm]) -> f64 {
         let load = |arm| {
-            let of = arms.iter().zip(&self.slots).zip(logs).filter(|((a, _), l)| **a == arm && l.is_some());
-            of.fold((0.0, 0.0), |(n, s), ((_, slot), _)| (n + slot.requests, s + slot.seconds))
+            let of = arms.iter().zip(&self.slots).filter(|(a, s)| **a == arm && s.log.is_some());
+            of.fold((0.0, 0.0), |(n, s), (_, slot)| (n + slot.requests, s + slot.seconds))
         };
         let ((nb, sb), (nc, sc)) = (load(Arm::Baseline), load(Arm::Canary));
         if self.mean == Mean::Totals && nb + nc > 0.0 { (nb / sb / (nc / sc)).ln() } else { f64::NAN }
+    }
+}
+
+impl Slot {
+    fn add(&mut self, u: &Use, mean: Mean) {
+        self.values += 1.0;
+        self.total += u.value * u.seconds;
+        self.seconds += u.seconds;
+        self.requests += u.requests.unwrap_or(0.0);
+        if mean == Mean::Logs && u.value > 0.0 {
+            self.logs += u.log;
+        }
+        if self.values < VALUES_MIN {
+            return;
+        }
+        match mean {
+            Mean::Logs => self.log = Some(self.logs / self.values),
+            Mean::Totals if self.total >= CPU_SECONDS_MIN => {
+                self.log = Some((self.total / self.seconds).ln());
+                self.log_cost = (self.total / self.requests).ln();
+            }
+            Mean::Totals => {}
+        }
     }
 }
 

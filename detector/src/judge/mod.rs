@@ -88,7 +88,7 @@ impl Judged {
         match self {
             Self::Proportion(p) => p.learned(arms),
             Self::Latency(l) => l.learned(arms),
-            Self::Resource(r) => r.learned(arms),
+            Self::Resource(r) => r.learned(),
             Self::Gauge(_) => Noise::default(),
         }
     }
@@ -126,7 +126,7 @@ impl Judged {
         }
     }
 
-    pub(crate) fn rows(&self, frame: &Frame<'_>) -> Vec<Row> {
+    pub(crate) fn rows(&self, frame: &Frame<'_>) -> Vec<Row<'_>> {
         match self {
             Self::Proportion(p) => vec![p.row(frame)],
             Self::Latency(l) => l.rows(frame),
@@ -160,7 +160,7 @@ impl<'a> View<'a> {
         })
     }
 
-    pub(crate) fn counts(&self) -> Counts {
+    fn counts(&self) -> Counts {
         let mut counts = Counts { trials: vec![0.0; self.arms.len()], events: vec![0.0; self.arms.len()] };
         for (slot, m, _) in self.measured() {
             if let Measurement::Proportion { events, trials } = m {
@@ -169,6 +169,17 @@ impl<'a> View<'a> {
             }
         }
         counts
+    }
+
+    /// Trials of the arms.
+    pub(crate) fn trials(&self) -> [f64; 2] {
+        let mut sums = [0.0; 2];
+        for (slot, m, _) in self.measured() {
+            if let Measurement::Proportion { trials, .. } = m {
+                sums[self.arms[slot] as usize] += trials;
+            }
+        }
+        sums
     }
 
     fn buckets(&self) -> Option<(&'a Arc<[f64]>, Array2<f64>)> {

@@ -10,7 +10,7 @@ use super::Frame;
 use super::PASS_BOUNDARY;
 use super::counts::{
     ARM_PRIOR_SPELLS, CountParams, CountProcess, Counts, DISPERSION_PRIOR_INTERVALS, LUCK_PRIOR_INSTANCES,
-    Tolerance,
+    Sums, Tolerance,
 };
 use super::epochs::{Epochs, Started};
 use super::evidence::log_add;
@@ -101,20 +101,17 @@ impl Proportion {
 
     /// An interval of the warm-up: shown, and kept for what comes after it.
     pub(crate) fn observe(&mut self, arms: &[Arm], counts: &Counts) {
-        self.totals.add(arms, counts);
+        self.totals.add(&counts.sums(arms));
         self.pool(arms.len(), counts);
-        let paired = self.paired(arms);
+        let sums = self.pool.sums(arms);
         for Side { tests, worse, .. } in &mut self.sides {
             worse.warm_up(
                 || tests.0.iter().map(|p| CountProcess::new(*p)).collect(),
-                |all| update(all, paired, arms, &self.pool),
+                |all| update(all, arms, &sums),
             );
         }
+        let paired = sums.paired();
         self.empty_pool(paired);
-    }
-
-    fn paired(&self, arms: &[Arm]) -> bool {
-        self.pool.of(arms, Arm::Canary).0 > 0.0 && self.pool.of(arms, Arm::Baseline).0 > 0.0
     }
 
     fn empty_pool(&mut self, paired: bool) {
@@ -130,9 +127,9 @@ impl Proportion {
     }
 
     pub(crate) fn step(&mut self, arms: &[Arm], counts: &Counts) {
-        self.totals.add(arms, counts);
+        self.totals.add(&counts.sums(arms));
         self.pool(arms.len(), counts);
-        let paired = self.paired(arms);
+        let sums = self.pool.sums(arms);
         for side in &mut self.sides {
             let Side { tests, worse, no_worse } = side;
             worse.advance(
@@ -140,12 +137,11 @@ impl Proportion {
                     None => tests.0.iter().map(|p| CountProcess::new(*p)).collect(),
                     Some(all) => all.iter().zip(&tests.0).map(|(f, p)| f.anew(*p, arms)).collect(),
                 },
-                |all| update(all, paired, arms, &self.pool),
+                |all| update(all, arms, &sums),
             );
-            if paired {
-                no_worse.iter_mut().for_each(|p| p.update(arms, &self.pool));
-            }
+            update(no_worse, arms, &sums);
         }
+        let paired = sums.paired();
         self.empty_pool(paired);
     }
 
@@ -191,21 +187,14 @@ impl Proportion {
         process.map_or_else(Default::default, |p| p.learned(arms))
     }
 
-    pub(crate) fn row(&self, frame: &Frame<'_>) -> Row {
+    pub(crate) fn row(&self, frame: &Frame<'_>) -> Row<'_> {
         let t = &self.totals;
         let levels = t.levels(self.relative(), frame);
         let what = if self.class == MetricClass::Errors { "request" } else { "trial" };
-        let text = format!(
-            "{} {} against {} of the baseline ({} and {})",
-            self.name.replace('_', " "),
-            words::percent(levels.canary),
-            words::percent(levels.baseline),
-            words::count(levels.canary_n),
-            words::counted(levels.baseline_n, what),
-        );
+        let text = words::compared(&self.name, &levels, words::put_percent, what, "");
         let needs = self.sides.iter().map(Side::forecast);
         Row {
-            name: self.name.clone(),
+            name: &self.name,
             share: 1.0,
             worse: self.worse(frame),
             no_worse: self.no_worse(),
@@ -240,9 +229,10 @@ fn tolerances(margin: Margin, sign: f64) -> Vec<Tolerance> {
     std::iter::once(ratio).chain(difference).collect()
 }
 
-fn update(all: &mut [CountProcess], paired: bool, arms: &[Arm], counts: &Counts) {
-    if paired {
-        all.iter_mut().for_each(|p| p.update(arms, counts));
+/// What is still pooled is not counted yet.
+fn update(all: &mut [CountProcess], arms: &[Arm], sums: &Sums<'_>) {
+    if sums.paired() {
+        all.iter_mut().for_each(|p| p.update(arms, sums));
     }
 }
 

@@ -59,7 +59,7 @@ fn metric(class: MetricClass, direction: Direction, margins: Margins) -> Metric 
         direction,
         margins,
         critical: true,
-        source: String::new(),
+        source: "".into(),
         reading: Reading::Given,
     }
 }
@@ -135,7 +135,7 @@ fn slow_requests_agree_with_the_reference() {
                         |_| CountProcess::new(params),
                         |p| {
                             p.retune(params);
-                            p.update(&run.arms, &counts);
+                            p.update(&run.arms, &counts.sums(&run.arms));
                         },
                     );
                     next += 1;
@@ -175,13 +175,13 @@ fn memory_agrees_with_the_reference() {
                         .advance(|_| Growth::new(margins, 0.02, 0.03), |g| g.update(&run.arms, at_h, &logs));
                 }
                 "log_e" => {
-                    let level = levels.log_mix(|l| l.standing(&run.arms).worse(0.10f64.ln_1p()), |_| 0.0);
+                    let level = levels.log_mix(|l| l.standing().worse(0.10f64.ln_1p()), |_| 0.0);
                     close("memory", level, v[3]);
                     close("leak", growths.log_mix(|g| g.faster(&run.arms), |_| 0.0), v[4]);
                 }
                 "no_worse" => {
                     let g = growths.first().unwrap();
-                    close("growth no worse", g.grown_no_more(&run.arms, 0.15f64.ln_1p()), v[2]);
+                    close("growth no worse", g.grown_no_more(0.15f64.ln_1p()), v[2]);
                 }
                 _ => {}
             }

@@ -81,19 +81,19 @@ impl Resource {
         self.worse.advance(|_| Process::new(class, &known), |p| p.update(arms, at_h, uses, &logs));
     }
 
-    pub(crate) fn row(&self, frame: &Frame<'_>) -> Row {
+    pub(crate) fn row(&self, frame: &Frame<'_>) -> Row<'_> {
         let arms = frame.arms;
         let worse = self.worse.log_mix(
             |p| p.worse(arms, self.margin),
             |s| {
-                let standing = |p: &Process| p.level.standing(arms);
-                let level = standing(s.since).persistent(&standing(s.warm), &standing(s.whole), self.margin);
+                let [since, warm, whole] = [s.since, s.warm, s.whole].map(|p| p.level.standing());
+                let level = since.persistent(warm, whole, self.margin);
                 s.whole.with_growth(level, arms)
             },
         );
         let first = self.worse.first();
-        let standing = first.map(|p| p.level.standing(arms)).unwrap_or_default();
-        let shown = self.shown.standing(arms);
+        let standing = first.map(|p| *p.level.standing()).unwrap_or_default();
+        let shown = self.shown.standing();
         let no_worse = first.map_or(0.0, |p| p.no_worse(arms, self.no_worse_margin));
         let forecast = match first {
             None => Forecast::Unknown,
@@ -101,15 +101,15 @@ impl Resource {
             Some(p) => self.forecast(p, arms, &standing),
         };
         let suspect = self.worse.whole().filter(|_| worse > 0.0);
-        let levels = self.levels(&shown, standing.variance, frame);
+        let levels = self.levels(shown, standing.variance, frame);
         Row {
-            name: self.name.clone(),
+            name: &self.name,
             share: 1.0,
             worse,
             no_worse,
             forecast,
             levels,
-            text: self.text(&shown, &levels),
+            text: self.text(shown, &levels),
             worse_in: suspect.filter(|p| p.leaks(arms, self.margin)).map(|_| LEAK),
             set_aside: self.set_aside(&standing, forecast),
             anew: false,
@@ -117,8 +117,8 @@ impl Resource {
     }
 
     /// What this release taught of how equal instances differ.
-    pub(crate) fn learned(&self, arms: &[Arm]) -> Noise {
-        let standing = self.worse.whole().map(|p| p.level.standing(arms)).unwrap_or_default();
+    pub(crate) fn learned(&self) -> Noise {
+        let standing = self.worse.whole().map(|p| *p.level.standing()).unwrap_or_default();
         let (luck_variance, luck_weight) = standing.clusters.spread();
         Noise { luck_variance, luck_weight, ..Noise::default() }
     }
@@ -144,20 +144,19 @@ impl Resource {
     }
 
     fn text(&self, shown: &Standing, levels: &Levels) -> String {
-        let level = |v: f64| match (self.class, shown.per_request) {
-            (MetricClass::Memory, _) => words::bytes(v),
-            (_, true) => format!("{} a request", words::seconds(v)),
-            (_, false) => format!("{} cores", words::number(v)),
+        let level = |out: &mut String, v: f64| match (self.class, shown.per_request) {
+            (MetricClass::Memory, _) => words::put_bytes(out, v),
+            (_, true) => {
+                words::put_seconds(out, v);
+                out.push_str(" a request");
+            }
+            (_, false) => {
+                words::put_number(out, v);
+                out.push_str(" cores");
+            }
         };
         let name = if self.class == MetricClass::Cpu && self.name == "cpu" { "CPU" } else { &self.name };
-        format!(
-            "{} {} against {} of the baseline ({} and {})",
-            name.replace('_', " "),
-            level(levels.canary),
-            level(levels.baseline),
-            words::count(levels.canary_n),
-            words::counted(levels.baseline_n, "instance"),
-        )
+        words::compared(name, levels, level, "instance", "")
     }
 
     /// When evidence for "no worse" would cross, were the arms equal: the priors' uncertainty fades with time, the
@@ -227,7 +226,7 @@ impl Process {
     }
 
     fn worse(&self, arms: &[Arm], margin: f64) -> f64 {
-        self.with_growth(self.level.standing(arms).worse(margin), arms)
+        self.with_growth(self.level.standing().worse(margin), arms)
     }
 
     /// A leak needs no warm-up: it counts only once it is above the baseline.
@@ -247,11 +246,11 @@ impl Process {
 
     /// Whether growth speaks louder than the level.
     fn leaks(&self, arms: &[Arm], margin: f64) -> bool {
-        self.growth.as_ref().is_some_and(|g| g.worse(arms) > self.level.standing(arms).worse(margin))
+        self.growth.as_ref().is_some_and(|g| g.worse(arms) > self.level.standing().worse(margin))
     }
 
     fn no_worse(&self, arms: &[Arm], margin: f64) -> f64 {
-        let level = self.level.standing(arms).no_worse(margin);
+        let level = self.level.standing().no_worse(margin);
         match &self.growth {
             None => level,
             Some(g) => level.min(g.no_worse(arms, no_worse_growth())),

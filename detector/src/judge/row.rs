@@ -3,8 +3,8 @@
 use super::forecast::Forecast;
 
 #[derive(Debug, Clone)]
-pub(crate) struct Row {
-    pub(crate) name: String,
+pub(crate) struct Row<'a> {
+    pub(crate) name: &'a str,
     /// Share of the metric's weight.
     pub(crate) share: f64,
     /// Log evidence for "worse beyond the margin" and for "no worse than the margin".

@@ -5,7 +5,7 @@ use crate::calibration;
 use crate::plan::{Arm, Margins};
 
 use super::counts::{
-    ARM_PRIOR_SPELLS, CountParams, CountProcess, Counts, DISPERSION_PRIOR_INTERVALS, LUCK_PRIOR_INSTANCES,
+    ARM_PRIOR_SPELLS, CountParams, CountProcess, DISPERSION_PRIOR_INTERVALS, LUCK_PRIOR_INSTANCES, Sums,
     Tolerance,
 };
 use super::epochs::Epochs;
@@ -96,7 +96,7 @@ impl Threshold {
     pub(super) fn warm_up(
         &mut self,
         arms: &[Arm],
-        counts: &Counts,
+        sums: &Sums<'_>,
         cold: Option<(f64, &Survival<'_>)>,
         margins: Margins,
     ) {
@@ -105,7 +105,7 @@ impl Threshold {
             || CountProcess::new(params),
             |p| {
                 p.retune(params);
-                p.update(arms, counts);
+                p.update(arms, sums);
             },
         );
         let Stretch::Ratio { slope, .. } = self.tolerance else { return };
@@ -114,11 +114,11 @@ impl Threshold {
         let cold = Stretch::Ratio { worse: survival.ratio(self.edge, stretch), no_worse: 1.0, slope };
         let gross = self.gross.get_or_insert_with(|| CountProcess::new(cold.params(true, &self.noise)));
         gross.retune(cold.params(true, &self.noise));
-        gross.update(arms, counts);
-        self.totals.add(arms, counts);
+        gross.update(arms, sums);
+        self.totals.add(sums);
     }
 
-    pub(super) fn step(&mut self, arms: &[Arm], counts: &Counts) {
+    pub(super) fn step(&mut self, arms: &[Arm], sums: &Sums<'_>) {
         if self.gross.take().is_some() {
             self.totals = Totals::default();
         }
@@ -127,12 +127,12 @@ impl Threshold {
             |first| first.map_or_else(|| CountProcess::new(params), |f| f.anew(params, arms)),
             |p| {
                 p.retune(params);
-                p.update(arms, counts);
+                p.update(arms, sums);
             },
         );
         self.no_worse.retune(self.tolerance.params(false, &self.noise));
-        self.no_worse.update(arms, counts);
-        self.totals.add(arms, counts);
+        self.no_worse.update(arms, sums);
+        self.totals.add(sums);
     }
 
     pub(super) fn learned(&self, arms: &[Arm]) -> Option<calibration::Noise> {

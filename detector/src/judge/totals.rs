@@ -1,8 +1,6 @@
 //! `Totals`: what is shown of a proportion: the arms' shares, their ratio and its bounds.
 
-use crate::plan::Arm;
-
-use super::counts::{CountProcess, Counts, DISPERSION_PRIOR_INTERVALS};
+use super::counts::{CountProcess, DISPERSION_PRIOR_INTERVALS, Sums};
 use super::evidence::radius;
 use super::long_run::LongRun;
 use super::row::Levels;
@@ -60,8 +58,8 @@ impl Share {
 }
 
 impl Totals {
-    pub(crate) fn add(&mut self, arms: &[Arm], counts: &Counts) {
-        let ((nc, xc), (nb, xb)) = (counts.of(arms, Arm::Canary), counts.of(arms, Arm::Baseline));
+    pub(crate) fn add(&mut self, sums: &Sums<'_>) {
+        let ((nc, xc), (nb, xb)) = (sums.canary, sums.baseline);
         self.canary.add((nc, xc));
         self.baseline.add((nb, xb));
         let n = nc + nb;
@@ -139,12 +137,15 @@ impl Totals {
 
 #[cfg(test)]
 mod tests {
+    use super::super::counts::Counts;
     use super::*;
+    use crate::plan::Arm;
 
     fn bounds(canary: (f64, f64), baseline: (f64, f64)) -> (f64, f64) {
         let arms = [Arm::Baseline, Arm::Canary];
         let mut totals = Totals::default();
-        totals.add(&arms, &Counts { trials: vec![baseline.0, canary.0], events: vec![baseline.1, canary.1] });
+        let counts = Counts { trials: vec![baseline.0, canary.0], events: vec![baseline.1, canary.1] };
+        totals.add(&counts.sums(&arms));
         totals.bounds(totals.log_ratio().expect("there are events"), None)
     }
 

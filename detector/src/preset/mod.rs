@@ -210,7 +210,7 @@ fn metric(name: &str, class: MetricClass, margins: Margins, source: String, read
         direction: Direction::Increase,
         margins,
         critical: true,
-        source,
+        source: source.into(),
         reading,
     }
 }

@@ -20,7 +20,7 @@ pub(crate) fn metric(name: &str, class: MetricClass, direction: Direction, margi
         direction,
         margins,
         critical: true,
-        source: String::new(),
+        source: "".into(),
         reading: Reading::Given,
     }
 }
