@@ -107,7 +107,7 @@ struct RunArgs {
 #[derive(Args)]
 struct QueryArgs {
     /// Queries that are evaluated at the same time; others wait.
-    #[arg(long = "query.max-concurrency", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long = "query.max-concurrency", default_value_t = usual_concurrency(), value_parser = clap::value_parser!(u16).range(1..))]
     concurrency_max: u16,
     /// How long a query may take, waiting included.
     #[arg(long = "query.timeout", default_value = "2m", value_parser = davy::config::parse_duration)]
@@ -118,6 +118,10 @@ struct QueryArgs {
     /// How old the newest sample of a series may be.
     #[arg(long = "query.lookback-delta", default_value = "5m", value_parser = davy::config::parse_duration)]
     lookback: Duration,
+}
+
+fn usual_concurrency() -> u16 {
+    u16::try_from(QueryLimits::usual_concurrency()).expect("it is small")
 }
 
 #[derive(Args)]

@@ -266,7 +266,7 @@ impl World {
             last_evaluation: wire::rfc3339(self.now()),
         };
         let mut view = self.watch.view();
-        for release in view.releases.iter_mut().filter(|r| r.phase != "closed") {
+        for release in view.releases.iter_mut().filter(|r| r.phase == "watching") {
             let ramp = wire::Ramp { steps: vec![25, 50, 100], share: Some(25), since: None, paused: None };
             let awaits = (!self.steps.is_multiple_of(3)).then(|| "rollback".to_owned());
             *release = Arc::new(wire::Release { ramp: Some(ramp), awaits, ..(**release).clone() });

@@ -15,7 +15,8 @@ use super::metrics::QueryMetrics;
 use crate::error::ApiError;
 
 /// Queries that may wait for their turn; more are refused at once.
-const WAITING_MAX: i64 = 256;
+/// Ten people who open a board of fifty panels at once are not refused.
+const WAITING_MAX: i64 = 1_024;
 /// Points of all answers that are being sent: clients may be slow, and an answer is held until it is gone.
 const SENDING_POINTS_MAX: usize = 32 << 20;
 const POINTS_PER_PERMIT: usize = 1 << 10;
@@ -33,7 +34,17 @@ pub struct QueryLimits {
 
 impl Default for QueryLimits {
     fn default() -> Self {
-        Self { concurrency_max: 20, timeout: Duration::from_secs(120), engine: Engine::default() }
+        let concurrency_max = Self::usual_concurrency();
+        Self { concurrency_max, timeout: Duration::from_secs(120), engine: Engine::default() }
+    }
+}
+
+impl QueryLimits {
+    /// Two for each core, from four to Prometheus' twenty: more would answer no sooner, and would be in the way of
+    /// scrapes and decisions.
+    pub fn usual_concurrency() -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        (2 * cores).clamp(4, 20)
     }
 }
 

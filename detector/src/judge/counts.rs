@@ -177,6 +177,8 @@ pub(crate) struct CountProcess {
     rates: Vec<f64>,
     dispersion: f64,
     effect: Option<Effect>,
+    /// Log evidence of being beyond the tolerance, as of the last interval: several ask for it.
+    log_e: f64,
 }
 
 /// Instances of an arm that were seen, their counts, and the squared deviations of their rates in units of the arm's.
@@ -222,6 +224,7 @@ impl CountProcess {
             rates: Vec::new(),
             dispersion: 1.0,
             effect: None,
+            log_e: 0.0,
         }
     }
 
@@ -268,8 +271,11 @@ impl CountProcess {
         Some(Outlook { now: effect.m, equal: self.params.sign * equal, effect })
     }
 
-    /// Log evidence of being beyond the tolerance.
     pub(crate) fn log_e(&self) -> f64 {
+        self.log_e
+    }
+
+    fn measure_log_e(&self) -> f64 {
         let Some(e) = self.effect else { return 0.0 };
         let l = log_e(e.m, e.a2, EFFECTS, Some(e.wide));
         if self.intervals < INTERVALS_MIN { l.min(0.0) } else { l }
@@ -334,6 +340,7 @@ impl CountProcess {
         self.long_run.push(term.x, term.g);
         self.dispersion = self.measure_dispersion();
         self.effect = self.measure_effect(arms);
+        self.log_e = self.measure_log_e();
     }
 
     fn count_instances(&mut self, arms: &[Arm], counts: &Counts) {
