@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use clap::Args;
 use davy_api::wire::Drill;
-use reqwest::Url;
 use serde_json::json;
 
 use crate::exit;
-use crate::running::{Running, address, ask};
+use crate::running::{At, Running, ask};
 
 const POLL: Duration = Duration::from_millis(500);
 
@@ -28,9 +27,8 @@ pub struct DrillArgs {
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
-    /// Where davy listens.
-    #[arg(long, default_value = "http://127.0.0.1:9600", value_parser = address)]
-    url: Url,
+    #[command(flatten)]
+    at: At,
 }
 
 pub fn run(args: &DrillArgs) -> ExitCode {
@@ -38,7 +36,7 @@ pub fn run(args: &DrillArgs) -> ExitCode {
 }
 
 async fn drill(args: &DrillArgs) -> Result<u8, String> {
-    let davy = Running::at(&args.url)?;
+    let davy = Running::at(&args.at)?;
     let body = json!({"service": args.service, "actor": args.actor, "live": args.live});
     let begun: Drill = davy.post(&["drills"], &body).await?;
     if !args.json {

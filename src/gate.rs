@@ -6,11 +6,10 @@ use std::time::Duration;
 use clap::Args;
 use davy_api::wire::Release;
 use davy_model::Clock as _;
-use reqwest::Url;
 
 use crate::clock::SystemClock;
 use crate::exit;
-use crate::running::{Running, address, ask};
+use crate::running::{At, Running, ask};
 use crate::terminal::{duration, release_lines};
 
 /// Columns of the table.
@@ -25,9 +24,8 @@ pub struct GateArgs {
     /// The version that is waited for; the newest release of the service unless given.
     #[arg(long)]
     canary: Option<String>,
-    /// Where davy listens.
-    #[arg(long, default_value = "http://127.0.0.1:9600", value_parser = address)]
-    url: Url,
+    #[command(flatten)]
+    at: At,
     /// How long to wait for a verdict.
     #[arg(long, default_value = "1h", value_parser = crate::config::parse_duration)]
     timeout: Duration,
@@ -49,7 +47,7 @@ pub fn run(args: &GateArgs) -> ExitCode {
 }
 
 async fn wait(args: &GateArgs) -> Result<u8, String> {
-    let davy = Running::at(&args.url)?;
+    let davy = Running::at(&args.at)?;
     let until = SystemClock.now() + args.timeout;
     let mut said = String::new();
     let mut seen = false;

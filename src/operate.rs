@@ -8,12 +8,11 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use davy_api::wire::Release;
-use reqwest::Url;
 use serde_json::json;
 
 use crate::app::HOLD_FILE;
 use crate::exit;
-use crate::running::{Running, address, ask};
+use crate::running::{At, Order, Running, ask};
 use crate::terminal::release_lines;
 
 /// Columns of the table.
@@ -40,15 +39,10 @@ pub struct ReleaseArgs {
     act: Act,
     /// The release's id, as the API and messages give it.
     id: String,
-    /// Why: it stands in the audit.
-    #[arg(long)]
-    reason: String,
-    /// Who: it stands in the audit.
-    #[arg(long, env = "USER")]
-    actor: String,
-    /// Where davy listens.
-    #[arg(long, default_value = "http://127.0.0.1:9600", value_parser = address)]
-    url: Url,
+    #[command(flatten)]
+    order: Order,
+    #[command(flatten)]
+    at: At,
 }
 
 pub fn run(args: &ReleaseArgs) -> ExitCode {
@@ -57,8 +51,8 @@ pub fn run(args: &ReleaseArgs) -> ExitCode {
 
 async fn tell(args: &ReleaseArgs) -> Result<u8, String> {
     let act = args.act.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned());
-    let body = json!({"actor": args.actor, "reason": args.reason});
-    let told = Running::at(&args.url)?.post(&["releases", &args.id, &act], &body).await;
+    let body = json!({"actor": args.order.actor, "reason": args.order.reason});
+    let told = Running::at(&args.at)?.post(&["releases", &args.id, &act], &body).await;
     let release: Release = told.map_err(|e| {
         if e.starts_with("no davy") { format!("{e}; `davy hold` stops everything") } else { e }
     })?;

@@ -4,11 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 use davy_api::wire::{Message, Resent};
-use reqwest::Url;
 use serde_json::json;
 
 use crate::exit;
-use crate::running::{Running, address, ask};
+use crate::running::{At, Order, Running, ask};
 
 #[derive(Debug, Subcommand)]
 pub enum OutboxCommand {
@@ -22,9 +21,8 @@ pub enum OutboxCommand {
 pub struct ListArgs {
     #[arg(long, default_value = "dead")]
     state: State,
-    /// Where davy listens.
-    #[arg(long, default_value = "http://127.0.0.1:9600", value_parser = address)]
-    url: Url,
+    #[command(flatten)]
+    at: At,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -45,15 +43,10 @@ pub struct ResendArgs {
     /// All that were given up.
     #[arg(long, conflicts_with = "ids")]
     all: bool,
-    /// Why: it stands in the audit.
-    #[arg(long)]
-    reason: String,
-    /// Who: it stands in the audit.
-    #[arg(long, env = "USER")]
-    actor: String,
-    /// Where davy listens.
-    #[arg(long, default_value = "http://127.0.0.1:9600", value_parser = address)]
-    url: Url,
+    #[command(flatten)]
+    order: Order,
+    #[command(flatten)]
+    at: At,
 }
 
 pub fn run(what: &OutboxCommand) -> ExitCode {
@@ -67,7 +60,7 @@ pub fn run(what: &OutboxCommand) -> ExitCode {
 
 async fn list(args: &ListArgs) -> Result<u8, String> {
     let state = args.state.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned());
-    let messages: Vec<Message> = Running::at(&args.url)?.get(&["outbox"], &[("state", &state)]).await?;
+    let messages: Vec<Message> = Running::at(&args.at)?.get(&["outbox"], &[("state", &state)]).await?;
     for m in &messages {
         println!("{}  {}  {}  {}", m.id, m.created_at, m.receiver, m.about);
         if !m.last_error.is_empty() {
@@ -80,8 +73,8 @@ async fn list(args: &ListArgs) -> Result<u8, String> {
 
 async fn resend(args: &ResendArgs) -> Result<u8, String> {
     let body = json!({"ids": args.ids, "receiver": args.receiver, "all": args.all,
-                      "actor": args.actor, "reason": args.reason});
-    let resent: Resent = Running::at(&args.url)?.post(&["outbox", "resend"], &body).await?;
+                      "actor": args.order.actor, "reason": args.order.reason});
+    let resent: Resent = Running::at(&args.at)?.post(&["outbox", "resend"], &body).await?;
     resent.ids.iter().for_each(|id| println!("{id}"));
     println!("{} messages are sent again", resent.ids.len());
     Ok(exit::PASS)

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::Args;
 use reqwest::{Client, Method, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -12,13 +13,32 @@ use crate::exit;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Where the davy is that a command asks.
+#[derive(Debug, Args)]
+pub(crate) struct At {
+    /// Where davy listens.
+    #[arg(long, default_value = "http://127.0.0.1:9600", value_parser = address)]
+    url: Url,
+}
+
+/// Who tells it something, and why.
+#[derive(Debug, Args)]
+pub(crate) struct Order {
+    /// Why: it stands in the audit.
+    #[arg(long)]
+    pub(crate) reason: String,
+    /// Who: it stands in the audit.
+    #[arg(long, env = "USER")]
+    pub(crate) actor: String,
+}
+
 pub(crate) struct Running {
     client: Client,
     url: Url,
 }
 
 impl Running {
-    pub(crate) fn at(url: &Url) -> Result<Self, String> {
+    pub(crate) fn at(At { url }: &At) -> Result<Self, String> {
         let client = Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(ANSWER_TIMEOUT).build();
         Ok(Self { client: client.map_err(|e| e.to_string())?, url: url.clone() })
     }
@@ -88,8 +108,7 @@ pub(crate) fn ask(what: impl Future<Output = Result<u8, String>>) -> ExitCode {
     exit::with(done)
 }
 
-/// `--url`.
-pub(crate) fn address(text: &str) -> Result<Url, String> {
+fn address(text: &str) -> Result<Url, String> {
     let url =
         Url::parse(text).map_err(|e| format!("expected an address such as http://127.0.0.1:9600: {e}"))?;
     if matches!(url.scheme(), "http" | "https") {

@@ -36,6 +36,13 @@ impl ApiError {
     }
 }
 
+/// The store's troubles are Davy's own.
+impl From<davy_store::Error> for ApiError {
+    fn from(error: davy_store::Error) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let closed =

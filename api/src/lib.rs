@@ -5,6 +5,7 @@
 //! [`Operation`] through a bounded channel.
 
 mod alertmanager;
+mod blocking;
 mod drill;
 mod error;
 mod jaeger;

@@ -7,9 +7,10 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Query, State};
 use davy_alerting::dispatch::{DEAD, DELIVERED, PENDING, again};
 use davy_alerting::record::about;
-use davy_store::control::{AuditRecord, Control, ControlBatch, OutboxRecord};
+use davy_store::control::{AuditRecord, ControlBatch, OutboxRecord};
 use serde::Deserialize;
 
+use crate::blocking::blocking;
 use crate::error::ApiError;
 use crate::router::ApiState;
 use crate::wire::{self, rfc3339};
@@ -106,24 +107,10 @@ pub(crate) async fn resend(
         reason: asked.reason.clone(),
         outcome: format!("{} messages", ids.len()),
     };
-    write(
-        state.control.clone(),
-        ControlBatch { outbox: rows, audit: vec![audit], ..ControlBatch::default() },
-    )
-    .await?;
+    let batch = ControlBatch { outbox: rows, audit: vec![audit], ..ControlBatch::default() };
+    blocking(move || state.control.write(&batch)).await?;
     state.outbox_bell.notify_one();
     Ok(Json(wire::Resent { ids }))
-}
-
-async fn write(control: Control, batch: ControlBatch) -> Result<(), ApiError> {
-    blocking(move || control.write(&batch)).await
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, davy_store::Error> + Send + 'static,
-) -> Result<T, ApiError> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(|e| ApiError::Internal(e.to_string()))?;
-    done.map_err(|e| ApiError::Internal(e.to_string()))
 }
 
 fn message(r: &OutboxRecord) -> wire::Message {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
+use crate::blocking::blocking;
 use crate::error::ApiError;
 use crate::router::{ApiState, ReportFormat};
 use crate::wire;
@@ -92,10 +93,7 @@ pub(crate) async fn evidence(
     Path(id): Path<String>,
 ) -> Result<Json<Vec<wire::Evidence>>, ApiError> {
     let release = find(&state, &id)?;
-    let points = tokio::task::spawn_blocking(move || read_evidence(&state.control, release.generation))
-        .await
-        .map_err(|e| ApiError::Internal(e.to_string()))??;
-    Ok(Json(points))
+    Ok(Json(blocking(move || read_evidence(&state.control, release.generation)).await?))
 }
 
 #[derive(Debug, Deserialize)]
@@ -119,12 +117,12 @@ pub(crate) async fn report(
         (state.report)(&release, verdicts, known.as_ref(), format)
             .ok_or_else(|| ApiError::NotFound(format!("no interval of {:?} has been judged yet", release.id)))
     };
-    let text = tokio::task::spawn_blocking(write).await.map_err(|e| ApiError::Internal(e.to_string()))??;
+    let text = blocking(write).await?;
     Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
 }
 
 fn read_evidence(control: &Control, generation: i64) -> Result<Vec<wire::Evidence>, ApiError> {
-    let rows = control.verdicts(generation).map_err(|e| ApiError::Internal(e.to_string()))?;
+    let rows = control.verdicts(generation)?;
     let every = rows.len().div_ceil(EVIDENCE_POINTS_MAX).max(1);
     let last = rows.len().saturating_sub(1);
     rows.iter()

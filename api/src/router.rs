@@ -22,6 +22,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::SizeAbove;
 
 use crate::alertmanager::{self, SilenceRequest};
+use crate::blocking::blocking;
 use crate::drill::{self, DrillRequest};
 use crate::error::ApiError;
 use crate::outbox;
@@ -176,10 +177,7 @@ async fn audit(
     Query(params): Query<AuditParams>,
 ) -> Result<Json<Value>, ApiError> {
     let limit = params.limit.unwrap_or(100).min(1_000);
-    let rows = tokio::task::spawn_blocking(move || state.control.audit(limit))
-        .await
-        .map_err(|e| ApiError::Internal(e.to_string()))?
-        .map_err(|e| ApiError::Internal(e.to_string()))?;
+    let rows = blocking(move || state.control.audit(limit)).await?;
     let rows: Vec<Value> = rows
         .iter()
         .map(|r| {

@@ -14,6 +14,7 @@ use davy_store::Store;
 use davy_store::control::Control;
 use serde_json::{Value, json};
 
+use crate::blocking::blocking;
 use crate::error::ApiError;
 use crate::router::ApiState;
 use crate::wire::rfc3339;
@@ -112,20 +113,18 @@ fn describe(name: &str, path: &Path) -> Result<Value, davy_store::Error> {
 pub(crate) async fn snapshot(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
     let ApiState { storage, store, control, clock, .. } = state;
     let now = clock.now();
-    let taken = tokio::task::spawn_blocking(move || storage.snapshot(&store, &control, now));
-    taken.await.map_err(|e| ApiError::Internal(e.to_string()))?.map(Json)
+    blocking(move || storage.snapshot(&store, &control, now)).await.map(Json)
 }
 
 /// `POST /api/davy/v1/storage/compact`: seals, drops and tidies what is due, and answers when that is done.
 pub(crate) async fn compact(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
     let ApiState { store, clock, .. } = state;
-    let work = move || {
+    let work = move || -> Result<Value, ApiError> {
         store.compact(clock.now())?;
         let stats = store.stats();
         Ok(json!({"series_active": stats.series_active, "bytes_on_disk": stats.bytes_on_disk}))
     };
-    let done = tokio::task::spawn_blocking(work).await.map_err(|e| ApiError::Internal(e.to_string()))?;
-    done.map(Json).map_err(|e: davy_store::Error| ApiError::Internal(e.to_string()))
+    blocking(work).await.map(Json)
 }
 
 #[cfg(test)]

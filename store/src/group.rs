@@ -91,8 +91,7 @@ impl Group {
     }
 
     pub(crate) fn oldest_time(&self) -> Option<i64> {
-        let chunks = self.chunks.iter().map(|c| c.oldest);
-        chunks.chain(self.rows.first().map(|r| r.time)).min()
+        self.times().map(|(oldest, _)| oldest)
     }
 
     /// The oldest and the newest time of a sample, if there is one.

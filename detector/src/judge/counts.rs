@@ -69,26 +69,32 @@ pub(crate) struct Counts {
     pub(crate) events: Vec<f64>,
 }
 
+/// Trials and events of the baseline, and of the canary.
+pub(crate) type OfArms = [(f64, f64); 2];
+
 /// The same with what every process needs of it, taken once.
 #[derive(Debug)]
 pub(crate) struct Sums<'a> {
     counts: &'a Counts,
-    /// Trials and events of each arm.
-    pub(crate) baseline: (f64, f64),
-    pub(crate) canary: (f64, f64),
+    pub(crate) of: OfArms,
     /// How the baseline's instances scatter about their common rate, and how they would by chance.
     between: (f64, f64),
 }
 
 impl Counts {
-    pub(crate) fn sums(&self, arms: &[Arm]) -> Sums<'_> {
+    pub(crate) fn of_arms(&self, arms: &[Arm]) -> OfArms {
         let mut sums = [(0.0, 0.0); 2];
-        let slots = || arms.iter().zip(self.trials.iter().zip(&self.events));
-        for (arm, (n, x)) in slots() {
+        for ((arm, n), x) in arms.iter().zip(&self.trials).zip(&self.events) {
             let of = &mut sums[*arm as usize];
             *of = (of.0 + n, of.1 + x);
         }
-        let [baseline, canary] = sums;
+        sums
+    }
+
+    pub(crate) fn sums(&self, arms: &[Arm]) -> Sums<'_> {
+        let of = self.of_arms(arms);
+        let [baseline, _] = of;
+        let slots = || arms.iter().zip(self.trials.iter().zip(&self.events));
         let mut between = (0.0, 0.0);
         let of_baseline = || slots().filter(|(a, _)| **a == Arm::Baseline);
         if baseline.0 > 0.0 && of_baseline().nth(1).is_some() {
@@ -98,14 +104,14 @@ impl Counts {
                 between.1 += n * p * (1.0 - p) * (1.0 - n / baseline.0);
             }
         }
-        Sums { counts: self, baseline, canary, between }
+        Sums { counts: self, of, between }
     }
 }
 
 impl Sums<'_> {
     /// Whether both arms had requests.
     pub(crate) fn paired(&self) -> bool {
-        self.baseline.0 > 0.0 && self.canary.0 > 0.0
+        self.of.iter().all(|(trials, _)| *trials > 0.0)
     }
 }
 
@@ -323,7 +329,7 @@ impl CountProcess {
         if !sums.paired() {
             return;
         }
-        let ((nc, ec), (nb, eb)) = (sums.canary, sums.baseline);
+        let [(nb, eb), (nc, ec)] = sums.of;
         self.intervals += 1;
         self.events += eb + ec;
         self.trials += nb + nc;

@@ -101,7 +101,7 @@ impl Proportion {
 
     /// An interval of the warm-up: shown, and kept for what comes after it.
     pub(crate) fn observe(&mut self, arms: &[Arm], counts: &Counts) {
-        self.totals.add(&counts.sums(arms));
+        self.totals.add(counts.of_arms(arms));
         self.pool(arms.len(), counts);
         let sums = self.pool.sums(arms);
         for Side { tests, worse, .. } in &mut self.sides {
@@ -127,7 +127,7 @@ impl Proportion {
     }
 
     pub(crate) fn step(&mut self, arms: &[Arm], counts: &Counts) {
-        self.totals.add(&counts.sums(arms));
+        self.totals.add(counts.of_arms(arms));
         self.pool(arms.len(), counts);
         let sums = self.pool.sums(arms);
         for side in &mut self.sides {

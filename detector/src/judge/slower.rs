@@ -115,7 +115,7 @@ impl Threshold {
         let gross = self.gross.get_or_insert_with(|| CountProcess::new(cold.params(true, &self.noise)));
         gross.retune(cold.params(true, &self.noise));
         gross.update(arms, sums);
-        self.totals.add(sums);
+        self.totals.add(sums.of);
     }
 
     pub(super) fn step(&mut self, arms: &[Arm], sums: &Sums<'_>) {
@@ -132,7 +132,7 @@ impl Threshold {
         );
         self.no_worse.retune(self.tolerance.params(false, &self.noise));
         self.no_worse.update(arms, sums);
-        self.totals.add(sums);
+        self.totals.add(sums.of);
     }
 
     pub(super) fn learned(&self, arms: &[Arm]) -> Option<calibration::Noise> {

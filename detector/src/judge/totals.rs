@@ -1,6 +1,6 @@
 //! `Totals`: what is shown of a proportion: the arms' shares, their ratio and its bounds.
 
-use super::counts::{CountProcess, DISPERSION_PRIOR_INTERVALS, Sums};
+use super::counts::{CountProcess, DISPERSION_PRIOR_INTERVALS, OfArms};
 use super::evidence::radius;
 use super::long_run::LongRun;
 use super::row::Levels;
@@ -58,8 +58,7 @@ impl Share {
 }
 
 impl Totals {
-    pub(crate) fn add(&mut self, sums: &Sums<'_>) {
-        let ((nc, xc), (nb, xb)) = (sums.canary, sums.baseline);
+    pub(crate) fn add(&mut self, [(nb, xb), (nc, xc)]: OfArms) {
         self.canary.add((nc, xc));
         self.baseline.add((nb, xb));
         let n = nc + nb;
@@ -145,7 +144,7 @@ mod tests {
         let arms = [Arm::Baseline, Arm::Canary];
         let mut totals = Totals::default();
         let counts = Counts { trials: vec![baseline.0, canary.0], events: vec![baseline.1, canary.1] };
-        totals.add(&counts.sums(&arms));
+        totals.add(counts.of_arms(&arms));
         totals.bounds(totals.log_ratio().expect("there are events"), None)
     }
 

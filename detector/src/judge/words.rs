@@ -164,8 +164,10 @@ pub(crate) fn put_bytes(out: &mut String, b: f64) {
         v /= 1024.0;
         unit += 1;
     }
-    if !(v.abs() >= 100.0 && put_rounded(out, v, 0)) {
-        if v.abs() >= 100.0 { out.push_str(&format!("{v:.0}")) } else { put_number(out, v) }
+    if v.abs() < 100.0 || v.is_nan() {
+        put_number(out, v);
+    } else if !put_rounded(out, v, 0) {
+        out.push_str(&format!("{v:.0}"));
     }
     out.push(' ');
     out.push_str(UNITS[unit]);
