@@ -1,4 +1,5 @@
-//! Cost of a judge's step: one interval of one release with five metrics, ten instances and all seven epochs.
+//! Cost of a judge's step: one interval of one release with ten instances, in its first ten minutes, after an hour
+//! (four copies of each process) and after four hours (all seven).
 //!
 //!     cargo bench --bench judge
 
@@ -13,8 +14,9 @@ use davy_detector::config::Direction;
 use davy_detector::{AnalysisRun, Interval, Margins, MetricClass, Plan};
 use davy_fixtures::scenario::Scenario;
 
-/// Past the start of the last epoch, so that every copy runs.
-const WARM: usize = 980;
+/// Intervals before those that are measured, and how many of these.
+const AGES: [(&str, usize, usize); 3] =
+    [("first ten minutes", 0, 40), ("after an hour", 240, 80), ("after four hours", 980, 200)];
 
 fn judged(plan: &Plan, intervals: &[Interval]) -> AnalysisRun {
     let mut run = AnalysisRun::new(&spec(0.01), plan, at(0.0));
@@ -25,28 +27,31 @@ fn judged(plan: &Plan, intervals: &[Interval]) -> AnalysisRun {
 }
 
 fn steps(c: &mut Criterion) {
-    let scenario = Scenario { intervals: WARM + 200, ..Scenario::mild() };
+    let scenario = Scenario { intervals: 1_180, ..Scenario::mild() };
     let all = intervals(&scenario, 1);
-    let (past, next) = all.split_at(WARM);
     let mut group = c.benchmark_group("judge");
-    group.throughput(Throughput::Elements(next.len() as u64));
     let errors = Plan {
         metrics: vec![metric("errors", MetricClass::Errors, Direction::Increase, Margins::ERRORS)],
         requests: None,
     };
     for (name, plan) in [("errors", errors), ("five metrics", plan())] {
-        let run = judged(&plan, past);
-        group.bench_function(name, |b| {
-            b.iter_batched_ref(
-                || run.clone(),
-                |run| {
-                    for i in next {
-                        black_box(run.step(i));
-                    }
-                },
-                criterion::BatchSize::LargeInput,
-            );
-        });
+        for (age, before, measured) in AGES {
+            let (past, next) = all.split_at(before);
+            let next = &next[..measured];
+            let run = judged(&plan, past);
+            group.throughput(Throughput::Elements(measured as u64));
+            group.bench_function(format!("{name}, {age}"), |b| {
+                b.iter_batched_ref(
+                    || run.clone(),
+                    |run| {
+                        for i in next {
+                            black_box(run.step(i));
+                        }
+                    },
+                    criterion::BatchSize::LargeInput,
+                );
+            });
+        }
     }
     group.finish();
 }

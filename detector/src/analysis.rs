@@ -96,8 +96,7 @@ impl AnalysisRun {
     /// What this release taught of its service's noise, to be merged with what others did. Of a release that
     /// failed, nothing should be kept: its canary was not like its baseline.
     pub fn learned(&self) -> Calibration {
-        let arms = self.slots.arms();
-        let metrics = self.metrics.iter().map(|m| (m.metric.name.clone(), m.judged.learned(arms))).collect();
+        let metrics = self.metrics.iter().map(|m| (m.metric.name.clone(), m.judged.learned())).collect();
         Calibration { releases: 1, metrics, ..Calibration::default() }
     }
 

@@ -8,14 +8,14 @@
 //! assumes that a slow noise of one whole arm is within its prior: within one release such a noise cannot be
 //! told from a regression. Scenarios: `tests/scenarios.rs`.
 
-use crate::calibration::Noise;
-use crate::plan::Arm;
-
 use super::cold::persistent;
 use super::evidence::{EFFECTS, log_e, t_inflation};
 use super::forecast::Outlook;
+use super::instances::{Instances, Spread};
 use super::long_run::LongRun;
 use super::study;
+use super::term::{Model, Sums, Term};
+use crate::calibration::Noise;
 
 /// Weight of the priors: of instance luck in instances, of "no dispersion" in intervals.
 pub(crate) const LUCK_PRIOR_INSTANCES: f64 = 6.0;
@@ -62,59 +62,6 @@ pub(crate) struct CountParams {
     pub(crate) dispersion_weight: f64,
 }
 
-/// Exposure and events of one interval, by slot.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Counts {
-    pub(crate) trials: Vec<f64>,
-    pub(crate) events: Vec<f64>,
-}
-
-/// Trials and events of the baseline, and of the canary.
-pub(crate) type OfArms = [(f64, f64); 2];
-
-/// The same with what every process needs of it, taken once.
-#[derive(Debug)]
-pub(crate) struct Sums<'a> {
-    counts: &'a Counts,
-    pub(crate) of: OfArms,
-    /// How the baseline's instances scatter about their common rate, and how they would by chance.
-    between: (f64, f64),
-}
-
-impl Counts {
-    pub(crate) fn of_arms(&self, arms: &[Arm]) -> OfArms {
-        let mut sums = [(0.0, 0.0); 2];
-        for ((arm, n), x) in arms.iter().zip(&self.trials).zip(&self.events) {
-            let of = &mut sums[*arm as usize];
-            *of = (of.0 + n, of.1 + x);
-        }
-        sums
-    }
-
-    pub(crate) fn sums(&self, arms: &[Arm]) -> Sums<'_> {
-        let of = self.of_arms(arms);
-        let [baseline, _] = of;
-        let slots = || arms.iter().zip(self.trials.iter().zip(&self.events));
-        let mut between = (0.0, 0.0);
-        let of_baseline = || slots().filter(|(a, _)| **a == Arm::Baseline);
-        if baseline.0 > 0.0 && of_baseline().nth(1).is_some() {
-            let p = baseline.1 / baseline.0;
-            for (_, (n, x)) in of_baseline().filter(|(_, (n, _))| **n > 0.0) {
-                between.0 += (x - n * p).powi(2);
-                between.1 += n * p * (1.0 - p) * (1.0 - n / baseline.0);
-            }
-        }
-        Sums { counts: self, of, between }
-    }
-}
-
-impl Sums<'_> {
-    /// Whether both arms had requests.
-    pub(crate) fn paired(&self) -> bool {
-        self.of.iter().all(|(trials, _)| *trials > 0.0)
-    }
-}
-
 /// The state that evidence is made of: an estimate and its two variances, in units of log ratio.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Effect {
@@ -122,8 +69,6 @@ pub(crate) struct Effect {
     pub(crate) m: f64,
     /// Of sampling.
     pub(crate) s2: f64,
-    /// Of instance luck and arm noise, as large as it is when sampling has faded.
-    pub(crate) w2: f64,
     /// Of luck alone, as it is, and with how many degrees of freedom it is known.
     pub(crate) luck: f64,
     pub(crate) nu: f64,
@@ -136,6 +81,11 @@ pub(crate) struct Effect {
 }
 
 impl Effect {
+    /// Variance of instance luck and arm noise, as large as it is when sampling has faded.
+    pub(crate) fn w2(&self) -> f64 {
+        self.luck * t_inflation(self.nu) + self.arm_noise
+    }
+
     /// Variance of the whole when there is `factor` times as much information, and time. Welch and Satterthwaite:
     /// few instances make heavy only the part of the tail that is theirs.
     pub(crate) fn variance_after(&self, factor: f64) -> f64 {
@@ -177,35 +127,10 @@ pub(crate) struct CountProcess {
     events: f64,
     trials: f64,
     canary_trials: f64,
-    /// Cumulative trials and events of each slot.
-    instances: Vec<(f64, f64)>,
-    /// Their rates.
-    rates: Vec<f64>,
     dispersion: f64,
     effect: Option<Effect>,
     /// Log evidence of being beyond the tolerance, as of the last interval: several ask for it.
     log_e: f64,
-}
-
-/// Instances of an arm that were seen, their counts, and the squared deviations of their rates in units of the arm's.
-#[derive(Debug, Clone, Copy, Default)]
-struct Spread {
-    instances: f64,
-    trials: f64,
-    events: f64,
-    squares: f64,
-}
-
-/// What one interval says, given how the tolerance weighs the arms.
-struct Term {
-    /// Weight of the baseline's events; the canary's is one less this.
-    pi: f64,
-    rho: f64,
-    x: f64,
-    g: f64,
-    /// Rates of the arms were the canary exactly at the tolerance.
-    canary_rate: f64,
-    baseline_rate: f64,
 }
 
 impl CountProcess {
@@ -226,8 +151,6 @@ impl CountProcess {
             events: 0.0,
             trials: 0.0,
             canary_trials: 0.0,
-            instances: Vec::new(),
-            rates: Vec::new(),
             dispersion: 1.0,
             effect: None,
             log_e: 0.0,
@@ -235,7 +158,7 @@ impl CountProcess {
     }
 
     /// Changes the tolerance from now on; it may depend on nothing but the past.
-    pub(crate) fn retune(&mut self, params: CountParams) {
+    pub(super) fn retune(&mut self, params: CountParams) {
         let CountParams { tolerance, sign, arm_noise_sd, cold_sd, .. } = params;
         self.params = CountParams { tolerance, sign, arm_noise_sd, cold_sd, ..self.params };
         if !self.taught {
@@ -244,11 +167,11 @@ impl CountProcess {
     }
 
     /// The same question, asked anew with what this process has learned of the noise.
-    pub(crate) fn anew(&self, params: CountParams, arms: &[Arm]) -> Self {
+    pub(super) fn anew(&self, params: CountParams, instances: &Instances) -> Self {
         if study::is_followed() {
             return Self::new(params);
         }
-        let luck_sd = self.instance_luck(arms).0.sqrt();
+        let luck_sd = self.instance_luck(instances).0.sqrt();
         let params = CountParams {
             luck_sd,
             dispersion: self.dispersion,
@@ -294,8 +217,8 @@ impl CountProcess {
     }
 
     /// What this process has learned, its priors left out, in units of log ratio.
-    pub(crate) fn learned(&self, arms: &[Arm]) -> Noise {
-        let (tau2, nu) = self.instance_luck(arms);
+    pub(super) fn learned(&self, instances: &Instances) -> Noise {
+        let (tau2, nu) = self.instance_luck(instances);
         let (prior, weight) = (self.params.luck_sd.powi(2), self.params.luck_weight);
         let luck_weight = nu - weight;
         let luck_variance = if luck_weight > 0.0 { (tau2 * nu - prior * weight) / luck_weight } else { 0.0 };
@@ -318,46 +241,36 @@ impl CountProcess {
         if self.between_model > 0.0 { self.between / self.between_model } else { 1.0 }
     }
 
-    /// Cumulative trials and events of the slots.
-    pub(crate) fn instances(&self) -> &[(f64, f64)] {
-        &self.instances
-    }
-
-    /// One interval. Without requests in one of the arms it is no evidence either way.
-    pub(crate) fn update(&mut self, arms: &[Arm], sums: &Sums<'_>) {
-        self.count_instances(arms, sums.counts);
-        if !sums.paired() {
-            return;
-        }
+    /// One interval that has requests in both arms; the term is of this process's tolerance.
+    pub(super) fn update(&mut self, sums: &Sums<'_>, term: &Term, instances: &Instances) {
+        debug_assert!(term.is_of(self.params.tolerance, self.params.sign), "a term of another question");
         let [(nb, eb), (nc, ec)] = sums.of;
         self.intervals += 1;
         self.events += eb + ec;
         self.trials += nb + nc;
         self.canary_trials += nc;
-        let term = match self.params.tolerance {
-            Tolerance::Ratio(rho) => self.relative(rho, (nc, ec), (nb, eb)),
-            Tolerance::Difference(delta) => self.absolute(delta, (nc, ec), (nb, eb)),
-        };
         self.score += term.x;
         self.exposure += term.g;
-        self.realised += realised(&term, arms, sums.counts, nc, nb);
+        self.realised += term.realised;
+        self.model_variance = self.measure_model_variance(term.model);
         self.between += sums.between.0;
         self.between_model += sums.between.1;
-        self.long_run.push(term.x, term.g);
+        self.long_run.push(term.x, term.g, &term.before);
         self.dispersion = self.measure_dispersion();
-        self.effect = self.measure_effect(arms);
+        self.effect = self.measure_effect(sums.per_instance, instances);
         self.log_e = self.measure_log_e();
     }
 
-    fn count_instances(&mut self, arms: &[Arm], counts: &Counts) {
-        self.instances.resize(arms.len().max(self.instances.len()), (0.0, 0.0));
-        self.rates.resize(self.instances.len(), 0.0);
-        let new = counts.trials.iter().zip(&counts.events);
-        for ((sums, rate), (n, x)) in self.instances.iter_mut().zip(&mut self.rates).zip(new) {
-            if *n > 0.0 {
-                sums.0 += n;
-                sums.1 += x;
-                *rate = sums.1 / sums.0;
+    fn measure_model_variance(&mut self, model: Model) -> f64 {
+        match model {
+            Model::Variance(of_interval) => self.model_variance + of_interval,
+            Model::Weights { canary, baseline, delta } => {
+                self.canary_weight += canary;
+                self.baseline_weight += baseline;
+                let floor = self.rate_floor();
+                let b = ((self.events - delta * self.canary_trials) / self.trials).max(floor);
+                let c = (b + delta).max(floor);
+                self.canary_weight * c * (1.0 - c) + self.baseline_weight * b * (1.0 - b)
             }
         }
     }
@@ -365,32 +278,6 @@ impl CountProcess {
     /// Smallest rate that is taken for one: half an event in all.
     fn rate_floor(&self) -> f64 {
         0.5 / self.trials
-    }
-
-    fn relative(&mut self, rho: f64, (nc, ec): (f64, f64), (nb, eb): (f64, f64)) -> Term {
-        let (n, k) = (nb + nc, eb + ec);
-        let pi = rho * nc / (rho * nc + nb);
-        // The mean of the score per unit of log ratio is g; its variance has the finite-population factor.
-        let g = pi * (1.0 - pi) * k;
-        self.model_variance += g * (1.0 - k / n);
-        let baseline_rate = k / (rho * nc + nb);
-        let x = self.params.sign * (ec - pi * k);
-        Term { pi, rho, x, g, canary_rate: rho * baseline_rate, baseline_rate }
-    }
-
-    fn absolute(&mut self, delta: f64, (nc, ec): (f64, f64), (nb, eb): (f64, f64)) -> Term {
-        let n = nb + nc;
-        let pi = nc / n;
-        let g = nc * nb / n;
-        self.canary_weight += (1.0 - pi) * (1.0 - pi) * nc;
-        self.baseline_weight += pi * pi * nb;
-        let floor = self.rate_floor();
-        let b = ((self.events - delta * self.canary_trials) / self.trials).max(floor);
-        let c = (b + delta).max(floor);
-        self.model_variance = self.canary_weight * c * (1.0 - c) + self.baseline_weight * b * (1.0 - b);
-        let baseline_rate = ((eb + ec - delta * nc) / n).max(0.0);
-        let x = self.params.sign * ((1.0 - pi) * ec - pi * eb - delta * g);
-        Term { pi, rho: 1.0, x, g, canary_rate: (baseline_rate + delta).max(0.0), baseline_rate }
     }
 
     /// The larger of two dispersions, each shrunk to one; never below it.
@@ -414,7 +301,7 @@ impl CountProcess {
         over_time.max(between).max(1.0)
     }
 
-    fn measure_effect(&self, arms: &[Arm]) -> Option<Effect> {
+    fn measure_effect(&self, per_instance: f64, instances: &Instances) -> Option<Effect> {
         let p = (self.events / self.trials).max(self.rate_floor());
         let (rho, unit) = match self.params.tolerance {
             Tolerance::Ratio(rho) => (rho, 1.0),
@@ -432,13 +319,12 @@ impl CountProcess {
         let share = rho * self.canary_trials / (rho * self.canary_trials + self.trials - self.canary_trials);
         let against = if self.params.sign > 0.0 { share } else { 1.0 - share };
         let s2 = variance / (g * g);
-        let (tau2, nu) = self.instance_luck(arms);
-        let luck = luck_scale * tau2 * per_instance(arms);
+        let (tau2, nu) = self.instance_luck(instances);
+        let luck = luck_scale * tau2 * per_instance;
         let arm_noise = luck_scale * self.arm_noise();
         Some(Effect {
             m: self.score / g,
             s2,
-            w2: luck * t_inflation(nu) + arm_noise,
             luck,
             nu,
             arm_noise,
@@ -450,46 +336,25 @@ impl CountProcess {
 
     /// Variance of an instance's log rate and how many degrees of freedom it is known with. The instances of both
     /// arms teach it; the canary's no more than [`CANARY_SPREAD_MAX`] of what is known without them.
-    fn instance_luck(&self, arms: &[Arm]) -> (f64, f64) {
+    fn instance_luck(&self, instances: &Instances) -> (f64, f64) {
         let known = (self.params.luck_sd.powi(2), self.params.luck_weight);
-        let [baseline, canary] = self.spreads(arms);
-        let (tau2, nu) = self.learn(known, &baseline, f64::INFINITY);
+        let [baseline, canary] = instances.spreads();
+        let (tau2, nu) = self.learn(known, baseline, f64::INFINITY);
         if study::is_followed() {
             return (tau2, nu);
         }
-        self.learn((tau2, nu), &canary, CANARY_SPREAD_MAX * tau2)
-    }
-
-    /// How the rates of each arm's instances scatter about their own.
-    fn spreads(&self, arms: &[Arm]) -> [Spread; 2] {
-        let mut of = [Spread::default(), Spread::default()];
-        for (arm, (n, x)) in arms.iter().zip(&self.instances) {
-            if *n > 0.0 {
-                let s = &mut of[*arm as usize];
-                s.instances += 1.0;
-                s.trials += n;
-                s.events += x;
-            }
-        }
-        let per_rate = of.each_ref().map(|s| s.trials / s.events);
-        for ((arm, (n, _)), rate) in arms.iter().zip(&self.instances).zip(&self.rates) {
-            if *n > 0.0 {
-                of[*arm as usize].squares += (rate * per_rate[*arm as usize] - 1.0).powi(2);
-            }
-        }
-        of
+        self.learn((tau2, nu), canary, CANARY_SPREAD_MAX * tau2)
     }
 
     /// What the instances of an arm add: the spread of their rates beyond what sampling gives, worth as much as
     /// that part is of the whole, so that a handful of events teaches nothing.
     fn learn(&self, (tau2, nu): (f64, f64), seen: &Spread, spread_max: f64) -> (f64, f64) {
-        let Spread { instances: k, trials, events, squares } = *seen;
-        if k < INSTANCES_MIN || events <= 0.0 {
+        let Spread { instances: k, variance, by_chance } = *seen;
+        if k < INSTANCES_MIN || !variance.is_finite() {
             return (tau2, nu);
         }
-        let success = if study::is_followed() { 1.0 } else { 1.0 - events / trials };
-        let sampling = self.dispersion * success * k / events;
-        let beyond = (squares / (k - 1.0) - sampling).max(0.0).min(spread_max);
+        let sampling = self.dispersion * by_chance;
+        let beyond = (variance - sampling).max(0.0).min(spread_max);
         let luck = beyond.max(self.params.luck_sd.powi(2));
         let known = if study::is_followed() { 1.0 } else { (luck / (luck + sampling)).powi(2) };
         let degrees = (k - 1.0) * known;
@@ -501,30 +366,4 @@ impl CountProcess {
     fn arm_noise(&self) -> f64 {
         self.params.arm_noise_sd.powi(2) * arm_noise_share(self.intervals as f64)
     }
-}
-
-/// `1/m_C + 1/m_B`.
-pub(crate) fn per_instance(arms: &[Arm]) -> f64 {
-    let canary = arms.iter().filter(|a| **a == Arm::Canary).count();
-    1.0 / canary.max(1) as f64 + 1.0 / (arms.len() - canary).max(1) as f64
-}
-
-/// Quadratic variation by instance. Each residual loses its share of the one degree of freedom that the pooled
-/// rate took, so the sum is scaled back up.
-fn realised(term: &Term, arms: &[Arm], counts: &Counts, nc: f64, nb: f64) -> f64 {
-    let (mut sum, mut whole, mut left) = (0.0, 0.0, 0.0);
-    let per_exposure = 1.0 / (term.rho * nc + nb);
-    for ((arm, n), x) in arms.iter().zip(&counts.trials).zip(&counts.events) {
-        if *n > 0.0 {
-            let (weight, rate, rho) = match arm {
-                Arm::Canary => (1.0 - term.pi, term.canary_rate, term.rho),
-                Arm::Baseline => (term.pi, term.baseline_rate, 1.0),
-            };
-            let share = n * rho * per_exposure;
-            sum += (weight * (x - n * rate)).powi(2);
-            whole += weight * weight * share;
-            left += weight * weight * share * (1.0 - share);
-        }
-    }
-    if left > 0.0 { sum * whole / left } else { sum }
 }

@@ -12,7 +12,7 @@ use super::counts::LUCK_PRIOR_INSTANCES;
 use super::epochs::Epochs;
 use super::evidence::{EFFECTS, log_add, log_e, radius, t_inflation};
 use super::forecast::{Forecast, Outlook, forecast};
-use super::long_run::LongRun;
+use super::long_run::LoneRun;
 use super::row::{Levels, Row};
 use super::{CONFIDENCE_ALPHA, Frame, PASS_BOUNDARY, words};
 
@@ -43,7 +43,7 @@ struct Paired {
     intervals: f64,
     canary: f64,
     baseline: f64,
-    differences: LongRun,
+    differences: LoneRun,
     /// Sum and number of the values of each slot.
     slots: Vec<(f64, f64)>,
 }
@@ -191,8 +191,7 @@ impl Paired {
         let equal = tolerated / scale;
         let (m, a2) = (equal, s2 + w2);
         // Luck is known with its own inflation already.
-        let effect =
-            Effect { m, s2, w2, luck: w2, nu: NU_MANY, arm_noise: 0.0, intervals: 1.0, a2, wide: 0.0 };
+        let effect = Effect { m, s2, luck: w2, nu: NU_MANY, arm_noise: 0.0, intervals: 1.0, a2, wide: 0.0 };
         let ways = signs.iter().map(|sign| {
             let now = (tolerated - sign * (canary - baseline)) / scale;
             forecast(&[Some(Outlook { now, equal, effect })], PASS_BOUNDARY)

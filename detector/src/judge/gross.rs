@@ -4,6 +4,7 @@
 use crate::plan::Arm;
 
 use super::evidence::{EFFECTS, log_e};
+use super::instances::Slot;
 
 /// A cold canary may fail by this much more of its requests, or by this many times the baseline's rate more,
 /// whichever is larger.
@@ -19,7 +20,7 @@ const EVENTS_MIN: f64 = 5.0;
 /// Log evidence that the canary fails more than a cold one, from sums of trials and events by slot. The variance
 /// is the larger of what the counts give, times their dispersion, and of what the instances of an arm show,
 /// so that one instance in trouble is not taken for the release.
-pub(crate) fn log_e_of(arms: &[Arm], slots: &[(f64, f64)], dispersion: f64) -> f64 {
+pub(crate) fn log_e_of(arms: &[Arm], slots: &[Slot], dispersion: f64) -> f64 {
     let (Some(c), Some(b)) = (Share::of(arms, slots, Arm::Canary), Share::of(arms, slots, Arm::Baseline))
     else {
         return 0.0;
@@ -46,14 +47,15 @@ struct Share {
 }
 
 impl Share {
-    fn of(arms: &[Arm], slots: &[(f64, f64)], arm: Arm) -> Option<Self> {
-        let seen = || arms.iter().zip(slots).filter(|(a, (n, _))| **a == arm && *n > 0.0).map(|(_, s)| *s);
-        let (k, trials, events) = seen().fold((0.0, 0.0, 0.0), |s, (n, x)| (s.0 + 1.0, s.1 + n, s.2 + x));
+    fn of(arms: &[Arm], slots: &[Slot], arm: Arm) -> Option<Self> {
+        let seen = || arms.iter().zip(slots).filter(|(a, s)| **a == arm && s.trials > 0.0).map(|(_, s)| s);
+        let (k, trials, events) =
+            seen().fold((0.0, 0.0, 0.0), |of, s| (of.0 + 1.0, of.1 + s.trials, of.2 + s.events));
         if trials <= 0.0 {
             return None;
         }
         let rate = events / trials;
-        let squares: f64 = seen().map(|(n, x)| (x - n * rate).powi(2)).sum();
+        let squares: f64 = seen().map(|s| (s.events - s.trials * rate).powi(2)).sum();
         let between = if k > 1.0 { squares / (trials * trials) * k / (k - 1.0) } else { 0.0 };
         Some(Self { trials, events, rate, instances: k, between })
     }
@@ -73,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_cold_canary_is_spared_and_a_gross_one_is_not() {
-        let slots = |b: f64, c: f64| [(1000.0, b), (1000.0, b + 1.0), (1000.0, c), (1000.0, c + 1.0)];
+        let slots = |b: f64, c: f64| [b, b + 1.0, c, c + 1.0].map(|x| Slot::of(1000.0, x));
         assert!(log_e_of(&ARMS, &slots(10.0, 50.0), 1.0) > 2.0, "1 to 5 %");
         for (b, c) in [(5.0, 15.0), (10.0, 30.0), (50.0, 150.0), (100.0, 300.0), (0.0, 10.0)] {
             assert!(log_e_of(&ARMS, &slots(b, c), 1.0) < 1.0, "{b} to {c} of 1000 may be cold");
@@ -82,9 +84,9 @@ mod tests {
 
     #[test]
     fn one_instance_and_a_handful_of_events_are_not_gross() {
-        let one = [(1000.0, 5.0), (1000.0, 5.0), (1000.0, 5.0), (1000.0, 200.0)];
+        let one = [5.0, 5.0, 5.0, 200.0].map(|x| Slot::of(1000.0, x));
         assert!(log_e_of(&ARMS, &one, 1.0) < 2.0);
-        let few = [(10.0, 0.0), (10.0, 0.0), (2.0, 2.0), (2.0, 2.0)];
+        let few = [(10.0, 0.0), (10.0, 0.0), (2.0, 2.0), (2.0, 2.0)].map(|(n, x)| Slot::of(n, x));
         assert!(log_e_of(&ARMS, &few, 1.0) <= 0.0);
         assert_eq!(log_e_of(&ARMS, &[], 1.0), 0.0);
     }

@@ -14,12 +14,13 @@ use ndarray::{Array2, Axis, Slice};
 use crate::calibration;
 use crate::plan::{Arm, Margins, Metric};
 
-use super::counts::{Counts, per_instance};
+use super::cohort::Cohort;
 use super::evidence::radius;
 use super::forecast::Forecast;
 use super::row::{Levels, Row};
 use super::slower::{LUCK_SD, Noise, Stretch, Threshold};
-use super::survival::{Survival, latency_at};
+use super::survival::{Edges, Survival, latency_at};
+use super::term::{Counts, per_instance};
 use super::{CONFIDENCE_ALPHA, Frame, words};
 
 const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
@@ -45,8 +46,8 @@ pub(crate) struct Latency {
     names: [String; QUANTILES.len()],
     noise: Noise,
     margins: Margins,
-    /// Upper bounds in seconds, ascending, without `+Inf`; empty until the first histogram is seen.
-    edges: Arc<[f64]>,
+    /// None until the first histogram is seen.
+    edges: Edges,
     /// The baseline's counts before the present interval.
     history: Vec<f64>,
     /// What is shown: baseline, canary.
@@ -86,7 +87,7 @@ impl Latency {
             noise: Noise::new(known),
             names: QUANTILES.map(|q| format!("{}_p{:.0}", metric.name, q * 100.0)),
             margins: metric.margins,
-            edges: Arc::new([]),
+            edges: Edges::default(),
             history: Vec::new(),
             shown: [Vec::new(), Vec::new()],
             quantiles: [const { Quantile::Pending }; QUANTILES.len()],
@@ -142,7 +143,7 @@ impl Latency {
     fn body_stretch(&self, arms: &[Arm]) -> Option<f64> {
         let Quantile::Judged(t) = &self.quantiles[0] else { return None };
         let Stretch::Ratio { slope, .. } = t.tolerance else { return None };
-        let [b, c] = [0, 1].map(|i| latency_at(BODY, &self.edges, &self.shown[i]));
+        let [b, c] = [0, 1].map(|i| latency_at(BODY, self.edges.bounds(), &self.shown[i]));
         let [nb, nc] = [0, 1].map(|i| self.shown[i].iter().sum::<f64>());
         let sampling = (0.25 / nb + 0.25 / nc) / (BODY * slope).powi(2);
         let doubt = (sampling + LUCK_SD * LUCK_SD * per_instance(arms)).sqrt();
@@ -151,11 +152,11 @@ impl Latency {
 
     /// Buckets that changed cannot be compared with those before: everything begins anew.
     fn follow_edges(&mut self, edges: &Arc<[f64]>) {
-        if *self.edges == **edges {
+        if *self.edges.bounds() == **edges {
             return;
         }
-        self.reset = !self.edges.is_empty();
-        self.edges = Arc::clone(edges);
+        self.reset = !self.edges.bounds().is_empty();
+        self.edges = Edges::new(edges);
         self.history = vec![0.0; edges.len() + 1];
         self.begin();
         self.quantiles = [const { Quantile::Pending }; QUANTILES.len()];
@@ -228,9 +229,9 @@ impl Latency {
     }
 
     /// What this release taught, as the mean of what the thresholds say.
-    pub(crate) fn learned(&self, arms: &[Arm]) -> calibration::Noise {
+    pub(crate) fn learned(&self) -> calibration::Noise {
         let thresholds = self.quantiles.iter().filter_map(|q| match q {
-            Quantile::Judged(t) => t.learned(arms),
+            Quantile::Judged(t) => t.learned(),
             Quantile::Pending | Quantile::Unavailable => None,
         });
         let all: Vec<calibration::Noise> = thresholds.collect();
@@ -280,7 +281,7 @@ impl Latency {
     }
 
     fn levels(&self, quantile: f64, threshold: Option<&Threshold>, frame: &Frame<'_>) -> Levels {
-        let at = |counts: &[f64]| latency_at(quantile, &self.edges, counts);
+        let at = |counts: &[f64]| latency_at(quantile, self.edges.bounds(), counts);
         let [baseline, canary] = [at(&self.shown[0]), at(&self.shown[1])];
         let shown = Levels {
             baseline,
@@ -294,7 +295,8 @@ impl Latency {
             Some(Threshold { tolerance: Stretch::Ratio { slope, .. }, totals, worse, .. })
                 if frame.judged && totals.log_ratio().is_some() =>
             {
-                let r = radius(totals.variance(worse.first()), CONFIDENCE_ALPHA) / slope;
+                let r =
+                    radius(totals.variance(worse.first().and_then(Cohort::first)), CONFIDENCE_ALPHA) / slope;
                 shown.with_log_ratio((canary / baseline).ln(), r)
             }
             _ => shown,

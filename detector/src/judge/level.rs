@@ -120,11 +120,20 @@ impl Level {
     }
 
     fn stand(&self, arms: &[Arm]) -> Standing {
-        let counted = self.slots.iter().filter(|s| s.log.is_some());
-        let served_least = counted.map(|s| s.requests).fold(f64::INFINITY, f64::min);
+        let mut served_least = f64::INFINITY;
+        // Requests and seconds of the baseline's and of the canary's instances.
+        let mut of = [(0.0, 0.0); 2];
+        for (arm, slot) in arms.iter().zip(&self.slots) {
+            if slot.log.is_some() {
+                served_least = served_least.min(slot.requests);
+                let (requests, seconds) = &mut of[*arm as usize];
+                *requests += slot.requests;
+                *seconds += slot.seconds;
+            }
+        }
         let per_request =
             self.mean == Mean::Totals && served_least.is_finite() && served_least >= REQUESTS_MIN;
-        let load = self.load(arms);
+        let load = self.load(of);
         let log = |i: usize| self.slots.get(i)?.log;
         let clusters = Clusters::of(arms, |i| {
             let log = log(i)?;
@@ -152,12 +161,7 @@ impl Level {
         }
     }
 
-    fn load(&self, arms: &[Arm]) -> f64 {
-        let load = |arm| {
-            let of = arms.iter().zip(&self.slots).filter(|(a, s)| **a == arm && s.log.is_some());
-            of.fold((0.0, 0.0), |(n, s), (_, slot)| (n + slot.requests, s + slot.seconds))
-        };
-        let ((nb, sb), (nc, sc)) = (load(Arm::Baseline), load(Arm::Canary));
+    fn load(&self, [(nb, sb), (nc, sc)]: [(f64, f64); 2]) -> f64 {
         if self.mean == Mean::Totals && nb + nc > 0.0 { (nb / sb / (nc / sc)).ln() } else { f64::NAN }
     }
 }

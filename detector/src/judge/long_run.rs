@@ -14,17 +14,64 @@ const BLOCK: u64 = 4;
 pub(crate) struct LongRun {
     terms: Kernel,
     blocks: Kernel,
+    recent_blocks: Recent,
     /// The block that is being filled.
     block: (f64, f64),
 }
 
-impl LongRun {
+/// The newest terms, kept once for all runs over the same terms.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Recent {
+    /// The newest first.
+    x: [f64; LAGS],
+    g: [f64; LAGS],
+}
+
+/// Weighted sums of `x` and of `g` over none, one, two, ... of the terms before.
+pub(crate) struct Before([(f64, f64); LAGS + 1]);
+
+/// A run that shares its terms with no other.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LoneRun {
+    run: LongRun,
+    recent: Recent,
+}
+
+impl LoneRun {
     pub(crate) fn push(&mut self, x: f64, g: f64) {
-        self.terms.push(x, g);
+        let before = self.recent.take(x, g);
+        self.run.push(x, g, &before);
+    }
+
+    pub(crate) fn variance(&self, slope: f64) -> f64 {
+        self.run.variance(slope)
+    }
+}
+
+impl Recent {
+    /// Takes a term, and gives what came before it.
+    pub(crate) fn take(&mut self, x: f64, g: f64) -> Before {
+        let mut sums = [(0.0, 0.0); LAGS + 1];
+        for lag in 0..LAGS {
+            let (before_x, before_g) = sums[lag];
+            sums[lag + 1] = (before_x + WEIGHTS[lag] * self.x[lag], before_g + WEIGHTS[lag] * self.g[lag]);
+        }
+        self.x.copy_within(..LAGS - 1, 1);
+        self.g.copy_within(..LAGS - 1, 1);
+        (self.x[0], self.g[0]) = (x, g);
+        Before(sums)
+    }
+}
+
+impl LongRun {
+    /// `before` is what [`Recent::take`] gave for this term; a run that began later looks back no further than that.
+    pub(crate) fn push(&mut self, x: f64, g: f64, before: &Before) {
+        self.terms.push(x, g, before);
         self.block = (self.block.0 + x, self.block.1 + g);
         if self.terms.n.is_multiple_of(BLOCK) {
             let (x, g) = std::mem::take(&mut self.block);
-            self.blocks.push(x, g);
+            let before = self.recent_blocks.take(x, g);
+            self.blocks.push(x, g, &before);
         }
     }
 
@@ -54,9 +101,6 @@ struct Kernel {
     lagged_xx: f64,
     lagged_xg: f64,
     lagged_gg: f64,
-    /// The newest first.
-    recent_x: [f64; LAGS],
-    recent_g: [f64; LAGS],
 }
 
 /// Bartlett's weights of the lags, from one on.
@@ -71,21 +115,14 @@ const WEIGHTS: [f64; LAGS] = {
 };
 
 impl Kernel {
-    fn push(&mut self, x: f64, g: f64) {
+    fn push(&mut self, x: f64, g: f64, before: &Before) {
         self.xx += x * x;
         self.xg += x * g;
         self.gg += g * g;
-        let (mut before_x, mut before_g) = (0.0, 0.0);
-        for ((w, x0), g0) in WEIGHTS.iter().zip(&self.recent_x).zip(&self.recent_g) {
-            before_x += w * x0;
-            before_g += w * g0;
-        }
+        let (before_x, before_g) = before.0[self.n.min(LAGS as u64) as usize];
         self.lagged_xx += x * before_x;
         self.lagged_xg += x * before_g + g * before_x;
         self.lagged_gg += g * before_g;
-        self.recent_x.copy_within(..LAGS - 1, 1);
-        self.recent_g.copy_within(..LAGS - 1, 1);
-        (self.recent_x[0], self.recent_g[0]) = (x, g);
         self.n += 1;
     }
 
@@ -107,17 +144,34 @@ mod tests {
 
     #[test]
     fn independent_terms_add_their_squares_and_repeated_ones_more() {
-        let mut alternating = LongRun::default();
-        let mut runs = LongRun::default();
-        for i in 0..1000 {
-            alternating.push(if i % 2 == 0 { 1.0 } else { -1.0 }, 1.0);
-            runs.push(if i % 20 < 10 { 1.0 } else { -1.0 }, 1.0);
-        }
+        let run = |terms: &dyn Fn(u32) -> f64| {
+            let (mut run, mut recent) = (LongRun::default(), Recent::default());
+            for x in (0..1000).map(terms) {
+                run.push(x, 1.0, &recent.take(x, 1.0));
+            }
+            run
+        };
+        let alternating = run(&|i| if i % 2 == 0 { 1.0 } else { -1.0 });
+        let runs = run(&|i| if i % 20 < 10 { 1.0 } else { -1.0 });
         assert_eq!(alternating.variance(0.0), 1000.0);
         assert!(runs.variance(0.0) > 2000.0, "{}", runs.variance(0.0));
         // About its own slope a constant has no variance.
-        let mut constant = LongRun::default();
-        (0..100).for_each(|_| constant.push(2.0, 1.0));
+        let constant = run(&|_| 2.0);
         assert!(constant.variance(2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_run_that_begins_later_sees_nothing_from_before_it() {
+        let mut recent = Recent::default();
+        for i in 0..30 {
+            recent.take(f64::from(i), 1.0);
+        }
+        let (mut late, mut alone, mut fresh) = (LongRun::default(), LongRun::default(), Recent::default());
+        for i in 0..50 {
+            let (x, g) = (f64::from(i * i % 7), 1.0 + f64::from(i % 3));
+            late.push(x, g, &recent.take(x, g));
+            alone.push(x, g, &fresh.take(x, g));
+        }
+        assert_eq!(late.variance(0.3), alone.variance(0.3));
     }
 }

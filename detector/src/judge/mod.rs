@@ -5,6 +5,7 @@
 //! `gauge.rs`; `crate::AnalysisRun` decides on what they say.
 
 mod clusters;
+mod cohort;
 mod cold;
 mod counts;
 mod epochs;
@@ -13,6 +14,7 @@ mod forecast;
 mod gauge;
 mod gross;
 mod growth;
+mod instances;
 mod latency;
 mod level;
 mod long_run;
@@ -25,6 +27,8 @@ mod slots;
 mod slower;
 mod study;
 mod survival;
+mod tail;
+mod term;
 mod totals;
 pub(crate) mod words;
 
@@ -37,12 +41,12 @@ use crate::interval::{Interval, Measurement};
 use crate::plan::{Arm, Metric};
 use crate::verdict::MetricClass;
 
-use counts::Counts;
 use gauge::Gauge;
 use latency::Latency;
 use level::Use;
 use proportion::Proportion;
 use resource::Resource;
+use term::Counts;
 
 pub(crate) use evidence::log_add;
 pub(crate) use forecast::Forecast;
@@ -84,10 +88,10 @@ impl Judged {
     }
 
     /// What this release taught of the metric's noise; a gauge of unknown kind teaches nothing.
-    pub(crate) fn learned(&self, arms: &[Arm]) -> Noise {
+    pub(crate) fn learned(&self) -> Noise {
         match self {
-            Self::Proportion(p) => p.learned(arms),
-            Self::Latency(l) => l.learned(arms),
+            Self::Proportion(p) => p.learned(),
+            Self::Latency(l) => l.learned(),
             Self::Resource(r) => r.learned(),
             Self::Gauge(_) => Noise::default(),
         }

@@ -8,15 +8,16 @@ use crate::verdict::MetricClass;
 
 use super::Frame;
 use super::PASS_BOUNDARY;
+use super::cohort::{Cohort, ask};
 use super::counts::{
-    ARM_PRIOR_SPELLS, CountParams, CountProcess, Counts, DISPERSION_PRIOR_INTERVALS, LUCK_PRIOR_INSTANCES,
-    Sums, Tolerance,
+    ARM_PRIOR_SPELLS, CountParams, CountProcess, DISPERSION_PRIOR_INTERVALS, LUCK_PRIOR_INSTANCES, Tolerance,
 };
-use super::epochs::{Epochs, Started};
+use super::epochs::Epochs;
 use super::evidence::log_add;
 use super::forecast::{Forecast, forecast};
 use super::gross;
 use super::row::Row;
+use super::term::{Counts, Question, Sums, Term};
 use super::totals::Totals;
 use super::words;
 
@@ -40,14 +41,23 @@ pub(crate) struct Proportion {
 #[derive(Debug, Clone)]
 struct Side {
     tests: Tests,
-    worse: Epochs<Vec<CountProcess>>,
-    /// The mirrored processes with the margin at which "no worse" is shown.
+    worse: Epochs<Cohort>,
+    /// The mirrored processes with the margin at which "no worse" is shown: of the same time as the first copy.
     no_worse: Vec<CountProcess>,
 }
 
-/// Parameters of the processes that must all agree that the canary is worse.
+/// Parameters of the processes that must all agree that the canary is worse, and of those that show it no worse.
 #[derive(Debug, Clone)]
-struct Tests(Vec<CountParams>);
+struct Tests {
+    worse: Asked,
+    no_worse: Asked,
+}
+
+#[derive(Debug, Clone)]
+struct Asked {
+    params: Vec<CountParams>,
+    questions: Vec<Question>,
+}
 
 /// Prior knowledge of how instances and arms differ by themselves, as standard deviations of log rates.
 #[derive(Debug, Clone, Copy)]
@@ -83,11 +93,13 @@ impl Proportion {
                 dispersion,
                 dispersion_weight,
             };
-            let worse = tolerances(metric.margins.worse, sign).into_iter().map(|t| params(t, sign));
-            let no_worse = tolerances(metric.margins.no_worse, sign)
-                .into_iter()
-                .map(|t| CountProcess::new(params(t, -sign)));
-            Side { tests: Tests(worse.collect()), worse: Epochs::new(), no_worse: no_worse.collect() }
+            let asked = |margin, of: f64| Asked::of(tolerances(margin, sign), |t| params(t, of));
+            let tests = Tests {
+                worse: asked(metric.margins.worse, sign),
+                no_worse: asked(metric.margins.no_worse, -sign),
+            };
+            let no_worse = tests.no_worse.params.iter().map(|p| CountProcess::new(*p)).collect();
+            Side { tests, worse: Epochs::new(), no_worse }
         };
         Self {
             name: metric.name.clone(),
@@ -105,10 +117,9 @@ impl Proportion {
         self.pool(arms.len(), counts);
         let sums = self.pool.sums(arms);
         for Side { tests, worse, .. } in &mut self.sides {
-            worse.warm_up(
-                || tests.0.iter().map(|p| CountProcess::new(*p)).collect(),
-                |all| update(all, arms, &sums),
-            );
+            let terms = tests.worse.ask(arms, &sums);
+            let params = &tests.worse.params;
+            worse.warm_up(|| Cohort::new(params), |all| update(all, arms, &sums, &terms));
         }
         let paired = sums.paired();
         self.empty_pool(paired);
@@ -130,16 +141,16 @@ impl Proportion {
         self.totals.add(counts.of_arms(arms));
         self.pool(arms.len(), counts);
         let sums = self.pool.sums(arms);
-        for side in &mut self.sides {
-            let Side { tests, worse, no_worse } = side;
+        for Side { tests, worse, no_worse } in &mut self.sides {
+            let terms = tests.worse.ask(arms, &sums);
+            let params = &tests.worse.params;
             worse.advance(
-                |first: Option<&Vec<CountProcess>>| match first {
-                    None => tests.0.iter().map(|p| CountProcess::new(*p)).collect(),
-                    Some(all) => all.iter().zip(&tests.0).map(|(f, p)| f.anew(*p, arms)).collect(),
-                },
-                |all| update(all, arms, &sums),
+                |first: Option<&Cohort>| first.map_or_else(|| Cohort::new(params), |f| f.anew(params)),
+                |all| update(all, arms, &sums, &terms),
             );
-            update(no_worse, arms, &sums);
+            let Some(instances) = worse.first().map(Cohort::instances) else { continue };
+            let terms = tests.no_worse.ask(arms, &sums);
+            no_worse.iter_mut().zip(&terms).for_each(|(p, term)| p.update(&sums, term, instances));
         }
         let paired = sums.paired();
         self.empty_pool(paired);
@@ -157,17 +168,15 @@ impl Proportion {
         if !frame.judged {
             return self.gross(frame.arms);
         }
-        let persistent = |s: &Started<'_, Vec<CountProcess>>| {
-            let all = s.warm.iter().zip(&s.whole[..]).zip(&s.since[..]);
-            all.map(|((w, a), p)| CountProcess::persistent(w, a, p)).fold(f64::INFINITY, f64::min)
-        };
-        mean_log(self.sides.iter().map(|s| s.worse.log_mix(|all| all_agree(all), persistent)))
+        mean_log(self.sides.iter().map(|s| s.worse.log_mix(Cohort::log_e, Cohort::persistent)))
     }
 
     /// Evidence in the warm-up, which only errors that no cold start explains give.
     fn gross(&self, arms: &[Arm]) -> f64 {
-        match (self.class, self.sides.first().and_then(|s| s.worse.whole()?.first())) {
-            (MetricClass::Errors, Some(p)) => gross::log_e_of(arms, p.instances(), self.totals.dispersion()),
+        match (self.class, self.sides.first().and_then(|s| s.worse.whole())) {
+            (MetricClass::Errors, Some(all)) => {
+                gross::log_e_of(arms, all.instances().slots(), self.totals.dispersion())
+            }
             _ => 0.0,
         }
     }
@@ -182,9 +191,8 @@ impl Proportion {
     }
 
     /// What this release taught.
-    pub(crate) fn learned(&self, arms: &[Arm]) -> calibration::Noise {
-        let process = self.sides.first().and_then(|s| s.worse.whole()?.first());
-        process.map_or_else(Default::default, |p| p.learned(arms))
+    pub(crate) fn learned(&self) -> calibration::Noise {
+        self.sides.first().and_then(|s| s.worse.whole()).map_or_else(Default::default, Cohort::learned)
     }
 
     pub(crate) fn row(&self, frame: &Frame<'_>) -> Row<'_> {
@@ -205,6 +213,17 @@ impl Proportion {
             set_aside: None,
             anew: false,
         }
+    }
+}
+
+impl Asked {
+    fn of(tolerances: Vec<Tolerance>, params: impl Fn(Tolerance) -> CountParams) -> Self {
+        let params: Vec<_> = tolerances.into_iter().map(params).collect();
+        Self { questions: vec![Question::default(); params.len()], params }
+    }
+
+    fn ask(&mut self, arms: &[Arm], sums: &Sums<'_>) -> Vec<Term> {
+        ask(&mut self.questions, arms, sums, &self.params)
     }
 }
 
@@ -230,14 +249,10 @@ fn tolerances(margin: Margin, sign: f64) -> Vec<Tolerance> {
 }
 
 /// What is still pooled is not counted yet.
-fn update(all: &mut [CountProcess], arms: &[Arm], sums: &Sums<'_>) {
+fn update(all: &mut Cohort, arms: &[Arm], sums: &Sums<'_>, terms: &[Term]) {
     if sums.paired() {
-        all.iter_mut().for_each(|p| p.update(arms, sums));
+        all.update(arms, sums, terms);
     }
-}
-
-fn all_agree(processes: &[CountProcess]) -> f64 {
-    processes.iter().map(CountProcess::log_e).fold(f64::INFINITY, f64::min)
 }
 
 fn mean_log(logs: impl ExactSizeIterator<Item = f64>) -> f64 {

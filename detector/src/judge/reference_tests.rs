@@ -7,16 +7,16 @@ use crate::plan::{Arm, Margins, Metric, Reading};
 use crate::verdict::MetricClass;
 
 use super::Frame;
-use super::counts::{
-    CountParams, CountProcess, Counts, DISPERSION_PRIOR_INTERVALS, LUCK_PRIOR_INSTANCES, Tolerance,
-};
+use super::cohort::{Cohort, ask};
+use super::counts::{CountParams, DISPERSION_PRIOR_INTERVALS, LUCK_PRIOR_INSTANCES, Tolerance};
 use super::epochs::Epochs;
 use super::evidence::log_add;
 use super::growth::{Growth, GrowthMargins};
 use super::level::{Level, Mean, Use};
 use super::proportion::Proportion;
 use super::study;
-use super::survival::Survival;
+use super::survival::{Edges, Survival};
+use super::term::{Counts, Question};
 
 /// Student's quantile differs from SciPy's in the seventh digit, and memory is recorded to six decimals.
 const TOLERANCE: f64 = 2e-4;
@@ -109,7 +109,8 @@ fn errors_and_conversions_agree_with_the_reference() {
 fn slow_requests_agree_with_the_reference() {
     for run in runs() {
         let thresholds = run.lines.iter().filter(|(k, _)| *k == "threshold").count();
-        let mut processes: Vec<Epochs<CountProcess>> = (0..thresholds).map(|_| Epochs::new()).collect();
+        let mut processes: Vec<Epochs<Cohort>> = (0..thresholds).map(|_| Epochs::new()).collect();
+        let mut questions = vec![Question::default(); thresholds];
         let (mut trials, mut slow) = (Vec::new(), Vec::new());
         let mut next = 0;
         for (key, v) in &run.lines {
@@ -120,7 +121,7 @@ fn slow_requests_agree_with_the_reference() {
                 }
                 "slow" => slow.clone_from(v),
                 "tune" => {
-                    let params = CountParams {
+                    let params = [CountParams {
                         tolerance: Tolerance::Ratio(v[0]),
                         sign: 1.0,
                         luck_sd: v[1],
@@ -129,19 +130,21 @@ fn slow_requests_agree_with_the_reference() {
                         cold_sd: 1.0,
                         dispersion: 1.0,
                         dispersion_weight: DISPERSION_PRIOR_INTERVALS,
-                    };
+                    }];
                     let counts = Counts { trials: trials.clone(), events: slow.clone() };
+                    let sums = counts.sums(&run.arms);
+                    let terms = ask(&mut questions[next..=next], &run.arms, &sums, &params);
                     processes[next].advance(
-                        |_| CountProcess::new(params),
+                        |_| Cohort::new(&params),
                         |p| {
-                            p.retune(params);
-                            p.update(&run.arms, &counts.sums(&run.arms));
+                            p.retune(&params);
+                            p.update(&run.arms, &sums, &terms);
                         },
                     );
                     next += 1;
                 }
                 "log_e" => {
-                    let logs = processes.iter().map(|p| p.log_mix(CountProcess::log_e, |_| 0.0));
+                    let logs = processes.iter().map(|p| p.log_mix(Cohort::log_e, |_| 0.0));
                     close("latency", logs.fold(f64::NEG_INFINITY, log_add) - (thresholds as f64).ln(), v[1]);
                 }
                 _ => {}
@@ -194,6 +197,7 @@ fn thresholds_agree_with_the_reference() {
     for run in runs() {
         let of = |key: &str| run.lines.iter().find(|(k, _)| *k == key).unwrap().1.clone();
         let (edges, history) = (of("edges"), of("history"));
+        let edges = Edges::new(&edges.into());
         let survival = Survival::new(&edges, &history);
         let wanted: Vec<_> = run.lines.iter().filter(|(k, _)| *k == "threshold").collect();
         for (quantile, (_, want)) in [0.5, 0.9, 0.99].into_iter().zip(wanted) {

@@ -4,13 +4,14 @@
 use crate::calibration;
 use crate::plan::{Arm, Margins};
 
+use super::cohort::{Cohort, ask};
 use super::counts::{
-    ARM_PRIOR_SPELLS, CountParams, CountProcess, DISPERSION_PRIOR_INTERVALS, LUCK_PRIOR_INSTANCES, Sums,
-    Tolerance,
+    ARM_PRIOR_SPELLS, CountParams, CountProcess, DISPERSION_PRIOR_INTERVALS, LUCK_PRIOR_INSTANCES, Tolerance,
 };
 use super::epochs::Epochs;
 use super::forecast::{Forecast, forecast};
 use super::survival::Survival;
+use super::term::{Question, Sums};
 use super::totals::Totals;
 use super::{Frame, PASS_BOUNDARY};
 
@@ -28,11 +29,19 @@ pub(super) struct Threshold {
     pub(super) edge: usize,
     noise: Noise,
     pub(super) tolerance: Stretch,
-    pub(super) worse: Epochs<CountProcess>,
+    pub(super) worse: Epochs<Cohort>,
     pub(super) no_worse: CountProcess,
     /// In the warm-up: is the canary slower than a cold one?
-    gross: Option<CountProcess>,
+    gross: Option<Cohort>,
+    questions: Questions,
     pub(super) totals: Totals,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Questions {
+    worse: [Question; 1],
+    no_worse: [Question; 1],
+    gross: [Question; 1],
 }
 
 /// What a tolerated stretch is in terms of survival at the edge.
@@ -82,6 +91,7 @@ impl Threshold {
             worse: Epochs::new(),
             no_worse: CountProcess::new(tolerance.params(false, &noise)),
             gross: None,
+            questions: Questions::default(),
             totals: Totals::default(),
         })
     }
@@ -100,21 +110,23 @@ impl Threshold {
         cold: Option<(f64, &Survival<'_>)>,
         margins: Margins,
     ) {
-        let params = self.tolerance.params(true, &self.noise);
+        let params = [self.tolerance.params(true, &self.noise)];
+        let terms = ask(&mut self.questions.worse, arms, sums, &params);
         self.worse.warm_up(
-            || CountProcess::new(params),
-            |p| {
-                p.retune(params);
-                p.update(arms, sums);
+            || Cohort::new(&params),
+            |all| {
+                all.retune(&params);
+                all.update(arms, sums, &terms);
             },
         );
         let Stretch::Ratio { slope, .. } = self.tolerance else { return };
         let Some((stretch, survival)) = cold else { return };
         let stretch = (1.0 + stretch) * (1.0 + margins.worse.relative) - 1.0;
         let cold = Stretch::Ratio { worse: survival.ratio(self.edge, stretch), no_worse: 1.0, slope };
-        let gross = self.gross.get_or_insert_with(|| CountProcess::new(cold.params(true, &self.noise)));
-        gross.retune(cold.params(true, &self.noise));
-        gross.update(arms, sums);
+        let params = [cold.params(true, &self.noise)];
+        let gross = self.gross.get_or_insert_with(|| Cohort::new(&params));
+        gross.retune(&params);
+        gross.update(arms, sums, &ask(&mut self.questions.gross, arms, sums, &params));
         self.totals.add(sums.of);
     }
 
@@ -122,22 +134,28 @@ impl Threshold {
         if self.gross.take().is_some() {
             self.totals = Totals::default();
         }
-        let params = self.tolerance.params(true, &self.noise);
+        let params = [self.tolerance.params(true, &self.noise)];
+        let terms = ask(&mut self.questions.worse, arms, sums, &params);
         self.worse.advance(
-            |first| first.map_or_else(|| CountProcess::new(params), |f| f.anew(params, arms)),
-            |p| {
-                p.retune(params);
-                p.update(arms, sums);
+            |first| first.map_or_else(|| Cohort::new(&params), |f| f.anew(&params)),
+            |all| {
+                all.retune(&params);
+                all.update(arms, sums, &terms);
             },
         );
-        self.no_worse.retune(self.tolerance.params(false, &self.noise));
-        self.no_worse.update(arms, sums);
+        let params = [self.tolerance.params(false, &self.noise)];
+        self.no_worse.retune(params[0]);
+        // Of the same time as the first copy.
+        if let Some(instances) = self.worse.first().map(Cohort::instances) {
+            let terms = ask(&mut self.questions.no_worse, arms, sums, &params);
+            terms.iter().for_each(|t| self.no_worse.update(sums, t, instances));
+        }
         self.totals.add(sums.of);
     }
 
-    pub(super) fn learned(&self, arms: &[Arm]) -> Option<calibration::Noise> {
+    pub(super) fn learned(&self) -> Option<calibration::Noise> {
         let Stretch::Ratio { slope, .. } = self.tolerance else { return None };
-        let noise = self.worse.whole()?.learned(arms);
+        let noise = self.worse.whole()?.learned();
         let scale = slope * slope;
         Some(calibration::Noise {
             luck_variance: noise.luck_variance / scale,
@@ -148,9 +166,9 @@ impl Threshold {
 
     pub(super) fn worse(&self, frame: &Frame<'_>) -> f64 {
         if !frame.judged {
-            return self.gross.as_ref().map_or(0.0, CountProcess::log_e);
+            return self.gross.as_ref().map_or(0.0, Cohort::log_e);
         }
-        self.worse.log_mix(CountProcess::log_e, |s| CountProcess::persistent(s.warm, s.whole, s.since))
+        self.worse.log_mix(Cohort::log_e, Cohort::persistent)
     }
 
     pub(super) fn forecast(&self) -> Forecast {

@@ -1,9 +1,10 @@
 //! `Totals`: what is shown of a proportion: the arms' shares, their ratio and its bounds.
 
-use super::counts::{CountProcess, DISPERSION_PRIOR_INTERVALS, OfArms};
+use super::counts::{CountProcess, DISPERSION_PRIOR_INTERVALS};
 use super::evidence::radius;
-use super::long_run::LongRun;
+use super::long_run::LoneRun;
 use super::row::Levels;
+use super::term::OfArms;
 use super::{CONFIDENCE_ALPHA, Frame};
 
 /// Sums of the arms, and the ratio of their rates stratified by interval (Mantel and Haenszel).
@@ -22,7 +23,7 @@ struct Share {
     trials: f64,
     events: f64,
     intervals: f64,
-    over_time: LongRun,
+    over_time: LoneRun,
 }
 
 impl Share {
@@ -87,7 +88,7 @@ impl Totals {
 
     /// Variance of [`Self::log_ratio`], luck included.
     pub(crate) fn variance(&self, process: Option<&CountProcess>) -> f64 {
-        let luck = process.and_then(CountProcess::effect).map_or(0.0, |e| e.w2);
+        let luck = process.and_then(CountProcess::effect).map_or(0.0, |e| e.w2());
         self.canary.log_variance() + self.baseline.log_variance() + luck
     }
 
@@ -115,7 +116,7 @@ impl Totals {
     fn bounds(&self, log_ratio: f64, process: Option<&CountProcess>) -> (f64, f64) {
         let (c, b) = (&self.canary, &self.baseline);
         let events = c.events + b.events;
-        let luck = process.and_then(CountProcess::effect).map_or(0.0, |e| e.w2);
+        let luck = process.and_then(CountProcess::effect).map_or(0.0, |e| e.w2());
         // Luck adds to the variance of the log ratio as so much more dispersion would.
         let per_luck = (c.events + 0.5) * (b.events + 0.5) / (events + 1.0);
         let dispersion = c.dispersion().max(b.dispersion()) + luck * per_luck;
@@ -136,7 +137,7 @@ impl Totals {
 
 #[cfg(test)]
 mod tests {
-    use super::super::counts::Counts;
+    use super::super::term::Counts;
     use super::*;
     use crate::plan::Arm;
 
