@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 /// nginx' number for "the client has gone"; Prometheus uses it too.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum ApiError {
     BadData(String),
     NotFound(String),

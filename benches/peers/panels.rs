@@ -1,4 +1,5 @@
-//! Dashboards beside ingest: clients refresh their panels while a fleet is scraped.
+//! Dashboards beside ingest: clients refresh the same fifty panels while a fleet is scraped, as people do who look at
+//! one board. Their ranges begin and end at multiples of the step, as Grafana asks.
 //!
 //! A figure is the time from the request to the last byte, over all panels of all clients in the window; whether a
 //! scrape came late is asked of the system afterwards, as `stored of served` of the experiment `scrape` is.
@@ -6,6 +7,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use davy_fixtures::fleet::Fleet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::args::Args;
@@ -19,13 +21,19 @@ const CLIENTS: u64 = 10;
 const PANELS: usize = 50;
 const REFRESH: Duration = Duration::from_secs(5);
 
-/// What panels ask: rates, quantiles, tops and gauges, over the half hour that a canary is watched for.
+const STEP_S: i64 = 15;
+const RANGE_S: i64 = 1800;
+
+const JOBS: usize = 5;
+const WINDOWS: [&str; 2] = ["1m", "2m"];
+
+/// What panels ask, of each job and over each window: rates, quantiles, tops and shares, over the half hour that a canary is watched for.
 const QUERIES: [&str; 5] = [
-    "sum by (job) (rate(http_requests_total[1m]))",
-    "sum by (code) (rate(http_requests_total{job=\"JOB\"}[1m]))",
-    "histogram_quantile(0.99, sum by (le) (rate(http_request_duration_seconds_bucket{job=\"JOB\"}[1m])))",
-    "topk(5, sum by (instance) (rate(errors_total{job=\"JOB\"}[1m])))",
-    "sum(rate(errors_total[1m])) / sum(rate(http_requests_total[1m]))",
+    "sum by (job) (rate(http_requests_total{job!=\"JOB\"}[WINDOW]))",
+    "sum by (code) (rate(http_requests_total{job=\"JOB\"}[WINDOW]))",
+    "histogram_quantile(0.99, sum by (le) (rate(http_request_duration_seconds_bucket{job=\"JOB\"}[WINDOW])))",
+    "topk(5, sum by (instance) (rate(errors_total{job=\"JOB\"}[WINDOW])))",
+    "sum(rate(errors_total{job!=\"JOB\"}[WINDOW])) / sum(rate(http_requests_total{job!=\"JOB\"}[WINDOW]))",
 ];
 
 pub(crate) fn run(args: &Args) -> Report {
@@ -79,13 +87,11 @@ fn refresh(system: &System, window: u64) -> (Vec<f64>, usize) {
     let net = Net::new();
     let client = net.client.clone();
     let until = Instant::now() + Duration::from_secs(window);
-    let paths: Vec<(String, String)> = QUERIES
-        .iter()
-        .map(|q| (system.url("/api/v1/query_range"), q.replace("JOB", davy_fixtures::fleet::Fleet::job(0))))
-        .collect();
+    let url = system.url("/api/v1/query_range");
+    let queries: Vec<String> = (0..PANELS).map(query).collect();
     net.runtime.block_on(async {
         let clients = (0..CLIENTS).map(|n| {
-            let (client, paths) = (client.clone(), paths.clone());
+            let (client, url, queries) = (client.clone(), url.clone(), queries.clone());
             tokio::spawn(async move {
                 // Clients look at different moments.
                 tokio::time::sleep(REFRESH / CLIENTS as u32 * n as u32).await;
@@ -94,12 +100,9 @@ fn refresh(system: &System, window: u64) -> (Vec<f64>, usize) {
                 let (mut times, mut failed) = (Vec::new(), 0);
                 while Instant::now() < until {
                     ticks.tick().await;
-                    let panels: Vec<_> = (0..PANELS)
-                        .map(|p| {
-                            let (url, query) = paths[p % paths.len()].clone();
-                            tokio::spawn(panel(client.clone(), url, query))
-                        })
-                        .collect();
+                    let ask =
+                        |query: &String| tokio::spawn(panel(client.clone(), url.clone(), query.clone()));
+                    let panels: Vec<_> = queries.iter().map(ask).collect();
                     for p in panels {
                         match p.await {
                             Ok(Some(seconds)) => times.push(seconds),
@@ -120,13 +123,20 @@ fn refresh(system: &System, window: u64) -> (Vec<f64>, usize) {
     })
 }
 
+/// Each of the panels asks something else.
+fn query(panel: usize) -> String {
+    let (query, rest) = (QUERIES[panel % QUERIES.len()], panel / QUERIES.len());
+    let window = WINDOWS[rest / JOBS % WINDOWS.len()];
+    query.replace("JOB", Fleet::job(rest % JOBS)).replace("WINDOW", window)
+}
+
 async fn panel(client: reqwest::Client, url: String, query: String) -> Option<f64> {
-    let end = crate::load::now_ms() / 1000;
+    let end = crate::load::now_ms() / 1000 / STEP_S * STEP_S;
     let began = Instant::now();
     let form = format!(
-        "query={}&start={}&end={end}&step=15",
+        "query={}&start={}&end={end}&step={STEP_S}",
         query.bytes().map(|b| format!("%{b:02X}")).collect::<String>(),
-        end - 1800
+        end - RANGE_S
     );
     let request = client.post(url).header("content-type", "application/x-www-form-urlencoded").body(form);
     let response = request.send().await.ok()?;

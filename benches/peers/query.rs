@@ -1,8 +1,11 @@
-//! Queries over a day: counters, buckets and an info metric, the same samples in each system.
+//! Queries over a day: counters, buckets and an info metric, the same samples in each system. All but the newest one
+//! to three hours are digested (sealed, compacted, merged) before those are sent: so has them a server that runs for
+//! long.
 //!
 //! Cold is the first time that a query is asked after a start, warm the mean of several in a row. CPU is that of the
 //! whole process, so an answer made on two cores is not cheaper for being quicker.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use davy_fixtures::fleet::remote_write::{Encoder, compress};
@@ -25,20 +28,35 @@ const AT_ONCE: usize = 40;
 /// A warm query is asked this often for one figure.
 const WARM: usize = 5;
 const HOURS_6_S: i64 = 6 * 3600;
+/// What is digested ends at a multiple of the first, where Davy ends what it seals, and so long before the newest
+/// sample.
+const DIGESTED_UNTIL_MS: i64 = 2 * 3600 * 1000;
+const PRESENT_MS_MIN: i64 = 3600 * 1000;
 
-/// Name, query, whether over six hours at a minute.
-const QUERIES: [(&str, &str, bool); 7] = [
-    ("sum of rates, instant", "sum by (job) (rate(x_total[5m]))", false),
-    ("sum of rates, 6 h", "sum by (job) (rate(x_total[5m]))", true),
-    ("histogram_quantile, 6 h", "histogram_quantile(0.99, sum by (le) (rate(x_seconds_bucket[5m])))", true),
-    ("topk, instant", "topk(10, rate(x_total[5m]))", false),
-    ("topk, 6 h", "topk(10, rate(x_total[5m]))", true),
-    (
-        "join, instant",
-        "sum by (version) (rate(x_total[5m]) * on (instance) group_left (version) x_info)",
-        false,
-    ),
-    ("join, 6 h", "sum by (version) (rate(x_total[5m]) * on (instance) group_left (version) x_info)", true),
+#[derive(Clone, Copy)]
+enum When {
+    /// At the newest sample.
+    Now,
+    /// In the middle of what is digested.
+    Past,
+    /// The newest six hours at a minute.
+    Hours6,
+}
+
+const SUM: &str = "sum by (job) (rate(x_total[5m]))";
+const TOPK: &str = "topk(10, rate(x_total[5m]))";
+const JOIN: &str = "sum by (version) (rate(x_total[5m]) * on (instance) group_left (version) x_info)";
+const QUANTILE: &str = "histogram_quantile(0.99, sum by (le) (rate(x_seconds_bucket[5m])))";
+const QUERIES: [(&str, &str, When); 9] = [
+    ("sum of rates, now", SUM, When::Now),
+    ("sum of rates, 12 h ago", SUM, When::Past),
+    ("sum of rates, 6 h", SUM, When::Hours6),
+    ("histogram_quantile, now", QUANTILE, When::Now),
+    ("histogram_quantile, 6 h", QUANTILE, When::Hours6),
+    ("topk, now", TOPK, When::Now),
+    ("topk, 6 h", TOPK, When::Hours6),
+    ("join, now", JOIN, When::Now),
+    ("join, 6 h", JOIN, When::Hours6),
 ];
 
 pub(crate) fn run(args: &Args) -> Report {
@@ -67,15 +85,20 @@ fn pass(
 ) -> Result<(), String> {
     let home = Home::new(args, "query");
     let system = System::start(kind, args, home.path(), None)?;
-    let samples = send_all(&Net::new(), &system, |sender| day(args, end_ms, sender))?;
+    let mut fleet: Vec<Instance> = (0..args.targets[0]).map(|n| Instance::new(args.seed, n)).collect();
+    let present = present_from(args, end_ms);
+    let past = send_all(&Net::new(), &system, |sender| day(args, end_ms, &mut fleet, 0..present, sender))?;
     system.digest()?;
+    let ticks = present..args.ticks();
+    let samples =
+        past + send_all(&Net::new(), &system, |sender| day(args, end_ms, &mut fleet, ticks, sender))?;
     report.fact(kind, "M samples", 1, samples as f64 / 1e6);
     system.process.stop();
 
     let system = System::start(kind, args, home.path(), None)?;
     let before = system.process.resident_peak();
-    for ((name, query, range), right) in QUERIES.iter().zip(right) {
-        let path = path_of(query, *range, end_ms);
+    for ((name, query, when), right) in QUERIES.iter().zip(right) {
+        let path = path_of(query, *when, args, end_ms);
         let ask = |times: usize| {
             let (cpu, began) = (system.process.cpu(), Instant::now());
             let mut body = String::new();
@@ -106,27 +129,35 @@ fn pass(
     Ok(())
 }
 
-fn path_of(query: &str, range: bool, end_ms: i64) -> String {
+/// The first tick that is not digested.
+fn present_from(args: &Args, end_ms: i64) -> usize {
+    let until = (end_ms - PRESENT_MS_MIN) / DIGESTED_UNTIL_MS * DIGESTED_UNTIL_MS;
+    let left = (end_ms - until) / args.interval_ms().cast_signed();
+    args.ticks().saturating_sub(usize::try_from(left).unwrap_or(0) + 1)
+}
+
+fn path_of(query: &str, when: When, args: &Args, end_ms: i64) -> String {
     let query: String = query.bytes().map(|b| format!("%{b:02X}")).collect();
     let end = end_ms / 1000;
+    let half_s = args.ticks() as i64 * args.interval_ms().cast_signed() / 2_000;
     // VictoriaMetrics would answer a repeated range from its cache of results.
-    if range {
-        format!("/api/v1/query_range?query={query}&start={}&end={end}&step=60&nocache=1", end - HOURS_6_S)
-    } else {
-        format!("/api/v1/query?query={query}&time={end}&nocache=1")
+    match when {
+        When::Now => format!("/api/v1/query?query={query}&time={end}&nocache=1"),
+        When::Past => format!("/api/v1/query?query={query}&time={}&nocache=1", end - half_s),
+        When::Hours6 => {
+            format!("/api/v1/query_range?query={query}&start={}&end={end}&step=60&nocache=1", end - HOURS_6_S)
+        }
     }
 }
 
-/// A day of every series, oldest first, instance by instance.
-fn day(args: &Args, end_ms: i64, sender: &mpsc::Sender<Body>) {
+/// Some ticks of every series, oldest first, instance by instance.
+fn day(args: &Args, end_ms: i64, fleet: &mut [Instance], ticks: Range<usize>, sender: &mpsc::Sender<Body>) {
     let step = args.interval_ms().cast_signed();
-    let ticks = args.ticks();
-    let start_ms = end_ms - step * (ticks as i64 - 1);
-    let mut fleet: Vec<Instance> = (0..args.targets[0]).map(|n| Instance::new(args.seed, n)).collect();
-    let mut from = 0;
-    while from < ticks {
-        let until = (from + AT_ONCE).min(ticks);
-        for instance in &mut fleet {
+    let start_ms = end_ms - step * (args.ticks() as i64 - 1);
+    let mut from = ticks.start;
+    while from < ticks.end {
+        let until = (from + AT_ONCE).min(ticks.end);
+        for instance in &mut *fleet {
             let columns: Vec<Vec<f64>> = (from..until).map(|_| instance.tick()).collect();
             let time = |tick: usize| start_ms + step * (from + tick) as i64;
             let mut series = 0;

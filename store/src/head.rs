@@ -27,6 +27,8 @@ const METADATA_MAX: usize = 100_000;
 #[derive(Debug, Clone)]
 pub(crate) struct View {
     pub(crate) groups: Groups,
+    /// Every sample of the groups lies within.
+    pub(crate) times: Option<(i64, i64)>,
     pub(crate) index: Index,
     pub(crate) metadata: Arc<HashMap<Arc<str>, Metadata>>,
     pub(crate) exemplars: Arc<VecDeque<(SeriesRef, Exemplar)>>,
@@ -131,6 +133,7 @@ impl Head {
         Self {
             view: View {
                 groups: Groups::default(),
+                times: None,
                 index: Index::default(),
                 metadata: Arc::default(),
                 exemplars: Arc::default(),
@@ -233,6 +236,8 @@ impl Head {
         self.view.index.add(std::mem::take(&mut self.unindexed));
         let mut refused = 0;
         for (group, row) in &batch.rows {
+            let (oldest, newest) = self.view.times.unwrap_or((row.time, row.time));
+            self.view.times = Some((oldest.min(row.time), newest.max(row.time)));
             match self.view.groups.get_mut(*group) {
                 Some(g) => refused += g.insert(*group, row.clone(), self.range),
                 None => refused += row.len(),
@@ -292,7 +297,10 @@ impl Head {
         let old = |g: &Group| g.oldest_time().is_some_and(|t| t < until);
         let numbers: Vec<u32> = self.view.groups.iter().filter(|(_, g)| old(g)).map(|(n, _)| n).collect();
         let trim = |n| self.view.groups.get_mut(n).expect("numbered by its own list").trim(n, until);
-        numbers.into_iter().map(trim).collect()
+        let trimmed = numbers.into_iter().map(trim).collect();
+        let times = self.view.groups.iter().filter_map(|(_, g)| g.times());
+        self.view.times = times.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        trimmed
     }
 
     /// The oldest seal that some snapshot takes for the newest.

@@ -211,9 +211,7 @@ impl Snapshot {
                 each(Indexed::Series(self.series_of_partition(p, matchers, range)));
             }
         }
-        let mut times = self.view.groups.iter().filter_map(|(_, g)| g.times()).peekable();
-        // In one pass: with many targets it is most of what a lookup costs.
-        if times.peek().is_some() && times.all(|(from, to)| range.from <= from && to <= range.to) {
+        if self.view.times.is_some_and(|(from, to)| range.from <= from && to <= range.to) {
             each(Indexed::Whole(&self.view.index));
         } else {
             each(Indexed::Series(self.series_of_head(matchers, range)));
@@ -240,8 +238,7 @@ impl Snapshot {
     /// Bounds of the times that have samples: every sample lies within, and no range of them is much smaller.
     pub fn time_range(&self) -> Option<(Timestamp, Timestamp)> {
         let partitions = self.view.partitions.iter().map(|p| (p.start, p.end));
-        let groups = self.view.groups.iter().filter_map(|(_, g)| g.times());
-        let (from, to) = partitions.chain(groups).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
+        let (from, to) = partitions.chain(self.view.times).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
         Some((Timestamp::from_millis(from), Timestamp::from_millis(to)))
     }
 

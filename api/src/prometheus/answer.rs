@@ -1,14 +1,15 @@
 //! The answer to a query as JSON, written part by part while it is sent: a large matrix is never held twice.
 
+use std::sync::Arc;
+
 use axum::body::{Body, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use davy_model::{Labels, Sample, Value};
+use davy_model::{Sample, Value};
 use davy_query::{Answer, Data};
-use davy_store::SeriesSamples;
 use serde::Serialize;
 
-use super::gate::Sending;
+use super::gate::Evaluated;
 use super::number;
 use super::samples::{self, SeriesWriter};
 
@@ -90,7 +91,7 @@ pub(super) fn points(answer: &Answer) -> usize {
 }
 
 /// `{"status":"success","data":{"resultType":..,"result":..,"stats":..},"warnings":..,"infos":..}`.
-pub(super) fn respond(answer: Answer, stats: Option<&Stats>, sending: Sending) -> Response {
+pub(super) fn respond(Evaluated { answer, sending, .. }: Evaluated, stats: Option<&Stats>) -> Response {
     let mut parts = Parts::new(answer, stats);
     let first = parts.next().unwrap_or_default();
     let body = match parts.next() {
@@ -108,57 +109,82 @@ pub(super) fn respond(answer: Answer, stats: Option<&Stats>, sending: Sending) -
 
 /// What is still to be written, in order.
 struct Parts {
+    /// Several requests may be sent the same.
+    answer: Arc<Answer>,
     begin: Vec<u8>,
-    rows: Rows,
+    /// The next row, and how far it has been written.
+    row: usize,
+    writer: SeriesWriter,
     end: Vec<u8>,
     done: bool,
 }
 
-enum Rows {
-    /// Scalar or string, written with the beginning.
-    None,
-    Vector(std::vec::IntoIter<(Labels, Sample)>),
-    Matrix(std::vec::IntoIter<SeriesSamples>, Option<(SeriesSamples, SeriesWriter)>),
-}
-
 impl Parts {
-    fn new(answer: Answer, stats: Option<&Stats>) -> Self {
+    fn new(answer: Arc<Answer>, stats: Option<&Stats>) -> Self {
         let mut begin = br#"{"status":"success","data":{"resultType":"#.to_vec();
         let mut end = Vec::new();
-        let rows = match answer.data {
+        match &answer.data {
             Data::Scalar(at, v) => {
                 begin.extend_from_slice(br#""scalar","result":"#);
-                samples::float_point(&mut begin, at, v);
-                Rows::None
+                samples::float_point(&mut begin, *at, *v);
             }
             Data::String(at, s) => {
                 begin.extend_from_slice(br#""string","result":["#);
-                number::time(&mut begin, at);
+                number::time(&mut begin, *at);
                 begin.push(b',');
-                number::text(&mut begin, &s);
+                number::text(&mut begin, s);
                 begin.push(b']');
-                Rows::None
             }
-            Data::Vector(v) => {
+            Data::Vector(_) => {
                 begin.extend_from_slice(br#""vector","result":["#);
                 end.push(b']');
-                Rows::Vector(v.into_iter())
             }
-            Data::Matrix(m) => {
+            Data::Matrix(_) => {
                 begin.extend_from_slice(br#""matrix","result":["#);
                 end.push(b']');
-                Rows::Matrix(m.into_iter(), None)
             }
-        };
+        }
         if let Some(stats) = stats {
             end.extend_from_slice(br#","stats":"#);
             serde_json::to_writer(&mut end, stats).expect("numbers written to memory are JSON");
         }
         end.push(b'}');
-        notes(&mut end, "warnings", "warning", answer.warnings);
-        notes(&mut end, "infos", "info", answer.infos);
+        notes(&mut end, "warnings", "warning", answer.warnings.clone());
+        notes(&mut end, "infos", "info", answer.infos.clone());
         end.push(b'}');
-        Self { begin, rows, end, done: false }
+        Self { answer, begin, row: 0, writer: SeriesWriter::default(), end, done: false }
+    }
+
+    /// Until `out` is a part (`false`) or nothing is left (`true`).
+    fn write(&mut self, out: &mut Vec<u8>) -> bool {
+        let rows = match &self.answer.data {
+            // Written with the beginning.
+            Data::Scalar(..) | Data::String(..) => 0,
+            Data::Vector(rows) => rows.len(),
+            Data::Matrix(rows) => rows.len(),
+        };
+        while out.len() < PART_BYTES {
+            if self.row == rows {
+                return true;
+            }
+            let written = match &self.answer.data {
+                Data::Scalar(..) | Data::String(..) => true,
+                Data::Vector(rows) => {
+                    let (labels, s) = &rows[self.row];
+                    samples::sample(out, labels, s);
+                    true
+                }
+                Data::Matrix(rows) => self.writer.write(out, &rows[self.row], PART_BYTES),
+            };
+            if written {
+                self.row += 1;
+                self.writer = SeriesWriter::default();
+                if self.row < rows {
+                    out.push(b',');
+                }
+            }
+        }
+        false
     }
 }
 
@@ -176,42 +202,6 @@ pub(super) fn notes(out: &mut Vec<u8>, field: &str, kind: &str, mut notes: Vec<S
     serde_json::to_writer(out, &notes).expect("text written to memory is JSON");
 }
 
-impl Rows {
-    /// Until `out` is a part (`false`) or nothing is left (`true`).
-    fn write(&mut self, out: &mut Vec<u8>) -> bool {
-        match self {
-            Self::None => true,
-            Self::Vector(rows) => {
-                while out.len() < PART_BYTES {
-                    let Some((labels, s)) = rows.next() else { return true };
-                    samples::sample(out, &labels, &s);
-                    comma(out, rows.len());
-                }
-                false
-            }
-            Self::Matrix(rows, current) => {
-                while out.len() < PART_BYTES {
-                    if current.is_none() {
-                        *current = rows.next().map(|s| (s, SeriesWriter::default()));
-                    }
-                    let Some((series, writer)) = current else { return true };
-                    if writer.write(out, series, PART_BYTES) {
-                        comma(out, rows.len());
-                        *current = None;
-                    }
-                }
-                false
-            }
-        }
-    }
-}
-
-fn comma(out: &mut Vec<u8>, left: usize) {
-    if left > 0 {
-        out.push(b',');
-    }
-}
-
 impl Iterator for Parts {
     type Item = Bytes;
 
@@ -220,7 +210,7 @@ impl Iterator for Parts {
             return None;
         }
         let mut out = std::mem::take(&mut self.begin);
-        if self.rows.write(&mut out) {
+        if self.write(&mut out) {
             out.append(&mut self.end);
             self.done = true;
         }
@@ -230,8 +220,9 @@ impl Iterator for Parts {
 
 #[cfg(test)]
 mod tests {
-    use davy_model::Timestamp;
+    use davy_model::{Labels, Timestamp};
     use davy_query::QueryStats;
+    use davy_store::SeriesSamples;
     use expect_test::{Expect, expect};
 
     use super::*;
@@ -241,7 +232,7 @@ mod tests {
     }
 
     fn text(answer: Answer, stats: Option<&Stats>) -> String {
-        let bytes: Vec<u8> = Parts::new(answer, stats).flatten().collect();
+        let bytes: Vec<u8> = Parts::new(Arc::new(answer), stats).flatten().collect();
         String::from_utf8(bytes).unwrap()
     }
 
@@ -305,7 +296,7 @@ mod tests {
             samples: (0..11_000).map(|i| point(i * 15_000, 1.0 / (i + 1) as f64)).collect(),
         };
         let matrix: Vec<_> = (0..3).map(series).collect();
-        let parts: Vec<Bytes> = Parts::new(answer(Data::Matrix(matrix.clone())), None).collect();
+        let parts: Vec<Bytes> = Parts::new(Arc::new(answer(Data::Matrix(matrix.clone()))), None).collect();
         assert!(parts.len() > 10, "{}", parts.len());
         assert!(parts.iter().all(|p| p.len() < PART_BYTES + 100));
         let whole: serde_json::Value = serde_json::from_slice(&parts.concat()).unwrap();

@@ -1,17 +1,20 @@
 //! `QueryGate`: how many queries may be evaluated at once, how many may wait, and for how long each may take.
 //!
-//! An evaluation runs on a blocking thread and is told to end when its time is over or whoever asked has gone.
+//! An evaluation runs on a blocking thread and is told to end when its time is over or whoever asked has gone. Equal
+//! queries that wait are evaluated once.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use davy_query::{Cancel, Engine};
+use davy_query::{Answer, Cancel, Engine};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, timeout_at};
 
 use super::metrics::QueryMetrics;
+use super::singleflight::{Leader, RaiseOnDrop, SingleFlight};
 use crate::error::ApiError;
 
 /// Queries that may wait for their turn; more are refused at once.
@@ -58,6 +61,32 @@ struct Inner {
     places: Arc<Semaphore>,
     sending: Arc<Semaphore>,
     metrics: Arc<QueryMetrics>,
+    waiting: SingleFlight<Question, Evaluated>,
+}
+
+/// All that the answer to a query depends on, but for what is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Question {
+    pub(super) query: String,
+    pub(super) when: When,
+    pub(super) lookback: Duration,
+    pub(super) limit: usize,
+}
+
+/// Milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum When {
+    Instant(i64),
+    Range { start: i64, end: i64, step: Duration },
+}
+
+/// An answer and leave to hold it.
+#[derive(Debug, Clone)]
+pub(super) struct Evaluated {
+    pub(super) answer: Arc<Answer>,
+    pub(super) sending: Arc<Sending>,
+    pub(super) preparation: Duration,
+    pub(super) evaluation: Duration,
 }
 
 /// What was done, and how long it had to wait for its turn.
@@ -71,7 +100,8 @@ impl QueryGate {
     pub fn new(limits: QueryLimits) -> Self {
         let places = Arc::new(Semaphore::new(limits.concurrency_max.max(1)));
         let sending = Arc::new(Semaphore::new(SENDING_POINTS_MAX / POINTS_PER_PERMIT));
-        Self(Arc::new(Inner { limits, places, sending, metrics: Arc::default() }))
+        let (metrics, waiting) = (Arc::default(), SingleFlight::default());
+        Self(Arc::new(Inner { limits, places, sending, metrics, waiting }))
     }
 
     /// Adds the metrics of queries to Davy's own.
@@ -110,48 +140,141 @@ impl QueryGate {
         done
     }
 
+    /// The same of a query; equal ones that wait for a place at the same time are answered together.
+    pub(super) async fn answer(
+        &self,
+        question: Question,
+        timeout: Option<Duration>,
+        work: impl FnOnce(&Cancel) -> Result<Evaluated, ApiError> + Send + 'static,
+    ) -> Result<Done<Evaluated>, ApiError> {
+        let timed = self.0.metrics.began();
+        let done = self.evaluate_once(question, timeout, work).await;
+        timed.ended(&done);
+        done
+    }
+
     async fn evaluate<T: Send + 'static>(
         &self,
         timeout: Option<Duration>,
         work: impl FnOnce(&Cancel) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<Done<T>, ApiError> {
         let began = Instant::now();
-        let until = began + timeout.map_or(self.0.limits.timeout, |t| t.min(self.0.limits.timeout));
-        let place = self.place(until).await?;
+        let until = self.until(began, timeout);
+        let place = match self.free_place() {
+            Some(place) => place,
+            None => {
+                let _waiting = self.wait()?;
+                let place = timeout_at(until, self.0.places.clone().acquire_owned()).await;
+                place.map_err(|_| late_in_queue())?.map_err(|_| shutting_down())?
+            }
+        };
+        self.evaluate_in(place, began, until, work).await
+    }
+
+    async fn evaluate_once(
+        &self,
+        question: Question,
+        timeout: Option<Duration>,
+        work: impl FnOnce(&Cancel) -> Result<Evaluated, ApiError> + Send + 'static,
+    ) -> Result<Done<Evaluated>, ApiError> {
+        let began = Instant::now();
+        let until = self.until(began, timeout);
+        if let Some(place) = self.free_place() {
+            return self.evaluate_in(place, began, until, work).await;
+        }
+        let waiting = self.wait()?;
+        let (mut listener, leader) = self.0.waiting.join(question);
+        if let Some(leader) = leader {
+            tokio::spawn(self.clone().lead(leader, work));
+        } else {
+            self.0.metrics.joined.inc();
+        }
+        let running = timeout_at(until, listener.begun()).await.map_err(|_| late_in_queue())??;
+        drop(waiting);
+        let value = timeout_at(until, listener.outcome()).await.map_err(|_| late_in_evaluation())??;
+        Ok(Done { value, queued: running - began })
+    }
+
+    /// Evaluates for all who listen, in a task of its own: whoever asked first may leave first.
+    async fn lead(
+        self,
+        leader: Leader<Question, Evaluated>,
+        work: impl FnOnce(&Cancel) -> Result<Evaluated, ApiError> + Send + 'static,
+    ) {
+        let Ok(place) = self.0.places.clone().acquire_owned().await else { return };
+        let cancel = leader.begin();
+        if !cancel.is_raised() {
+            let outcome = self.start(place, cancel, work).await;
+            leader.end(outcome.unwrap_or_else(|panicked| Err(ended_early(&panicked))));
+        }
+    }
+
+    /// The place is free again when the work has returned.
+    async fn evaluate_in<T: Send + 'static>(
+        &self,
+        place: OwnedSemaphorePermit,
+        began: Instant,
+        until: Instant,
+        work: impl FnOnce(&Cancel) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<Done<T>, ApiError> {
         if until <= Instant::now() {
-            return Err(ApiError::Timeout("query timed out in query queue".into()));
+            return Err(late_in_queue());
         }
         let queued = began.elapsed();
         let raised = RaiseOnDrop(Cancel::default());
-        let cancel = raised.0.clone();
+        match timeout_at(until, self.start(place, raised.0.clone(), work)).await {
+            Ok(Ok(done)) => done.map(|value| Done { value, queued }),
+            Ok(Err(panicked)) => Err(ended_early(&panicked)),
+            Err(_) => Err(late_in_evaluation()),
+        }
+    }
+
+    fn start<T: Send + 'static>(
+        &self,
+        place: OwnedSemaphorePermit,
+        cancel: Cancel,
+        work: impl FnOnce(&Cancel) -> Result<T, ApiError> + Send + 'static,
+    ) -> JoinHandle<Result<T, ApiError>> {
         let running = Counted::new(&self.0.metrics.running);
-        let evaluation = tokio::task::spawn_blocking(move || {
+        tokio::task::spawn_blocking(move || {
             let _running = running;
             let done = work(&cancel);
             drop(place);
             done
-        });
-        match timeout_at(until, evaluation).await {
-            Ok(Ok(done)) => done.map(|value| Done { value, queued }),
-            Ok(Err(panicked)) => Err(ApiError::Internal(format!("the evaluation ended early: {panicked}"))),
-            Err(_) => Err(ApiError::Timeout("query timed out in expression evaluation".into())),
-        }
+        })
     }
 
-    async fn place(&self, until: Instant) -> Result<OwnedSemaphorePermit, ApiError> {
-        let inner = &self.0;
-        if let Ok(place) = inner.places.clone().try_acquire_owned() {
-            return Ok(place);
-        }
-        let waiting = Counted::new(&inner.metrics.waiting);
-        if inner.metrics.waiting.get() > WAITING_MAX {
+    fn until(&self, began: Instant, timeout: Option<Duration>) -> Instant {
+        began + timeout.map_or(self.0.limits.timeout, |t| t.min(self.0.limits.timeout))
+    }
+
+    fn free_place(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.places.clone().try_acquire_owned().ok()
+    }
+
+    fn wait(&self) -> Result<Counted, ApiError> {
+        let waiting = Counted::new(&self.0.metrics.waiting);
+        if self.0.metrics.waiting.get() > WAITING_MAX {
             return Err(ApiError::Unavailable(format!("{WAITING_MAX} queries are waiting already")));
         }
-        let place = timeout_at(until, inner.places.clone().acquire_owned()).await;
-        drop(waiting);
-        let place = place.map_err(|_| ApiError::Timeout("query timed out in query queue".into()))?;
-        place.map_err(|_| ApiError::Unavailable("davy is shutting down".into()))
+        Ok(waiting)
     }
+}
+
+fn late_in_queue() -> ApiError {
+    ApiError::Timeout("query timed out in query queue".into())
+}
+
+fn late_in_evaluation() -> ApiError {
+    ApiError::Timeout("query timed out in expression evaluation".into())
+}
+
+fn shutting_down() -> ApiError {
+    ApiError::Unavailable("davy is shutting down".into())
+}
+
+fn ended_early(panicked: &JoinError) -> ApiError {
+    ApiError::Internal(format!("the evaluation ended early: {panicked}"))
 }
 
 /// Given back when the answer has been sent.
@@ -174,20 +297,13 @@ impl Drop for Counted {
     }
 }
 
-/// Lives in the request's future: gone when the answer is there, the time is over, or the client has left.
-struct RaiseOnDrop(Cancel);
-
-impl Drop for RaiseOnDrop {
-    fn drop(&mut self) {
-        self.0.raise();
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
 
-    use tokio::task::JoinHandle;
+    use davy_model::Timestamp;
+    use davy_query::{Data, QueryStats};
 
     use super::*;
 
@@ -261,6 +377,47 @@ mod tests {
         assert!(matches!(refused, Err(ApiError::Unavailable(why)) if why.contains("waiting already")));
         assert_eq!(gate.0.metrics.waiting.get(), WAITING_MAX, "the refused one is counted out again");
         busy.abort();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn equal_queries_that_wait_are_evaluated_once() {
+        let (ended, _end) = mpsc::channel();
+        let (busy, gate) = busy(&gate(1, LONG), ended);
+        let evaluated = Arc::new(AtomicUsize::new(0));
+        let ask = |query: &str, timeout| {
+            let (gate, again, evaluated) = (gate.clone(), gate.clone(), evaluated.clone());
+            let when = When::Instant(0);
+            let question = Question { query: query.to_owned(), when, lookback: LONG, limit: 0 };
+            let work = move |_: &Cancel| {
+                evaluated.fetch_add(1, Ordering::Relaxed);
+                Ok(Evaluated {
+                    answer: Arc::new(Answer {
+                        data: Data::Scalar(Timestamp::MIN, 1.0),
+                        warnings: vec![],
+                        infos: vec![],
+                        stats: QueryStats::default(),
+                    }),
+                    sending: Arc::new(again.sending(1)?),
+                    preparation: Duration::ZERO,
+                    evaluation: Duration::ZERO,
+                })
+            };
+            tokio::spawn(async move { gate.answer(question, timeout, work).await })
+        };
+        // The first to ask has little time, and the others are answered all the same.
+        let impatient = ask("a", Some(Duration::from_millis(1)));
+        assert!(matches!(impatient.await.unwrap(), Err(ApiError::Timeout(_))));
+        let impatient = ask("a", Some(Duration::from_millis(50)));
+        let waiting: Vec<_> = ["a", "a", "b", "a"].map(|q| ask(q, None)).into();
+        assert!(matches!(impatient.await.unwrap(), Err(ApiError::Timeout(_))));
+        while gate.0.metrics.waiting.get() < 4 {
+            tokio::task::yield_now().await;
+        }
+        busy.abort();
+        for request in waiting {
+            assert!(request.await.unwrap().is_ok());
+        }
+        assert_eq!(evaluated.load(Ordering::Relaxed), 2, "one for each question");
     }
 
     #[test]

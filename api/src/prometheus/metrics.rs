@@ -1,6 +1,7 @@
 //! What Davy says of the queries it is asked: how long they take, how they end, how many wait.
 
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -19,6 +20,7 @@ pub(super) struct QueryMetrics {
     seconds: Family<Labels, Histogram, fn() -> Histogram>,
     pub(super) running: Gauge,
     pub(super) waiting: Gauge,
+    pub(super) joined: Counter,
 }
 
 /// From a millisecond to two minutes.
@@ -32,6 +34,7 @@ impl Default for QueryMetrics {
             seconds: Family::new_with_constructor(buckets),
             running: Gauge::default(),
             waiting: Gauge::default(),
+            joined: Counter::default(),
         }
     }
 }
@@ -45,6 +48,11 @@ impl QueryMetrics {
         );
         r.register("queries_running", "Queries that are being evaluated", self.running.clone());
         r.register("queries_waiting", "Queries that wait for their turn", self.waiting.clone());
+        r.register(
+            "queries_joined",
+            "Queries that waited with an equal one and got its answer",
+            self.joined.clone(),
+        );
     }
 
     pub(super) fn began(&self) -> Timed<'_> {

@@ -16,6 +16,7 @@ mod query;
 mod rules;
 mod samples;
 mod series;
+mod singleflight;
 mod status;
 mod targets;
 mod text;

@@ -1,5 +1,6 @@
 //! `GET` and `POST /api/v1/query` and `/api/v1/query_range`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -9,6 +10,7 @@ use davy_query::{Answer, Cancel, Engine, EvalError, Expr, Steps, ValueType};
 use tokio::time::Instant;
 
 use super::answer::{self, Samples, Stats, Timings, respond};
+use super::gate::{Done, Evaluated, Question, When};
 use super::params::{Params, invalid};
 use crate::error::ApiError;
 use crate::router::ApiState;
@@ -20,21 +22,24 @@ const POINTS_MAX: i64 = 11_000;
 pub(super) async fn instant(State(state): State<ApiState>, params: Params) -> Result<Response, ApiError> {
     let limit = params.limit()?;
     let at = params.time("time")?.unwrap_or_else(|| state.clock.now());
+    let when = When::Instant(at.as_millis());
     let evaluate = move |expr: &Expr, engine: &Engine, source: &_, cancel: &Cancel| {
         engine.query(expr, source, at, cancel).map_err(|e| error(&e))
     };
-    run(&state, params, limit, evaluate).await
+    run(&state, params, when, limit, evaluate).await
 }
 
 /// `GET /api/v1/query_range?query=&start=&end=&step=[&timeout=&limit=&lookback_delta=&stats=]`.
 pub(super) async fn range(State(state): State<ApiState>, params: Params) -> Result<Response, ApiError> {
     let limit = params.limit()?;
     let steps = steps(&params)?;
+    let Steps { start, end, step } = steps;
+    let when = When::Range { start: start.as_millis(), end: end.as_millis(), step };
     let evaluate = move |expr: &Expr, engine: &Engine, source: &_, cancel: &Cancel| {
         has_values(expr)?;
         engine.query_range(expr, source, steps, cancel).map_err(|e| error(&e))
     };
-    run(&state, params, limit, evaluate).await
+    run(&state, params, when, limit, evaluate).await
 }
 
 /// A range of times asks for a value at each of them.
@@ -80,6 +85,7 @@ fn points(start: Timestamp, end: Timestamp, step_nanos: i64) -> i128 {
 async fn run(
     state: &ApiState,
     params: Params,
+    when: When,
     limit: usize,
     evaluate: impl FnOnce(&Expr, &Engine, &davy_store::Snapshot, &Cancel) -> Result<Answer, ApiError>
     + Send
@@ -88,6 +94,8 @@ async fn run(
     let timeout = params.positive_duration("timeout")?;
     let engine = state.queries.engine(params.positive_duration("lookback_delta")?);
     let with_stats = params.get("stats").is_some();
+    let query = params.get("query").unwrap_or("").to_owned();
+    let question = Question { query, when, lookback: engine.lookback, limit };
     let (store, gate) = (state.store.clone(), state.queries.clone());
     // Long texts take the parser a while as well.
     let work = move |cancel: &Cancel| {
@@ -98,15 +106,16 @@ async fn run(
         answer::truncate(&mut answer, limit);
         // Before its place is free for the next evaluation.
         let sending = gate.sending(answer::points(&answer))?;
-        Ok((answer, sending, preparation, began.elapsed() - preparation))
+        let (answer, sending) = (Arc::new(answer), Arc::new(sending));
+        Ok(Evaluated { answer, sending, preparation, evaluation: began.elapsed() - preparation })
     };
-    let done = state.queries.run(timeout, work).await?;
-    let (answer, sending, preparation, evaluation) = done.value;
-    let stats = with_stats.then(|| stats(&answer, preparation, done.queued, evaluation));
-    Ok(respond(answer, stats.as_ref(), sending))
+    let done = state.queries.answer(question, timeout, work).await?;
+    let stats = with_stats.then(|| stats(&done));
+    Ok(respond(done.value, stats.as_ref()))
 }
 
-fn stats(answer: &Answer, preparation: Duration, queued: Duration, evaluation: Duration) -> Stats {
+fn stats(Done { value, queued }: &Done<Evaluated>) -> Stats {
+    let Evaluated { answer, preparation, evaluation, .. } = value;
     let evaluation = evaluation.as_secs_f64();
     Stats {
         timings: Timings {
