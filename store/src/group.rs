@@ -341,8 +341,10 @@ fn transpose(rows: &[Arc<PackedRow>], wanted: u128, floats: &mut [Vec<f64>; SLOT
     let column =
         |slot: &u8| (wanted & bit(*slot) != 0).then(|| std::mem::take(&mut floats[usize::from(*slot)]));
     let mut columns: Vec<Option<Vec<f64>>> = order.iter().map(column).collect();
+    let from = columns.iter().position(Option::is_some).unwrap_or(columns.len());
+    let to = columns.iter().rposition(Option::is_some).map_or(from, |last| last + 1);
     for row in rows {
-        row.each_float(|place, bits| {
+        row.each_float_of(from..to, |place, bits| {
             if let Some(column) = &mut columns[place] {
                 column.push(f64::from_bits(bits));
             }

@@ -204,6 +204,7 @@ impl<'a> Import<'a> {
             return Err(Error::ImportTooLong { partitions_max: PARTITIONS_MAX });
         }
         let partition = self.inner.partition_for(&self.view.partitions, time)?;
+        partition.expect_any();
         self.targets.insert(start, Target::open(self.inner, partition)?);
         Ok(start)
     }
@@ -215,7 +216,9 @@ impl<'a> Import<'a> {
         let mut partitions = self.view.partitions.clone();
         self.imported.partitions = self.targets.len();
         for target in std::mem::take(&mut self.targets).into_values() {
-            partitions = Arc::new(crate::maintain::with(&partitions, target.commit(&self.seal)?));
+            let partition = target.commit(&self.seal)?;
+            partition.expect_any();
+            partitions = Arc::new(crate::maintain::with(&partitions, partition));
         }
         let garbage = self.inner.head_mut().samples_sealed(
             self.seal.number,
@@ -470,6 +473,23 @@ mod tests {
         assert_eq!(read(&store), bits(&more));
         drop(store);
         assert_eq!(read(&open(dir.path())), bits(&more));
+    }
+
+    #[test]
+    fn what_is_newer_than_the_newest_seal_is_found_once_it_is_imported() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        store.import(at(0), |i| feed(i, &[(1, -10 * HOUR, 1.0)])).unwrap();
+        let newest = |store: &Store, from: i64| {
+            let found = store.snapshot().select(&[Matcher::equal("job", "j")], at(from), at(0)).unwrap();
+            found.iter().map(|s| s.samples.len()).sum::<usize>()
+        };
+        store.compact(at(0)).unwrap();
+        assert_eq!((newest(&store, -11 * HOUR), newest(&store, -9 * HOUR)), (1, 0));
+        store.import(at(0), |i| feed(i, &[(1, -8 * HOUR, 2.0)])).unwrap();
+        assert_eq!(newest(&store, -9 * HOUR), 1, "of the same partition");
+        drop(store);
+        assert_eq!(newest(&open(dir.path()), -9 * HOUR), 1, "as far as a start finds it");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! read at a few nanoseconds a value, and every row can be read by itself. The layout, without the vector
 //! instructions, is that of Lemire, Kurz and Rupp, "Stream VByte" (2018). FORMAT.md draws it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use davy_model::{Histogram, Value};
@@ -114,10 +115,18 @@ impl PackedRow {
     }
 
     /// Every float, by its place among the floats of the row.
-    pub(crate) fn each_float(&self, mut f: impl FnMut(usize, u64)) {
-        let n = self.float_len();
-        let (codes, mut bytes) = self.packed.split_at(n.div_ceil(2));
-        for i in 0..n {
+    pub(crate) fn each_float(&self, f: impl FnMut(usize, u64)) {
+        self.each_float_of(0..self.float_len(), f);
+    }
+
+    /// Those at some of the places; what lies before them is stepped over two by two.
+    pub(crate) fn each_float_of(&self, places: Range<usize>, mut f: impl FnMut(usize, u64)) {
+        let (codes, mut bytes) = self.packed.split_at(self.float_len().div_ceil(2));
+        let pairs = places.start / 2;
+        let before: usize = codes[..pairs].iter().map(|c| usize::from(PAIR_LEN[usize::from(*c)])).sum();
+        let odd = if places.start % 2 == 1 { len(codes[pairs] & 15) } else { 0 };
+        bytes = &bytes[before + odd..];
+        for i in places {
             let code = codes[i / 2] >> (4 * (i % 2)) & 15;
             let word = bytes.first_chunk().map_or_else(|| short_word(bytes), |b| u64::from_le_bytes(*b));
             f(i, bits(code, word));
@@ -187,6 +196,17 @@ const fn len(code: u8) -> usize {
     (if code <= WHOLE_MAX { code } else { code - FLOAT_BASE }) as usize
 }
 
+/// Of two values whose codes share a byte.
+const PAIR_LEN: [u8; 256] = {
+    let mut lens = [0; 256];
+    let mut codes = 0;
+    while codes < 256 {
+        lens[codes] = (len(codes as u8 & 15) + len(codes as u8 >> 4)) as u8;
+        codes += 1;
+    }
+    lens
+};
+
 /// The last bytes of a row as a word.
 fn short_word(bytes: &[u8]) -> u64 {
     let mut word = [0; 8];
@@ -223,6 +243,12 @@ mod tests {
             }
             let unpacked = packed.unpack();
             prop_assert_eq!(unpacked.float_bits(), row.float_bits());
+            for places in [0..values.len(), values.len() / 3..values.len() / 2, values.len()..values.len()] {
+                let mut some = Vec::new();
+                packed.each_float_of(places.clone(), |place, bits| some.push((place, bits)));
+                let want = row.float_bits()[places.clone()].iter().copied();
+                prop_assert_eq!(some, places.zip(want).collect::<Vec<_>>());
+            }
             let mut r = Reader(packed.packed());
             let read = PackedRow::read(&mut r, 7, packed.float_mask()).unwrap();
             prop_assert!(r.end().is_ok());

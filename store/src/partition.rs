@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use davy_model::{Labels, Matcher};
@@ -54,6 +54,8 @@ pub(crate) struct Partition {
     pub(crate) path: PathBuf,
     pub(crate) start: i64,
     pub(crate) end: i64,
+    /// No sample here is newer.
+    newest: AtomicI64,
     conn: Mutex<Connection>,
     index: Mutex<LoadedIndex>,
     /// Rows that failed their checksum since the last maintenance.
@@ -90,16 +92,37 @@ impl Partition {
         let before = "SELECT count(*) FROM quarantine";
         let before = conn.query_row(before, (), |r| r.get::<_, i64>(0)).at(path)?;
         quarantined.fetch_add(before as u64, Ordering::Relaxed);
-        Ok(Self {
+        let partition = Self {
             path: path.to_owned(),
             start,
             end,
+            newest: AtomicI64::new(end),
             conn: Mutex::new(conn),
             index: Mutex::default(),
             bad: Mutex::default(),
             quarantined,
             complained: AtomicBool::new(false),
-        })
+        };
+        partition.measure_newest();
+        Ok(partition)
+    }
+
+    /// Whether a sample here can lie in the range. Whoever asks of the present needs no partition, not even today's.
+    pub(crate) fn overlaps(&self, from: i64, to: i64) -> bool {
+        self.start <= to && from <= self.newest.load(Ordering::Acquire)
+    }
+
+    /// After a seal, before anyone is told of it.
+    pub(crate) fn measure_newest(&self) {
+        if let [newest] = self.rows("SELECT max(newest) FROM chunks", &[], |r| r.get::<_, Option<i64>>(0))[..]
+        {
+            self.newest.store(newest.unwrap_or(i64::MIN), Ordering::Release);
+        }
+    }
+
+    /// While an import writes here, whose samples are of any time.
+    pub(crate) fn expect_any(&self) {
+        self.newest.store(self.end, Ordering::Release);
     }
 
     /// `None` if it was never written or its row is damaged.

@@ -109,6 +109,7 @@ impl Folder {
         )
         .at(path)?;
         checkpoint(&conn, path);
+        into.measure_newest();
         Ok(())
     }
 

@@ -123,6 +123,9 @@ impl Snapshot {
 
     /// Where the series lie, those together that lie in the same places.
     fn located(&self, partitions: &[&Partition], matchers: &[Matcher]) -> Vec<Located> {
+        if partitions.is_empty() {
+            return self.located_in_head(matchers);
+        }
         let mut series: HashMap<Labels, Vec<(Place, u8)>, foldhash::fast::RandomState> = HashMap::default();
         let mut note = |partition, found: Vec<(SeriesRef, Labels)>| {
             series.reserve(found.len().saturating_sub(series.len()));
@@ -140,6 +143,18 @@ impl Snapshot {
             together.entry(places).or_default().push((labels, slots));
         }
         together.into_iter().collect()
+    }
+
+    /// The same of the head alone, where each living series lies in one place and those that are dead have no samples.
+    fn located_in_head(&self, matchers: &[Matcher]) -> Vec<Located> {
+        let by_group = by_group(self.view.index.find(matchers)).into_iter();
+        let located = by_group.filter_map(|(group, members)| {
+            let alive = self.view.groups.get(group)?.alive();
+            let members = members.into_iter().filter(|(slot, _)| alive & bit(*slot) != 0);
+            let members = members.map(|(slot, labels)| (labels, vec![slot])).collect();
+            Some((vec![Place { partition: None, group }], members))
+        });
+        located.collect()
     }
 
     /// The same without reading samples; may name series whose samples lie just outside the range.
@@ -272,7 +287,7 @@ impl Snapshot {
 
     /// Partitions that can hold samples of the range, oldest first.
     fn partitions(&self, range: Range) -> impl Iterator<Item = &Arc<Partition>> {
-        self.view.partitions.iter().filter(move |p| p.start <= range.to && range.from < p.end)
+        self.view.partitions.iter().filter(move |p| p.overlaps(range.from, range.to))
     }
 }
 
