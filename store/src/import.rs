@@ -273,7 +273,7 @@ impl Target {
             for (series, _) in same {
                 let (group, slot) = (series.group(), series.slot());
                 let mut pieces = Pieces::default();
-                self.partition.read(group, &[slot], (from, to), view.seal, &mut pieces);
+                self.partition.read(group, bit(slot), (from, to), view.seal, &mut pieces);
                 found.append(&mut pieces.samples(slot));
             }
         }

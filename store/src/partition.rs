@@ -17,6 +17,7 @@ use crate::columns::Pieces;
 use crate::error::{At, Error};
 use crate::frame::{self, Kind};
 use crate::index::Index;
+use crate::row::slots;
 use crate::{SeriesRef, meta, record, sqlite};
 
 pub(crate) const FORMAT: i32 = 1;
@@ -170,15 +171,9 @@ impl Partition {
         }
     }
 
-    /// Adds the samples of each of the slots of a group within the range, of seals up to `seal`.
-    pub(crate) fn read(
-        &self,
-        group: u32,
-        wanted: &[u8],
-        (from, to): (i64, i64),
-        seal: i64,
-        out: &mut Pieces,
-    ) {
+    /// Adds the samples of each of the slots of a group within the range, of seals up to `seal`: slots ascending,
+    /// because a column may lean on the one before it, which is then unpacked once for both.
+    pub(crate) fn read(&self, group: u32, wanted: u128, (from, to): (i64, i64), seal: i64, out: &mut Pieces) {
         let sql = "SELECT number, oldest, frame FROM chunks
                    WHERE group_number = ?1 AND newest >= ?2 AND oldest <= ?3 AND seal <= ?4 ORDER BY oldest";
         let chunks = self.rows(sql, params![group, from, to, seal], |r| {
@@ -190,10 +185,11 @@ impl Partition {
                 if open.oldest() != Some(oldest) {
                     return Err(Corrupt("belongs to another time"));
                 }
-                wanted.iter().map(|slot| open.read(*slot, from, to)).collect::<Result<Vec<_>, Corrupt>>()
+                let read = |slot| Ok((slot, open.read(slot, from, to)?));
+                slots(wanted).map(read).collect::<Result<Vec<_>, Corrupt>>()
             };
             match read() {
-                Ok(pieces) => wanted.iter().zip(pieces).for_each(|(slot, piece)| out.push(*slot, piece)),
+                Ok(pieces) => pieces.into_iter().for_each(|(slot, piece)| out.push(slot, piece)),
                 // Half a chunk would be a gap that nobody is told of.
                 Err(why) => self.set_bad("chunks", number, why),
             }

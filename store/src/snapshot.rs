@@ -97,15 +97,14 @@ impl Snapshot {
                 members.iter().map(|(labels, _)| (labels.clone(), Vec::new())).collect();
             for (i, place) in places.iter().enumerate() {
                 let slots = || members.iter().map(|(_, slots)| slots[i]);
+                let wanted = slots().fold(0, |m, slot| m | bit(slot));
                 match place.partition {
                     Some(p) => {
-                        let wanted: Vec<u8> = slots().collect();
                         let range = (range.from, range.to);
-                        partitions[p].read(place.group, &wanted, range, self.view.seal, &mut pieces);
+                        partitions[p].read(place.group, wanted, range, self.view.seal, &mut pieces);
                     }
                     None => {
                         let Some(group) = self.view.groups.get(place.group) else { continue };
-                        let wanted = slots().fold(0, |m, slot| m | bit(slot));
                         group.read(place.group, wanted, range.from, range.to, &mut pieces);
                     }
                 }
