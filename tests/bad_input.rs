@@ -91,38 +91,30 @@ fn misbehaving_targets_are_down_with_a_reason_and_hurt_nobody_else() {
         &format!("global: {{scrape_interval: 1s}}\n{{otlp}}\nscrape_configs:\n{jobs}"),
     );
 
-    wait_for("every target to have been scraped", 30, || {
-        (davy.query("up{job!=\"davy\"}").len() == 8).then_some(())
-    });
-    let up = |job: &str| davy.query(&format!("up{{job=\"{job}\"}}"))[0].1;
-    for (job, want) in [
-        ("healthy", 1.0),
-        ("hanging", 0.0),
-        ("half_line", 0.0),
-        ("not_utf8", 0.0),
-        ("year_9999", 1.0),
-        ("duplicates", 1.0),
-        ("bomb", 0.0),
-        ("refused", 0.0),
-    ] {
-        assert_eq!(up(job), want, "{job}");
-    }
-    let targets = davy.json("/api/v1/targets");
+    let jobs = [
+        ("healthy", 1.0, ""),
+        ("hanging", 0.0, "timeout"),
+        ("half_line", 0.0, "parse"),
+        ("not_utf8", 0.0, "parse"),
+        ("year_9999", 1.0, ""),
+        ("duplicates", 1.0, ""),
+        ("bomb", 0.0, "limit"),
+        ("refused", 0.0, "refused"),
+    ];
     let reason = |job: &str| {
+        let targets = davy.json("/api/v1/targets");
         let all = targets["data"]["activeTargets"].as_array().expect("a list");
         let t = all.iter().find(|t| t["scrapePool"] == job).expect("the job has a target");
         (t["reason"].as_str().unwrap_or("").to_owned(), t["lastError"].as_str().unwrap_or("").to_owned())
     };
-    for (job, class) in [
-        ("hanging", "timeout"),
-        ("half_line", "parse"),
-        ("not_utf8", "parse"),
-        ("bomb", "limit"),
-        ("refused", "refused"),
-    ] {
-        let (got, error) = reason(job);
-        assert_eq!(got, class, "{job}: {error}");
-        assert!(!error.is_empty(), "{job} says what is wrong");
+    // On a busy machine a healthy target may be late once, and a hanging one is not known to hang before it has.
+    for (job, up, class) in jobs {
+        wait_for(&format!("{job} to be up {up} with the reason {class:?}"), 30, || {
+            let found = davy.query(&format!("up{{job=\"{job}\"}}"));
+            let (got, error) = reason(job);
+            let told = got == class && (class.is_empty() || !error.is_empty());
+            (found.first().is_some_and(|f| f.1 == up) && told).then_some(())
+        });
     }
     assert!(reason("half_line").1.contains("line 2"), "{}", reason("half_line").1);
     assert!(

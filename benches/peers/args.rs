@@ -97,7 +97,7 @@ impl Args {
                 Experiment::Scale => (&[10, 100, 1000], 5000, 60, 60, 0, 1),
                 Experiment::Query => (&[50], 15_000, 0, 0, 5760, 5),
                 Experiment::Panels => (&[200], 1000, 60, 60, 0, 3),
-                Experiment::Lookup => (&[1000], 15_000, 0, 0, 2, 5),
+                Experiment::Lookup => (&[1000], 15_000, 75, 0, 2, 5),
             };
         if self.targets.is_empty() {
             self.targets = targets.to_vec();

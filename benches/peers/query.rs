@@ -246,8 +246,8 @@ fn lookup_pass(args: &Args, kind: Kind, report: &mut Report) -> Result<(), Strin
     let span_ms = args.ticks().cast_signed() as i64 * args.interval_ms().cast_signed();
     let start_ms = now_ms() - span_ms;
     Pusher::new(args, start_ms).push(&system, args.ticks(), args.ticks())?;
-    // Peers index what they took a moment later.
-    std::thread::sleep(std::time::Duration::from_secs(5));
+    // Systems index what they took later: a server that has run for some minutes is asked.
+    std::thread::sleep(std::time::Duration::from_secs(args.warm_up()));
     let (start, end) = (start_ms / 1000 - 60, now_ms() / 1000 + 60);
     let matcher: String = "http_requests_total{code=\"500\"}".bytes().map(|b| format!("%{b:02X}")).collect();
     let lookups = [

@@ -431,7 +431,7 @@ impl Brain {
                     };
                     let errands = self.with_watch(tick).await;
                     self.perform(errands.unwrap_or_default(), &performer);
-                    self.metrics.ticked(began.elapsed());
+                    self.metrics.ticked(began.elapsed(), next.elapsed());
                     self.publish();
                     self.bells.ticked.notify_one();
                     if last_drill_look.elapsed() >= DRILL_LOOK_INTERVAL {

@@ -219,7 +219,8 @@ impl World {
             self.store.maintain(self.now()).expect("maintenance works");
             self.metrics.maintained(Duration::from_millis(2 + self.steps % 5), true);
         }
-        self.metrics.ticked(Duration::from_micros(700 + self.steps % 7 * 150));
+        let took = Duration::from_micros(700 + self.steps % 7 * 150);
+        self.metrics.ticked(took, took);
         self.ask();
         self.metrics.publish(&self.view(), &targets(now), &self.store.stats(), &self.about);
         let at = START;

@@ -100,6 +100,7 @@ pub struct Metrics {
     ticks: Counter,
     tick_seconds: Float,
     tick_duration: Histogram,
+    tick_lag: Histogram,
     /// Rows that wait to be written because the control database cannot be.
     pub(super) unwritten: Gauge,
     pub(super) outbox_pending: Gauge,
@@ -156,6 +157,7 @@ impl Default for Metrics {
             tick_seconds: Float::default(),
             // 100 µs to 52 s.
             tick_duration: Histogram::new(exponential_buckets(0.0001, 2.0, 20)),
+            tick_lag: Histogram::new(exponential_buckets(0.0001, 2.0, 20)),
             unwritten: Gauge::default(),
             outbox_pending: Gauge::default(),
             messages_delivered: Counter::default(),
@@ -212,6 +214,11 @@ impl Metrics {
         r.register("ticks", "Evaluations", self.ticks.clone());
         r.register("tick_seconds", "Time that the last evaluation took", self.tick_seconds.clone());
         r.register("tick_duration_seconds", "Time that evaluations take", self.tick_duration.clone());
+        r.register(
+            "tick_lag_seconds",
+            "From when an evaluation was due to its end: what queries and scrapes hold up shows here",
+            self.tick_lag.clone(),
+        );
         r.register(
             "control_rows_unwritten",
             "Decisions that wait for their database",
@@ -392,8 +399,10 @@ impl Metrics {
         self.remote_write_series.set(signed(receiver.series_known() as u64));
     }
 
-    pub fn ticked(&self, took: Duration) {
+    /// `lag` is from when it was due to its end.
+    pub fn ticked(&self, took: Duration, lag: Duration) {
         self.ticks.inc();
+        self.tick_lag.observe(lag.as_secs_f64());
         self.tick_seconds.set(took.as_secs_f64());
         self.tick_duration.observe(took.as_secs_f64());
     }
