@@ -92,7 +92,8 @@ fn lags(davy: &Davy) -> Vec<(String, f64)> {
 #[test]
 fn hostile_queries_are_refused_or_bounded_and_davy_goes_on() {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let davy = Davy::start(dir.path(), "{otlp}\nstorage: {series_per_service_limit: 1000000}\n");
+    let config = "global: {evaluation_interval: 1s}\n{otlp}\nstorage: {series_per_service_limit: 1000000}\n";
+    let davy = Davy::start(dir.path(), config);
     fill(&davy);
     let resident = || {
         let process =

@@ -1,8 +1,8 @@
 //! The judge: evidence for and against each metric of a release, in constant memory and without a clock.
 //!
 //! The formulas are those of the study (`judge.md`, section 2). Read in this order: `evidence.rs` (what evidence
-//! is), `counts.rs` (errors, slow requests, conversions), `latency.rs`, `level.rs` and `growth.rs` (resources),
-//! `gauge.rs`; `crate::AnalysisRun` decides on what they say.
+//! is), `term.rs` (what one interval says), `counts.rs` (errors, slow requests, conversions), `cohort.rs` (those of
+//! them that began together), `latency.rs`, `level.rs` and `growth.rs` (resources), `gauge.rs`; `crate::AnalysisRun` decides on what they say.
 
 mod clusters;
 mod cohort;
