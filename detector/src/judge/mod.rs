@@ -2,7 +2,8 @@
 //!
 //! The formulas are those of the study (`judge.md`, section 2). Read in this order: `evidence.rs` (what evidence
 //! is), `term.rs` (what one interval says), `counts.rs` (errors, slow requests, conversions), `cohort.rs` (those of
-//! them that began together), `latency.rs`, `level.rs` and `growth.rs` (resources), `gauge.rs`; `crate::AnalysisRun` decides on what they say.
+//! them that began together), `latency.rs`, `level.rs` and `growth.rs` (resources), `gauge.rs`; `crate::AnalysisRun`
+//! decides on what they say.
 
 mod clusters;
 mod cohort;
