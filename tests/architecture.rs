@@ -50,6 +50,14 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     metadata.packages.iter().map(|p| (p.name.to_string(), normal(p))).collect()
 }
 
+/// The workspace has several binaries, and all its members are built by default.
+#[test]
+fn the_readmes_first_command_means_davy() {
+    let metadata = MetadataCommand::new().no_deps().exec().expect("cargo describes its own workspace");
+    let named: Vec<_> = metadata.packages.iter().filter_map(|p| p.default_run.as_deref()).collect();
+    assert_eq!(named, ["davy"], "`cargo run` needs one `default-run` among all members");
+}
+
 #[test]
 fn crates_use_what_the_drawing_shows() {
     let actual = dependencies();
