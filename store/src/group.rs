@@ -98,7 +98,7 @@ impl Group {
     pub(crate) fn times(&self) -> Option<(i64, i64)> {
         let chunks = self.chunks.iter().map(|c| (c.oldest, c.newest));
         let rows = self.rows.first().zip(self.rows.last()).map(|(a, b)| (a.time, b.time));
-        chunks.chain(rows).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+        chunks.chain(rows).reduce(hull)
     }
 
     /// Slots whose series still exists.
@@ -264,6 +264,11 @@ impl Group {
         let end = self.rows.partition_point(|r| r.time <= to);
         self.rows.get(start..end).unwrap_or(&[])
     }
+}
+
+/// The oldest and the newest of two ranges of times.
+pub(crate) fn hull(a: (i64, i64), b: (i64, i64)) -> (i64, i64) {
+    (a.0.min(b.0), a.1.max(b.1))
 }
 
 /// What [`Group::trim`] took away: to be dropped after the head's lock has been let go.

@@ -8,7 +8,7 @@ use davy_model::{Exemplar, Label, Labels, Metadata, Timestamp};
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 
-use crate::group::{Group, Groups, Trimmed};
+use crate::group::{Group, Groups, Trimmed, hull};
 use crate::index::Index;
 use crate::limits::Census;
 use crate::partition::Partition;
@@ -236,8 +236,8 @@ impl Head {
         self.view.index.add(std::mem::take(&mut self.unindexed));
         let mut refused = 0;
         for (group, row) in &batch.rows {
-            let (oldest, newest) = self.view.times.unwrap_or((row.time, row.time));
-            self.view.times = Some((oldest.min(row.time), newest.max(row.time)));
+            let at = (row.time, row.time);
+            self.view.times = Some(self.view.times.map_or(at, |times| hull(times, at)));
             match self.view.groups.get_mut(*group) {
                 Some(g) => refused += g.insert(*group, row.clone(), self.range),
                 None => refused += row.len(),
@@ -299,7 +299,7 @@ impl Head {
         let trim = |n| self.view.groups.get_mut(n).expect("numbered by its own list").trim(n, until);
         let trimmed = numbers.into_iter().map(trim).collect();
         let times = self.view.groups.iter().filter_map(|(_, g)| g.times());
-        self.view.times = times.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        self.view.times = times.reduce(hull);
         trimmed
     }
 

@@ -93,7 +93,7 @@ impl Partition {
         let before = "SELECT count(*) FROM quarantine";
         let before = conn.query_row(before, (), |r| r.get::<_, i64>(0)).at(path)?;
         quarantined.fetch_add(before as u64, Ordering::Relaxed);
-        let partition = Self {
+        Ok(Self {
             path: path.to_owned(),
             start,
             end,
@@ -103,9 +103,7 @@ impl Partition {
             bad: Mutex::default(),
             quarantined,
             complained: AtomicBool::new(false),
-        };
-        partition.measure_newest();
-        Ok(partition)
+        })
     }
 
     /// Whether a sample here can lie in the range. Whoever asks of the present needs no partition, not even today's.
@@ -113,17 +111,14 @@ impl Partition {
         self.start <= to && from <= self.newest.load(Ordering::Acquire)
     }
 
-    /// After a seal, before anyone is told of it.
+    /// After a seal or an import, before anyone is told of it. What cannot be read may be of any time.
     pub(crate) fn measure_newest(&self) {
-        if let [newest] = self.rows("SELECT max(newest) FROM chunks", &[], |r| r.get::<_, Option<i64>>(0))[..]
+        let newest = match self.rows("SELECT max(newest) FROM chunks", &[], |r| r.get::<_, Option<i64>>(0))[..]
         {
-            self.newest.store(newest.unwrap_or(i64::MIN), Ordering::Release);
-        }
-    }
-
-    /// While an import writes here, whose samples are of any time.
-    pub(crate) fn expect_any(&self) {
-        self.newest.store(self.end, Ordering::Release);
+            [newest] => newest.unwrap_or(i64::MIN),
+            _ => self.end,
+        };
+        self.newest.store(newest, Ordering::Release);
     }
 
     /// `None` if it was never written or its row is damaged.

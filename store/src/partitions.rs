@@ -63,6 +63,10 @@ impl Folder {
                 Err(e) => return Err(e),
             }
         }
+        // Of the others their end says enough: nobody who asks of the present asks them.
+        if let Some(last) = opened.partitions.last() {
+            last.measure_newest();
+        }
         Ok(opened)
     }
 

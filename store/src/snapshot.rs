@@ -7,6 +7,7 @@ use std::sync::Arc;
 use davy_model::{Exemplar, Labels, Matcher, Metadata, Sample, Timestamp};
 
 use crate::columns::{Columns, Pieces, SeriesColumns, join_series};
+use crate::group::hull;
 use crate::head::View;
 use crate::index::Index;
 use crate::partition::Partition;
@@ -252,7 +253,7 @@ impl Snapshot {
     /// Bounds of the times that have samples: every sample lies within, and no range of them is much smaller.
     pub fn time_range(&self) -> Option<(Timestamp, Timestamp)> {
         let partitions = self.view.partitions.iter().map(|p| (p.start, p.end));
-        let (from, to) = partitions.chain(self.view.times).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
+        let (from, to) = partitions.chain(self.view.times).reduce(hull)?;
         Some((Timestamp::from_millis(from), Timestamp::from_millis(to)))
     }
 
