@@ -76,7 +76,7 @@ impl Cancel {
 }
 
 /// The times of a range query: `start`, then every `step` up to `end`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Steps {
     pub start: Timestamp,
     pub end: Timestamp,

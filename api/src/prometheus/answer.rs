@@ -149,8 +149,8 @@ impl Parts {
             serde_json::to_writer(&mut end, stats).expect("numbers written to memory are JSON");
         }
         end.push(b'}');
-        notes(&mut end, "warnings", "warning", answer.warnings.clone());
-        notes(&mut end, "infos", "info", answer.infos.clone());
+        notes(&mut end, "warnings", "warning", &answer.warnings);
+        notes(&mut end, "infos", "info", &answer.infos);
         end.push(b'}');
         Self { answer, begin, row: 0, writer: SeriesWriter::default(), end, done: false }
     }
@@ -189,17 +189,17 @@ impl Parts {
 }
 
 /// `,"warnings":["..",".."]`; nothing where there are none.
-pub(super) fn notes(out: &mut Vec<u8>, field: &str, kind: &str, mut notes: Vec<String>) {
+pub(super) fn notes(out: &mut Vec<u8>, field: &str, kind: &str, notes: &[String]) {
     if notes.is_empty() {
         return;
     }
-    if notes.len() > NOTES_MAX {
-        let omitted = notes.len() - NOTES_MAX;
-        notes.truncate(NOTES_MAX);
-        notes.push(format!("{omitted} more {kind} annotations omitted"));
+    let omitted = notes.len().saturating_sub(NOTES_MAX);
+    let mut told = notes[..notes.len() - omitted].to_vec();
+    if omitted > 0 {
+        told.push(format!("{omitted} more {kind} annotations omitted"));
     }
     out.extend_from_slice(format!(",\"{field}\":").as_bytes());
-    serde_json::to_writer(out, &notes).expect("text written to memory is JSON");
+    serde_json::to_writer(out, &told).expect("text written to memory is JSON");
 }
 
 impl Iterator for Parts {

@@ -7,15 +7,15 @@ use serde::Serialize;
 use super::answer::notes;
 
 pub(super) fn success(data: &impl Serialize) -> Response {
-    with_warnings(data, Vec::new())
+    with_warnings(data, &[])
 }
 
-pub(super) fn with_warnings(data: &impl Serialize, warnings: Vec<String>) -> Response {
+pub(super) fn with_warnings(data: &impl Serialize, warnings: &[String]) -> Response {
     written(|out| serde_json::to_writer(out, data).expect("a reply of text and numbers is JSON"), warnings)
 }
 
 /// For data that is written as bytes.
-pub(super) fn written(write: impl FnOnce(&mut Vec<u8>), warnings: Vec<String>) -> Response {
+pub(super) fn written(write: impl FnOnce(&mut Vec<u8>), warnings: &[String]) -> Response {
     let mut out = br#"{"status":"success","data":"#.to_vec();
     write(&mut out);
     notes(&mut out, "warnings", "warning", warnings);

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use davy_query::{Answer, Cancel, Engine};
+use davy_model::Timestamp;
+use davy_query::{Answer, Cancel, Engine, Steps};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -14,7 +15,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, timeout_at};
 
 use super::metrics::QueryMetrics;
-use super::singleflight::{Leader, RaiseOnDrop, SingleFlight};
+use super::singleflight::{Leader, RaiseOnDrop, SingleFlight, shutting_down};
 use crate::error::ApiError;
 
 /// Queries that may wait for their turn; more are refused at once.
@@ -73,11 +74,10 @@ pub(super) struct Question {
     pub(super) limit: usize,
 }
 
-/// Milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum When {
-    Instant(i64),
-    Range { start: i64, end: i64, step: Duration },
+    Instant(Timestamp),
+    Range(Steps),
 }
 
 /// An answer and leave to hold it.
@@ -269,10 +269,6 @@ fn late_in_evaluation() -> ApiError {
     ApiError::Timeout("query timed out in expression evaluation".into())
 }
 
-fn shutting_down() -> ApiError {
-    ApiError::Unavailable("davy is shutting down".into())
-}
-
 fn ended_early(panicked: &JoinError) -> ApiError {
     ApiError::Internal(format!("the evaluation ended early: {panicked}"))
 }
@@ -302,7 +298,6 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
 
-    use davy_model::Timestamp;
     use davy_query::{Data, QueryStats};
 
     use super::*;
@@ -386,7 +381,7 @@ mod tests {
         let evaluated = Arc::new(AtomicUsize::new(0));
         let ask = |query: &str, timeout| {
             let (gate, again, evaluated) = (gate.clone(), gate.clone(), evaluated.clone());
-            let when = When::Instant(0);
+            let when = When::Instant(Timestamp::MIN);
             let question = Question { query: query.to_owned(), when, lookback: LONG, limit: 0 };
             let work = move |_: &Cancel| {
                 evaluated.fetch_add(1, Ordering::Relaxed);

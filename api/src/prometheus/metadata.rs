@@ -83,7 +83,7 @@ pub(super) async fn exemplars(State(state): State<ApiState>, params: Params) -> 
                     out.push(b'}');
                 });
             },
-            Vec::new(),
+            &[],
         ))
     };
     Ok(state.queries.run(None, work).await?.value)

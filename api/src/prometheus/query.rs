@@ -22,24 +22,21 @@ const POINTS_MAX: i64 = 11_000;
 pub(super) async fn instant(State(state): State<ApiState>, params: Params) -> Result<Response, ApiError> {
     let limit = params.limit()?;
     let at = params.time("time")?.unwrap_or_else(|| state.clock.now());
-    let when = When::Instant(at.as_millis());
     let evaluate = move |expr: &Expr, engine: &Engine, source: &_, cancel: &Cancel| {
         engine.query(expr, source, at, cancel).map_err(|e| error(&e))
     };
-    run(&state, params, when, limit, evaluate).await
+    run(&state, params, When::Instant(at), limit, evaluate).await
 }
 
 /// `GET /api/v1/query_range?query=&start=&end=&step=[&timeout=&limit=&lookback_delta=&stats=]`.
 pub(super) async fn range(State(state): State<ApiState>, params: Params) -> Result<Response, ApiError> {
     let limit = params.limit()?;
     let steps = steps(&params)?;
-    let Steps { start, end, step } = steps;
-    let when = When::Range { start: start.as_millis(), end: end.as_millis(), step };
     let evaluate = move |expr: &Expr, engine: &Engine, source: &_, cancel: &Cancel| {
         has_values(expr)?;
         engine.query_range(expr, source, steps, cancel).map_err(|e| error(&e))
     };
-    run(&state, params, when, limit, evaluate).await
+    run(&state, params, When::Range(steps), limit, evaluate).await
 }
 
 /// A range of times asks for a value at each of them.

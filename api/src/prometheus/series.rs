@@ -34,7 +34,7 @@ pub(super) async fn series(State(state): State<ApiState>, params: Params) -> Res
             found.dedup();
         }
         let warnings = asked.truncate(&mut found);
-        Ok(written(|out| list(out, &found, samples::labels), warnings))
+        Ok(written(|out| list(out, &found, samples::labels), &warnings))
     };
     read(&state, work).await
 }
@@ -101,7 +101,7 @@ impl Asked {
             }
         };
         let warnings = self.truncate(&mut all);
-        Ok(with_warnings(&all, warnings))
+        Ok(with_warnings(&all, &warnings))
     }
 
     fn truncate<T>(&self, all: &mut Vec<T>) -> Vec<String> {

@@ -127,7 +127,7 @@ impl<T: Clone> Listener<T> {
         let progress = self.progress.wait_for(|p| !matches!(p, Progress::Waiting)).await;
         match progress.as_deref() {
             Ok(Progress::Running(since) | Progress::Ended(since, _)) => Ok(*since),
-            Ok(Progress::Waiting) | Err(_) => Err(gone()),
+            Ok(Progress::Waiting) | Err(_) => Err(shutting_down()),
         }
     }
 
@@ -135,12 +135,12 @@ impl<T: Clone> Listener<T> {
         let progress = self.progress.wait_for(|p| matches!(p, Progress::Ended(..))).await;
         match progress.as_deref() {
             Ok(Progress::Ended(_, outcome)) => outcome.clone(),
-            Ok(_) | Err(_) => Err(gone()),
+            Ok(_) | Err(_) => Err(shutting_down()),
         }
     }
 }
 
-fn gone() -> ApiError {
+pub(super) fn shutting_down() -> ApiError {
     ApiError::Unavailable("davy is shutting down".into())
 }
 
