@@ -33,7 +33,7 @@ impl Cohort {
     /// One interval and its terms, one for each process; none without requests in one of the arms, which is no evidence
     /// either way.
     pub(super) fn update(&mut self, arms: &[Arm], sums: &Sums<'_>, terms: &[Term]) {
-        self.instances.add(arms, sums.counts());
+        self.instances.add(arms, sums.counts);
         for (process, term) in self.processes.iter_mut().zip(terms) {
             process.update(sums, term, &self.instances);
         }

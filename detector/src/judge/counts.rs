@@ -8,6 +8,8 @@
 //! assumes that a slow noise of one whole arm is within its prior: within one release such a noise cannot be
 //! told from a regression. Scenarios: `tests/scenarios.rs`.
 
+use crate::calibration::Noise;
+
 use super::cold::persistent;
 use super::evidence::{EFFECTS, log_e, t_inflation};
 use super::forecast::Outlook;
@@ -15,7 +17,6 @@ use super::instances::{Instances, Spread};
 use super::long_run::LongRun;
 use super::study;
 use super::term::{Model, Sums, Term};
-use crate::calibration::Noise;
 
 /// Weight of the priors: of instance luck in instances, of "no dispersion" in intervals.
 pub(crate) const LUCK_PRIOR_INSTANCES: f64 = 6.0;

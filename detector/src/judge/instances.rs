@@ -33,7 +33,7 @@ pub(super) struct Spread {
 
 /// Sums over the instances of an arm.
 #[derive(Default)]
-struct Sums {
+struct Tally {
     instances: f64,
     trials: f64,
     events: f64,
@@ -51,7 +51,7 @@ impl Slot {
 impl Instances {
     pub(super) fn add(&mut self, arms: &[Arm], counts: &Counts) {
         self.slots.resize(arms.len().max(self.slots.len()), Slot::default());
-        let mut sums = [Sums::default(), Sums::default()];
+        let mut sums = [Tally::default(), Tally::default()];
         let new = counts.trials.iter().zip(&counts.events);
         for ((slot, arm), (n, x)) in self.slots.iter_mut().zip(arms).zip(new) {
             if *n > 0.0 {
@@ -80,7 +80,7 @@ impl Instances {
     }
 }
 
-impl Sums {
+impl Tally {
     fn spread(&self) -> Spread {
         let Self { instances: k, trials, events, rates, squares } = *self;
         let per_rate = trials / events;

@@ -19,7 +19,7 @@ pub(crate) type OfArms = [(f64, f64); 2];
 /// The same with what every process needs of it, taken once.
 #[derive(Debug)]
 pub(crate) struct Sums<'a> {
-    counts: &'a Counts,
+    pub(super) counts: &'a Counts,
     pub(crate) of: OfArms,
     /// How the baseline's instances scatter about their common rate, and how they would by chance.
     pub(super) between: (f64, f64),
@@ -96,11 +96,7 @@ impl Counts {
     }
 }
 
-impl<'a> Sums<'a> {
-    pub(super) fn counts(&self) -> &'a Counts {
-        self.counts
-    }
-
+impl Sums<'_> {
     /// Whether both arms had requests.
     pub(crate) fn paired(&self) -> bool {
         self.of.iter().all(|(trials, _)| *trials > 0.0)
