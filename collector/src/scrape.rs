@@ -38,9 +38,9 @@ pub use probe::BodyReader;
 pub use status::{Health, TargetStatus};
 
 use crate::config::ScrapeConfig;
-use crate::expfmt::Format;
 use crate::target::ScrapeTarget;
 use buffers::{BufferPool, Buffers};
+use fetch::Fetched;
 use state::{Counts, TargetState};
 use status::Shown;
 
@@ -71,13 +71,14 @@ impl ScrapeLoop {
     /// Scrapes at every tick until it is stopped; returns what it knows, for a successor or for the markers of an end.
     async fn run(self, state: TargetState) -> TargetState {
         let mut work = Work { state, buffers: Buffers::default() };
-        while let Some(at) = self.next_tick().await {
+        let offset = self.target.offset();
+        while let Some(at) = self.next_tick(offset).await {
             let started = Instant::now();
             work.buffers = self.buffers.take();
             let max = self.config.limits.body_bytes_max;
             let fetched = tokio::select! {
                 () = self.stop.cancelled() => break,
-                fetched = fetch::fetch(&self.client, &self.target, max, &mut work.buffers.body) => fetched,
+                fetched = fetch::fetch(&self.client, &self.target, max, &mut work.buffers.gathered) => fetched,
             };
             work = self.read_and_append(work, fetched, at, started).await;
             self.buffers.give(std::mem::take(&mut work.buffers));
@@ -87,8 +88,8 @@ impl ScrapeLoop {
 
     /// Waits for the next tick of the target's own grid; `None` when stopped. Ticks that passed during a long scrape
     /// are left out, never made up for.
-    async fn next_tick(&self) -> Option<Timestamp> {
-        let (interval, offset) = (self.target.interval, self.target.offset());
+    async fn next_tick(&self, offset: Duration) -> Option<Timestamp> {
+        let interval = self.target.interval;
         let tick_after = |now: Timestamp| now.align_down(interval, offset) + interval;
         let mut tick = tick_after(self.clock.now());
         loop {
@@ -111,13 +112,14 @@ impl ScrapeLoop {
     async fn read_and_append(
         &self,
         mut work: Work,
-        fetched: Result<Format, ScrapeError>,
+        fetched: Result<Fetched, ScrapeError>,
         at: Timestamp,
         started: Instant,
     ) -> Work {
         let (store, now) = (self.store.clone(), self.clock.now());
         // The first scrape of a loop asks the store what was there before it, which may read the disk.
-        let long = work.state.is_new() || work.buffers.body.len() > INLINE_BODY_BYTES_MAX;
+        let body_len = fetched.as_ref().map_or(0, |f| f.body(&work.buffers.gathered).len());
+        let long = work.state.is_new() || body_len > INLINE_BODY_BYTES_MAX;
         let job = move || {
             let read = AssertUnwindSafe(|| work.read_and_append(&store, now, fetched, at, started));
             catch_unwind(read).map(|read| (read, work))
@@ -198,12 +200,12 @@ impl Work {
         &mut self,
         store: &Store,
         now: Timestamp,
-        fetched: Result<Format, ScrapeError>,
+        fetched: Result<Fetched, ScrapeError>,
         at: Timestamp,
         started: Instant,
     ) -> Read {
-        let Self { state, buffers: Buffers { rows, body } } = self;
-        let result = fetched.and_then(|format| state.read(body, format, at, rows));
+        let Self { state, buffers: Buffers { rows, gathered } } = self;
+        let result = fetched.and_then(|f| state.read(f.body(gathered), f.format, at, rows));
         if result.is_err() {
             state.fail(at, rows);
         }

@@ -26,6 +26,18 @@ pub struct Appender {
     batch: Batch,
     /// The group of the last sample: its neighbours mostly belong to the same.
     group: Option<KnownGroup>,
+    /// The row of the last sample, which its neighbours mostly belong to as well.
+    open: Option<OpenRow>,
+}
+
+/// The last row, at a time that was found good for its group: what follows in slots beyond the last one belongs there
+/// without a further look.
+struct OpenRow {
+    /// Series of the group from here to `end` come after those that the row holds.
+    next: u64,
+    end: u64,
+    alive: u128,
+    at: Timestamp,
 }
 
 struct KnownGroup {
@@ -50,6 +62,7 @@ impl Appender {
             row_numbers: HashMap::default(),
             batch: Batch::default(),
             group: None,
+            open: None,
         }
     }
 
@@ -58,7 +71,7 @@ impl Appender {
         if let Some(found) = self.inner().head().find(labels) {
             return Ok(found);
         }
-        self.group = None;
+        (self.group, self.open) = (None, None);
         let created = self.inner().head_mut().series(labels, self.now);
         created.map_err(|r| self.refuse(r))
     }
@@ -71,7 +84,10 @@ impl Appender {
     /// Takes a sample. The same sample again, in this batch or stored before, is accepted and kept once.
     #[inline]
     pub fn append(&mut self, series: SeriesRef, at: Timestamp, value: Value) -> Result<(), Refusal> {
-        self.try_append(series, at, value).map_err(|r| self.refuse(r))
+        match value {
+            Value::Float(v) if self.append_to_open(series, at, v) => Ok(()),
+            value => self.try_append(series, at, value).map_err(|r| self.refuse(r)),
+        }
     }
 
     pub fn exemplar(&mut self, series: SeriesRef, exemplar: Exemplar) {
@@ -109,6 +125,17 @@ impl Appender {
     }
 
     #[inline]
+    fn append_to_open(&mut self, series: SeriesRef, at: Timestamp, value: f64) -> bool {
+        let (Some(open), Some((_, row))) = (&mut self.open, self.rows.last_mut()) else { return false };
+        let within = open.next <= series.0 && series.0 < open.end && open.at == at;
+        let fits = within && open.alive & bit(series.slot()) != 0;
+        if fits {
+            row.push(series.slot(), value);
+            open.next = series.0 + 1;
+        }
+        fits
+    }
+
     fn try_append(&mut self, series: SeriesRef, at: Timestamp, value: Value) -> Result<(), Refusal> {
         let Self { from, to, .. } = *self;
         if at < from || at > to {
@@ -160,9 +187,18 @@ impl Appender {
                 self.rows.len() - 1
             }),
         };
+        let is_last = number + 1 == self.rows.len();
         let row = &mut self.rows[number].1;
         if !row.has(slot) {
             row.set(slot, value);
+            let on_time = |g: &&KnownGroup| g.number == group && g.newest < time;
+            let group = self.group.as_ref().filter(|g| is_last && on_time(g));
+            self.open = group.map(|g| OpenRow {
+                next: SeriesRef::new(g.number, row.end()).0,
+                end: SeriesRef::new(g.number + 1, 0).0,
+                alive: g.alive,
+                at,
+            });
             return Ok(());
         }
         match row.get(slot) {

@@ -80,6 +80,19 @@ impl Row {
         Some(Value::Histogram(h.values[rank(h.mask, slot)].clone()))
     }
 
+    /// The first slot beyond all that have a value.
+    pub(crate) fn end(&self) -> u8 {
+        (u128::BITS - self.mask().leading_zeros()) as u8
+    }
+
+    /// Sets a slot at or beyond [`Self::end`].
+    #[inline]
+    pub(crate) fn push(&mut self, slot: u8, value: f64) {
+        debug_assert!(slot >= self.end(), "slot {slot} is not beyond the last one");
+        self.bits.push(value.to_bits());
+        self.floats |= bit(slot);
+    }
+
     /// Sets a slot that is still empty.
     pub(crate) fn set(&mut self, slot: u8, value: Value) {
         debug_assert!(!self.has(slot), "slot {slot} has a value already");

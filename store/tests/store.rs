@@ -118,6 +118,26 @@ fn order_duplicates_and_bounds_are_judged_per_sample() {
 }
 
 #[test]
+fn every_sample_of_a_late_row_is_compared_with_what_is_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let mut a = store.appender(at(2000));
+    let [first, second, third] = [1, 2, 3].map(|n| a.series(&labels("m", n)).unwrap());
+    for (series, ms) in [(second, 1000), (first, 2000), (second, 2000), (third, 2000)] {
+        a.append(series, at(ms), float(1.0)).unwrap();
+    }
+    a.commit(Durability::Group).unwrap();
+    let mut a = store.appender(at(2000));
+    a.append(first, at(1000), float(2.0)).unwrap();
+    assert_eq!(a.append(second, at(1000), float(2.0)), Err(Refusal::Duplicate { at: at(1000) }));
+    a.append(third, at(1000), float(2.0)).unwrap();
+    a.commit(Durability::Group).unwrap();
+    let at_1000: Vec<_> = samples(&store.snapshot(), "m").into_iter().filter(|s| s.1 == 1000).collect();
+    let want = [(1, 2.0f64), (2, 1.0), (3, 2.0)].map(|(n, v)| (n, 1000, v.to_bits()));
+    assert_eq!(at_1000, want);
+}
+
+#[test]
 fn limits_refuse_the_new_and_name_the_offender() {
     let dir = tempfile::tempdir().unwrap();
     let limits = Limits { series_max: 5, series_per_service_max: 3, ..options().limits };

@@ -95,12 +95,20 @@ impl<'a> Reader<'a> {
         Ok(&text[start..self.cursor.at])
     }
 
+    /// The value of a line that has nothing else, as nearly every line: a short number and a line feed.
+    pub(crate) fn short_value(&mut self) -> Option<f64> {
+        let rest = &self.cursor.text.as_bytes()[self.cursor.at..];
+        let number = rest.strip_prefix(b" ")?;
+        let (value, len) = number::short(number)?;
+        (number.get(len) == Some(&b'\n')).then(|| {
+            self.cursor.at += len + 2;
+            value
+        })
+    }
+
     /// Value, timestamp and exemplar, to the end of the line.
     pub fn point(&mut self) -> Result<Point<'a>, ParseError> {
         self.cursor.skip_blanks();
-        if let Some(value) = self.cursor.short_value() {
-            return Ok(Point { value, timestamp: None, exemplar: None });
-        }
         let value = self.cursor.float()?;
         let mut point = Point { value, timestamp: None, exemplar: None };
         if self.cursor.peek() != Some(b'\n') {
@@ -284,16 +292,6 @@ impl<'a> Cursor<'a> {
     fn identifier(&mut self, accept: impl Fn(u8) -> bool) -> Option<&'a str> {
         let first = self.peek()?;
         (accept(first) && !first.is_ascii_digit()).then(|| self.take_while(accept))
-    }
-
-    /// The value that ends nearly every line: a short number and a line feed, both stepped over.
-    fn short_value(&mut self) -> Option<f64> {
-        let rest = &self.text.as_bytes()[self.at..];
-        let (value, len) = number::short(rest)?;
-        (rest.get(len) == Some(&b'\n')).then(|| {
-            self.at += len + 1;
-            value
-        })
     }
 
     fn float(&mut self) -> Result<f64, ParseError> {

@@ -12,7 +12,8 @@ const BODY_KEPT_BYTES: usize = 4 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
     pub(super) rows: Rows,
-    pub(super) body: Vec<u8>,
+    /// A body that came in pieces.
+    pub(super) gathered: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
@@ -25,7 +26,7 @@ impl BufferPool {
 
     pub(super) fn give(&self, buffers: Buffers) {
         let mut kept = self.lock();
-        if kept.len() < KEPT_MAX && buffers.body.capacity() <= BODY_KEPT_BYTES {
+        if kept.len() < KEPT_MAX && buffers.gathered.capacity() <= BODY_KEPT_BYTES {
             kept.push(buffers);
         }
     }

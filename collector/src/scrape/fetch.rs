@@ -4,10 +4,11 @@ use std::error::Error as _;
 use std::io::{self, Write};
 use std::time::Duration;
 
+use bytes::Bytes;
 use davy_egress::{EgressError, HttpClient, describe};
 use flate2::write::MultiGzDecoder;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::error::{LimitError, Reason, ScrapeError};
 use crate::expfmt::Format;
@@ -18,17 +19,31 @@ const ACCEPTED: &str = "application/openmetrics-text;version=1.0.0;escaping=allo
      application/openmetrics-text;version=0.0.1;q=0.4,\
      text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,\
      text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
-const TIMEOUT_HEADER: &str = "X-Prometheus-Scrape-Timeout-Seconds";
+const TIMEOUT_HEADER: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");
 
-/// Fills `body`, within the target's timeout from the first packet to the last.
+/// What a target answered.
+pub(super) struct Fetched {
+    pub(super) format: Format,
+    /// The whole body if it came in one piece, else empty and the body is where it was gathered.
+    piece: Bytes,
+}
+
+impl Fetched {
+    pub(super) fn body<'a>(&'a self, gathered: &'a [u8]) -> &'a [u8] {
+        if self.piece.is_empty() { gathered } else { &self.piece }
+    }
+}
+
+/// Asks the target, within its timeout from the first packet to the last. A body of several pieces is gathered in
+/// `gathered`.
 pub(super) async fn fetch(
     client: &HttpClient,
     target: &ScrapeTarget,
     body_bytes_max: u64,
-    body: &mut Vec<u8>,
-) -> Result<Format, ScrapeError> {
-    body.clear();
-    let answer = fetch_untimed(client, target, body_bytes_max, body);
+    gathered: &mut Vec<u8>,
+) -> Result<Fetched, ScrapeError> {
+    gathered.clear();
+    let answer = fetch_untimed(client, target, body_bytes_max, gathered);
     let after = target.timeout;
     tokio::time::timeout(after, answer).await.unwrap_or(Err(ScrapeError::Timeout { after }))
 }
@@ -37,24 +52,24 @@ async fn fetch_untimed(
     client: &HttpClient,
     target: &ScrapeTarget,
     body_bytes_max: u64,
-    body: &mut Vec<u8>,
-) -> Result<Format, ScrapeError> {
+    gathered: &mut Vec<u8>,
+) -> Result<Fetched, ScrapeError> {
     let request = client.get(&target.url).await?;
     let request = request
-        .header(ACCEPT, ACCEPTED)
-        .header(ACCEPT_ENCODING, "gzip")
+        .header(ACCEPT, HeaderValue::from_static(ACCEPTED))
+        .header(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))
         .header(TIMEOUT_HEADER, seconds(target.timeout));
     let mut response = request.send().await.map_err(|e| connection_error(&e))?;
     check_status(response.status())?;
     let header = |name| header(response.headers(), name);
     let format = Format::from_content_type(&header(CONTENT_TYPE));
     let encoding = header(CONTENT_ENCODING).to_ascii_lowercase();
-    let mut sink = Sink::new(&encoding, Bounded { body, max: body_bytes_max, exceeded: false })?;
+    let bounded = Bounded { body: gathered, max: body_bytes_max, exceeded: false };
+    let mut sink = Sink::new(&encoding, bounded)?;
     while let Some(chunk) = response.chunk().await.map_err(|e| connection_error(&e))? {
-        sink.write(&chunk)?;
+        sink.write(chunk)?;
     }
-    sink.finish()?;
-    Ok(format)
+    Ok(Fetched { format, piece: sink.finish()? })
 }
 
 /// As Prometheus writes it: `10`, `0.5`.
@@ -62,7 +77,7 @@ fn seconds(d: Duration) -> String {
     d.as_secs_f64().to_string()
 }
 
-fn header(headers: &HeaderMap, name: http::HeaderName) -> String {
+fn header(headers: &HeaderMap, name: HeaderName) -> String {
     headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned()
 }
 
@@ -133,38 +148,48 @@ impl Write for Bounded<'_> {
 }
 
 enum Sink<'a> {
-    Plain(Bounded<'a>),
+    /// A body that comes in one piece is not copied: it is `first`.
+    Plain {
+        first: Bytes,
+        rest: Bounded<'a>,
+    },
     Gzip(Box<MultiGzDecoder<Bounded<'a>>>),
 }
 
 impl<'a> Sink<'a> {
     fn new(encoding: &str, body: Bounded<'a>) -> Result<Self, ScrapeError> {
         match encoding {
-            "" | "identity" => Ok(Self::Plain(body)),
+            "" | "identity" => Ok(Self::Plain { first: Bytes::new(), rest: body }),
             "gzip" | "x-gzip" => Ok(Self::Gzip(Box::new(MultiGzDecoder::new(body)))),
             other => Err(ScrapeError::Encoding { got: other.to_owned() }),
         }
     }
 
-    fn write(&mut self, chunk: &[u8]) -> Result<(), ScrapeError> {
+    fn write(&mut self, chunk: Bytes) -> Result<(), ScrapeError> {
         let result = match self {
-            Self::Plain(body) => body.write_all(chunk),
-            Self::Gzip(decoder) => decoder.write_all(chunk),
+            Self::Plain { first, rest } => {
+                if first.is_empty() && rest.body.is_empty() && chunk.len() as u64 <= rest.max {
+                    *first = chunk;
+                    return Ok(());
+                }
+                rest.write_all(&std::mem::take(first)).and_then(|()| rest.write_all(&chunk))
+            }
+            Self::Gzip(decoder) => decoder.write_all(&chunk),
         };
         result.map_err(|_| self.error())
     }
 
-    fn finish(mut self) -> Result<(), ScrapeError> {
-        let result = match &mut self {
-            Self::Plain(_) => Ok(()),
-            Self::Gzip(decoder) => decoder.try_finish(),
-        };
-        result.map_err(|_| self.error())
+    /// The piece that was not copied.
+    fn finish(mut self) -> Result<Bytes, ScrapeError> {
+        match &mut self {
+            Self::Plain { first, .. } => Ok(std::mem::take(first)),
+            Self::Gzip(decoder) => decoder.try_finish().map(|()| Bytes::new()).map_err(|_| self.error()),
+        }
     }
 
     fn error(&self) -> ScrapeError {
         let body = match self {
-            Self::Plain(body) => body,
+            Self::Plain { rest, .. } => rest,
             Self::Gzip(decoder) => decoder.get_ref(),
         };
         if body.exceeded { LimitError::Body { max: body.max }.into() } else { ScrapeError::Gzip }
@@ -183,17 +208,33 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    fn unfold(chunks: &[&[u8]], max: u64) -> (Vec<u8>, Result<(), String>) {
+    fn take(encoding: &str, chunks: &[&[u8]], max: u64) -> (Vec<u8>, Result<Bytes, String>) {
         let mut body = Vec::new();
-        let mut sink = Sink::new("gzip", Bounded { body: &mut body, max, exceeded: false }).unwrap();
-        let written = chunks.iter().try_for_each(|c| sink.write(c)).and_then(|()| sink.finish());
+        let mut sink = Sink::new(encoding, Bounded { body: &mut body, max, exceeded: false }).unwrap();
+        let mut chunks = chunks.iter().map(|c| Bytes::copy_from_slice(c));
+        let written = chunks.try_for_each(|c| sink.write(c)).and_then(|()| sink.finish());
         (body, written.map_err(|e| e.to_string()))
+    }
+
+    fn unfold(chunks: &[&[u8]], max: u64) -> (Vec<u8>, Result<Bytes, String>) {
+        take("gzip", chunks, max)
+    }
+
+    #[test]
+    fn a_plain_body_is_whole_in_one_piece_or_gathered() {
+        let piece = |text: &'static [u8]| Ok(Bytes::from_static(text));
+        assert_eq!(take("", &[b"a 1\n"], 4), (vec![], piece(b"a 1\n")));
+        assert_eq!(take("", &[], 4), (vec![], piece(b"")));
+        assert_eq!(take("", &[b"a ", b"1", b"\n"], 4), (b"a 1\n".to_vec(), piece(b"")));
+        let too_long = Err("the body has more than 3 bytes when decompressed".to_owned());
+        assert_eq!(take("", &[b"a 1\n"], 3).1, too_long);
+        assert_eq!(take("", &[b"a 1", b"\n"], 3).1, too_long);
     }
 
     #[test]
     fn members_one_after_another_are_one_body() {
         let (a, b) = (gzip(b"a 1\n"), gzip(b"b 2\n"));
-        assert_eq!(unfold(&[&a[..5], &a[5..], &b], 100), (b"a 1\nb 2\n".to_vec(), Ok(())));
+        assert_eq!(unfold(&[&a[..5], &a[5..], &b], 100), (b"a 1\nb 2\n".to_vec(), Ok(Bytes::new())));
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use davy_model::{Labels, Timestamp};
+use davy_store::Store;
 
+use super::append;
 use super::error::ScrapeError;
 use super::state::{Rows, TargetState};
 use crate::config::ScrapeConfig;
@@ -26,5 +28,10 @@ impl BodyReader {
         let result = self.state.read(body, format, at, &mut self.rows);
         self.state.forget();
         result.map(|()| self.rows.samples.len())
+    }
+
+    /// Appends what was read last, as of `at`.
+    pub fn append(&mut self, store: &Store, at: Timestamp) -> Result<(), davy_store::Error> {
+        append::append(store, at, &mut self.state, &self.rows, (at, [1.0; 5])).map(|_| ())
     }
 }

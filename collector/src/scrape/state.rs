@@ -188,14 +188,24 @@ impl TargetState {
                     what
                 }
             };
-            let point = reader.point()?;
-            rows.counts.scraped += 1;
-            match what {
-                What::Series(series) => self.sample(series, &point, at, rows)?,
-                What::Start(start) => {
-                    self.starts[start as usize].now = Timestamp::from_secs_f64(point.value);
+            let value = match reader.short_value() {
+                Some(value) => {
+                    if let What::Series(series) = what {
+                        self.sample(Row { series, at, value, explicit: false }, rows)?;
+                    }
+                    value
                 }
-                What::Dropped | What::Comment => {}
+                None => {
+                    let point = reader.point()?;
+                    if let What::Series(series) = what {
+                        self.point(series, &point, at, rows)?;
+                    }
+                    point.value
+                }
+            };
+            rows.counts.scraped += 1;
+            if let What::Start(start) = what {
+                self.starts[start as usize].now = Timestamp::from_secs_f64(value);
             }
             // The labels are those of a line that was parsed just now.
             let process_start = labels.len() == 1 && labels[0].1 == PROCESS_START;
@@ -203,7 +213,7 @@ impl TargetState {
                 self.process_start_series = Some(what).filter(|w| matches!(w, What::Series(_)));
             }
             if process_start || Some(what) == self.process_start_series {
-                self.process_start = Timestamp::from_secs_f64(point.value);
+                self.process_start = Timestamp::from_secs_f64(value);
             }
             labels.clear();
         }
@@ -278,33 +288,43 @@ impl TargetState {
         number
     }
 
-    fn sample(
+    /// A sample that may have a timestamp and an exemplar.
+    fn point(
         &mut self,
-        number: u32,
+        series: u32,
         point: &expfmt::Point<'_>,
         at: Timestamp,
         rows: &mut Rows,
-    ) -> Result<(), ScrapeError> {
+    ) -> Result<(), LimitError> {
         let explicit = point.timestamp.filter(|_| self.config.honor_timestamps);
         let at = explicit.unwrap_or(at);
-        let series = &mut self.series.all[number as usize];
+        let taken =
+            self.sample(Row { series, at, value: point.value, explicit: explicit.is_some() }, rows)?;
+        if taken
+            && let Some(e) = &point.exemplar
+            && let Some(exemplar) = new_exemplar(e, at, self.exemplars.entry(series).or_default())
+        {
+            rows.exemplars.push((series, exemplar));
+        }
+        Ok(())
+    }
+
+    /// Takes a row; `false` for one that repeats another of the scrape.
+    #[inline]
+    fn sample(&mut self, row: Row, rows: &mut Rows) -> Result<bool, LimitError> {
+        let series = &mut self.series.all[row.series as usize];
         rows.counts.kept += 1;
         let max = self.config.limits.samples_max;
         if rows.counts.kept > max {
-            return Err(LimitError::Samples { max }.into());
+            return Err(LimitError::Samples { max });
         }
-        if series.run == self.run && series.run_at == at {
+        if series.run == self.run && series.run_at == row.at {
             rows.counts.duplicates += 1;
-            return Ok(());
+            return Ok(false);
         }
-        (series.run, series.run_at) = (self.run, at);
-        rows.samples.push(Row { series: number, at, value: point.value, explicit: explicit.is_some() });
-        if let Some(e) = &point.exemplar
-            && let Some(exemplar) = new_exemplar(e, at, self.exemplars.entry(number).or_default())
-        {
-            rows.exemplars.push((number, exemplar));
-        }
-        Ok(())
+        (series.run, series.run_at) = (self.run, row.at);
+        rows.samples.push(row);
+        Ok(true)
     }
 
     /// The body was good: finds what is new and what went.
