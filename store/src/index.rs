@@ -29,6 +29,8 @@ struct Segment {
     series: Vec<(SeriesRef, Labels)>,
     /// Ascending, by name, then by value.
     postings: Vec<(Arc<Label>, Posting)>,
+    /// Where in them each name begins: values are many, names are few.
+    names: Vec<u32>,
 }
 
 /// Most values of most labels belong to one series or to many.
@@ -92,32 +94,24 @@ impl Index {
         found
     }
 
-    /// Values of a label among all series, or among those that satisfy every matcher; each at least once.
-    pub(crate) fn values(&self, name: &str, matchers: &[Matcher], each: &mut dyn FnMut(&str)) {
+    /// Values of a label among all series, or among those that satisfy every matcher: sorted runs, in which each value
+    /// is at least once.
+    pub(crate) fn values<'a>(&'a self, name: &str, matchers: &[Matcher], out: &mut Vec<&'a str>) {
         for segment in &self.segments {
             let found = segment.selected(matchers);
-            for (label, posting) in segment.values(name) {
-                if found.as_ref().is_none_or(|f| posting.meets(f)) {
-                    each(label.value());
-                }
-            }
+            let meets = |p: &Posting| found.as_ref().is_none_or(|f| p.meets(f));
+            let values = segment.values(name).iter();
+            out.extend(values.filter(|(_, p)| meets(p)).map(|(label, _)| label.value()));
         }
     }
 
     /// The same for the names of labels.
-    pub(crate) fn names(&self, matchers: &[Matcher], each: &mut dyn FnMut(&str)) {
+    pub(crate) fn names<'a>(&'a self, matchers: &[Matcher], out: &mut Vec<&'a str>) {
         for segment in &self.segments {
             let found = segment.selected(matchers);
-            let mut rest = &segment.postings[..];
-            while let Some((label, _)) = rest.first() {
-                // Values are many, names are few.
-                let name = label.name();
-                let (same, others) = rest.split_at(rest.partition_point(|(l, _)| l.name() == name));
-                if found.as_ref().is_none_or(|f| same.iter().any(|(_, p)| p.meets(f))) {
-                    each(name);
-                }
-                rest = others;
-            }
+            let meets = |p: &Posting| found.as_ref().is_none_or(|f| p.meets(f));
+            let names = (0..segment.names.len()).map(|n| segment.values_of(n));
+            out.extend(names.filter(|v| v.iter().any(|(_, p)| meets(p))).map(|v| v[0].0.name()));
         }
     }
 
@@ -142,8 +136,14 @@ impl Segment {
         let mut found: Vec<_> = by_place.into_values().collect();
         found.sort_unstable_by(|a, b| a.0.cmp(b.0));
         let postings = found.chunk_by(|a, b| a.0 == b.0).map(|same| (same[0].0.clone(), Posting::new(same)));
-        let postings = postings.collect();
-        Self { series, postings }
+        let postings: Vec<(Arc<Label>, Posting)> = postings.collect();
+        let mut names = vec![];
+        for (i, (label, _)) in postings.iter().enumerate() {
+            if i == 0 || postings[i - 1].0.name() != label.name() {
+                names.push(i as u32);
+            }
+        }
+        Self { series, postings, names }
     }
 
     fn find(&self, matchers: &[Matcher]) -> RoaringBitmap {
@@ -201,9 +201,14 @@ impl Segment {
     }
 
     fn values(&self, name: &str) -> &[(Arc<Label>, Posting)] {
-        let from = self.postings.partition_point(|(l, _)| l.name() < name);
-        let len = self.postings[from..].partition_point(|(l, _)| l.name() == name);
-        &self.postings[from..from + len]
+        let name_of = |at: &u32| self.postings[*at as usize].0.name();
+        self.names.binary_search_by(|at| name_of(at).cmp(name)).map_or(&[], |n| self.values_of(n))
+    }
+
+    /// The values of the `n`-th name.
+    fn values_of(&self, n: usize) -> &[(Arc<Label>, Posting)] {
+        let end = self.names.get(n + 1).map_or(self.postings.len(), |at| *at as usize);
+        &self.postings[self.names[n] as usize..end]
     }
 }
 
@@ -235,6 +240,8 @@ impl Posting {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -280,6 +287,14 @@ mod tests {
             let mut found = index.find(&matchers);
             found.sort();
             all.retain(|(_, l)| matchers.iter().all(|m| m.matches(l)));
+            let (mut values, mut names) = (Vec::new(), Vec::new());
+            index.values("n", &matchers, &mut values);
+            index.names(&matchers, &mut names);
+            let values: BTreeSet<&str> = values.into_iter().collect();
+            let names: BTreeSet<&str> = names.into_iter().collect();
+            prop_assert_eq!(values, all.iter().filter_map(|(_, l)| l.get("n")).collect::<BTreeSet<_>>());
+            let all_names = all.iter().flat_map(|(_, l)| l.iter()).map(|(n, _)| n);
+            prop_assert_eq!(names, all_names.collect::<BTreeSet<_>>());
             prop_assert_eq!(found, all);
         }
     }

@@ -1,6 +1,6 @@
 //! `Snapshot`: an immutable view of everything committed before it was taken; what every reader works on.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -46,10 +46,13 @@ type Located = (Vec<Place>, Vec<(Labels, Vec<u8>)>);
 
 type Together = HashMap<Vec<Place>, Vec<(Labels, Vec<u8>)>, foldhash::fast::RandomState>;
 
+/// Series are many and have the same few texts.
+type Distinct<'a> = HashSet<&'a str, foldhash::fast::RandomState>;
+
 /// What an index tells of a range.
 enum Indexed<'a> {
     Whole(&'a Index),
-    Series(Vec<Labels>),
+    Series(&'a [Labels]),
 }
 
 impl Snapshot {
@@ -177,17 +180,18 @@ impl Snapshot {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<String>, Error> {
-        let mut values = BTreeSet::new();
-        let mut add = |v: &str| {
-            if !values.contains(v) {
-                values.insert(v.to_owned());
+        let mut values = Union::default();
+        self.each_index(matchers, from, to, |found| {
+            let mut some = Vec::new();
+            match found {
+                Indexed::Whole(index) => index.values(name, matchers, &mut some),
+                Indexed::Series(all) => {
+                    some.extend(all.iter().filter_map(|l| l.get(name)).collect::<Distinct>());
+                }
             }
-        };
-        self.each_index(matchers, from, to, |found| match found {
-            Indexed::Whole(index) => index.values(name, matchers, &mut add),
-            Indexed::Series(all) => all.iter().filter_map(|l| l.get(name)).for_each(&mut add),
+            values.add(some);
         });
-        Ok(values.into_iter().collect())
+        Ok(values.0)
     }
 
     /// Names of the labels of the series that satisfy every matcher, sorted.
@@ -197,17 +201,18 @@ impl Snapshot {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<String>, Error> {
-        let mut names = BTreeSet::new();
-        let mut add = |n: &str| {
-            if !names.contains(n) {
-                names.insert(n.to_owned());
+        let mut names = Union::default();
+        self.each_index(matchers, from, to, |found| {
+            let mut some = Vec::new();
+            match found {
+                Indexed::Whole(index) => index.names(matchers, &mut some),
+                Indexed::Series(all) => {
+                    some.extend(all.iter().flat_map(Labels::iter).map(|(n, _)| n).collect::<Distinct>());
+                }
             }
-        };
-        self.each_index(matchers, from, to, |found| match found {
-            Indexed::Whole(index) => index.names(matchers, &mut add),
-            Indexed::Series(all) => all.iter().for_each(|l| l.iter().for_each(|(n, _)| add(n))),
+            names.add(some);
         });
-        Ok(names.into_iter().collect())
+        Ok(names.0)
     }
 
     /// An index answers by itself where the range covers all that it knows of; elsewhere its series are looked at.
@@ -223,13 +228,13 @@ impl Snapshot {
             if range.from <= p.start && p.end <= range.to {
                 each(Indexed::Whole(&p.index()));
             } else {
-                each(Indexed::Series(self.series_of_partition(p, matchers, range)));
+                each(Indexed::Series(&self.series_of_partition(p, matchers, range)));
             }
         }
         if self.view.times.is_some_and(|(from, to)| range.from <= from && to <= range.to) {
             each(Indexed::Whole(&self.view.index));
         } else {
-            each(Indexed::Series(self.series_of_head(matchers, range)));
+            each(Indexed::Series(&self.series_of_head(matchers, range)));
         }
     }
 
@@ -288,6 +293,23 @@ impl Snapshot {
     /// Partitions that can hold samples of the range, oldest first.
     fn partitions(&self, range: Range) -> impl Iterator<Item = &Arc<Partition>> {
         self.view.partitions.iter().filter(move |p| p.overlaps(range.from, range.to))
+    }
+}
+
+/// Texts of several places, sorted, each once.
+#[derive(Default)]
+struct Union(Vec<String>);
+
+impl Union {
+    /// Texts in sorted runs, as an index gives them, cost little more than a comparison each.
+    fn add(&mut self, mut texts: Vec<&str>) {
+        texts.sort();
+        texts.dedup();
+        texts.retain(|text| self.0.binary_search_by(|held| held.as_str().cmp(text)).is_err());
+        if !texts.is_empty() {
+            self.0.extend(texts.into_iter().map(str::to_owned));
+            self.0.sort();
+        }
     }
 }
 
