@@ -63,13 +63,17 @@ pub(crate) fn put(out: &mut Vec<u8>, values: &[i64]) {
     }
 }
 
-/// Adds `n` values to `out`.
+/// Adds `n` values to `out`, and reads no further.
 pub(crate) fn read(r: &mut Reader, n: usize, out: &mut Vec<i64>) -> Result<(), Corrupt> {
+    read_first(r, n, n, out)
+}
+
+/// Adds the first `wanted` of `n` values to `out`, and reads little further.
+pub(crate) fn read_first(r: &mut Reader, n: usize, wanted: usize, out: &mut Vec<i64>) -> Result<(), Corrupt> {
     // A block of no width takes two bytes: a wrong count must not ask for more memory than that allows.
-    out.reserve_exact(n.min(r.0.len().saturating_mul(BLOCK / 2)));
-    let end = out.len() + n;
-    while out.len() < end {
-        let len = BLOCK.min(end - out.len());
+    out.reserve_exact(wanted.min(r.0.len().saturating_mul(BLOCK / 2)));
+    for start in (0..wanted).step_by(BLOCK) {
+        let len = BLOCK.min(n - start);
         let min = r.ivarint()?;
         let width = usize::from(r.u8()?);
         if width > 64 {
@@ -82,7 +86,7 @@ pub(crate) fn read(r: &mut Reader, n: usize, out: &mut Vec<i64>) -> Result<(), C
             *word = bytes.first_chunk().map_or_else(|| short_word(bytes), |b| u64::from_le_bytes(*b));
         }
         let block = unpack(width, &words);
-        out.extend(block[..len].iter().map(|v| min.wrapping_add(*v as i64)));
+        out.extend(block[..len.min(wanted - start)].iter().map(|v| min.wrapping_add(*v as i64)));
     }
     Ok(())
 }

@@ -130,9 +130,10 @@ impl Room {
     }
 }
 
-/// Reads a column of `n` values to its end and gives those of `rows`; its integers, all of them, are given as well if
-/// they are to be leaned on. What lies outside of the rows is unpacked, since most columns hold differences, but no
-/// more than that: of a chunk of half a day mostly some minutes are asked for.
+/// Of a column of `n` values gives those of `rows`; its integers up to the last of them are given as well if they are
+/// to be leaned on. What lies before the rows is unpacked, since most columns hold differences, and what lies behind is
+/// not: of a chunk of half a day mostly some minutes are asked for. The reader is left at the end of the column only if
+/// the rows reach to its last value.
 pub(crate) fn read(
     r: &mut Reader,
     n: usize,
@@ -143,13 +144,15 @@ pub(crate) fn read(
 ) -> Result<(Vec<u64>, Option<Integers>), Corrupt> {
     let head = r.u8()?;
     let exceptions = if head & EXCEPTIONS != 0 { read_exceptions(r, n)? } else { Vec::new() };
+    let until = rows.end;
     let (mut bits, ints) = match head & KIND {
         CONSTANT => (vec![r.u64()?; rows.len()], None),
         INTEGERS => {
             let mut values = std::mem::take(&mut room.ints);
             values.clear();
-            let kept = if leaned_on { 0..n } else { rows.clone() };
+            let kept = if leaned_on { 0..until } else { rows.clone() };
             let scale = read_integers(r, head, n, kept, below, &mut values)?;
+            values.truncate(until);
             let power = *POWERS.get(usize::from(scale)).ok_or(Corrupt("unknown number of decimals"))?;
             let asked = values[rows.clone()].iter();
             let bits = match scale {
@@ -164,12 +167,13 @@ pub(crate) fn read(
             }
         }
         PCO => {
-            decompress(r.bytes(r.0.len())?, n, &mut room.floats)?;
+            room.floats.clear();
+            append_pco(r.bytes(r.0.len())?, n, until, &mut room.floats)?;
             (room.floats[rows.clone()].iter().map(|v| v.to_bits()).collect(), None)
         }
         _ => {
             room.ints.clear();
-            bitpack::read(r, n, &mut room.ints)?;
+            bitpack::read_first(r, n, until, &mut room.ints)?;
             (room.ints[rows.clone()].iter().map(|b| *b as u64).collect(), None)
         }
     };
@@ -321,7 +325,7 @@ fn smaller(values: &[i64], bytes: usize) -> Option<Vec<u8>> {
     (packed.len() < bytes).then_some(packed)
 }
 
-/// Integers of the rows that are `kept`; the others are left half done. Gives their decimals.
+/// Integers of the rows that are `kept`; those before are left half done, those behind left out. Gives their decimals.
 fn read_integers(
     r: &mut Reader,
     head: u8,
@@ -331,15 +335,16 @@ fn read_integers(
     values: &mut Vec<i64>,
 ) -> Result<u8, Corrupt> {
     let scale = if head & DECIMAL != 0 { r.u8()? } else { 0 };
-    let mut n_packed = n;
+    let (mut n_packed, mut wanted) = (n, kept.end);
     if head & DELTAS != 0 && n > 0 {
         values.push(r.ivarint()?);
         n_packed -= 1;
+        wanted = wanted.saturating_sub(1);
     }
     if head & PCO_INTEGERS != 0 {
-        append(r.bytes(r.0.len())?, n_packed, values)?;
+        append_pco(r.bytes(r.0.len())?, n_packed, wanted, values)?;
     } else {
-        bitpack::read(r, n_packed, values)?;
+        bitpack::read_first(r, n_packed, wanted, values)?;
     }
     if head & DELTAS != 0 {
         let mut sum = values[..kept.start].iter().fold(0i64, |sum, v| sum.wrapping_add(*v));
@@ -349,8 +354,9 @@ fn read_integers(
         }
     }
     if head & ABOVE != 0 {
-        let below =
-            below.filter(|b| b.values.len() == n).ok_or(Corrupt("the column to lean on is missing"))?;
+        let below = below
+            .filter(|b| b.values.len() >= kept.end)
+            .ok_or(Corrupt("the column to lean on is missing"))?;
         let below = &below.values[kept.clone()];
         values[kept].iter_mut().zip(below).for_each(|(v, b)| *v = v.wrapping_add(*b));
     }
@@ -369,17 +375,22 @@ fn pco_config() -> pco::ChunkConfig {
     pco::ChunkConfig::default().with_compression_level(PCO_LEVEL)
 }
 
-/// `n` numbers in place of what is there.
-fn decompress<T: Number + Default>(bytes: &[u8], n: usize, out: &mut Vec<T>) -> Result<(), Corrupt> {
-    out.clear();
-    append(bytes, n, out)
-}
-
-fn append<T: Number + Default>(bytes: &[u8], n: usize, out: &mut Vec<T>) -> Result<(), Corrupt> {
+/// Adds the first `wanted` of `n` numbers.
+fn append_pco<T: Number + Default>(
+    bytes: &[u8],
+    n: usize,
+    wanted: usize,
+    out: &mut Vec<T>,
+) -> Result<(), Corrupt> {
     let before = out.len();
-    out.resize(before + n, T::default());
+    // In part, pco unpacks whole batches only.
+    let some = wanted.next_multiple_of(pco::FULL_BATCH_N).min(n);
+    out.resize(before + some, T::default());
     match pco::standalone::simple_decompress_into(bytes, &mut out[before..]) {
-        Ok(p) if p.n_processed == n && p.finished => Ok(()),
+        Ok(p) if p.n_processed == some && p.finished == (some == n) => {
+            out.truncate(before + wanted);
+            Ok(())
+        }
         Ok(_) => Err(Corrupt("numbers are fewer or more than the rows")),
         Err(_) => Err(Corrupt("numbers do not decompress")),
     }
@@ -435,7 +446,8 @@ mod tests {
                     let some = super::read(&mut Reader(&out), n, rows.clone(), below, leaned_on, &mut room);
                     let (some, ints) = some.unwrap();
                     assert_eq!(some, bits[rows.clone()]);
-                    assert_eq!(ints, last.clone().filter(|_| leaned_on));
+                    let so_far = |i: Integers| Integers { values: i.values[..rows.end].to_vec(), ..i };
+                    assert_eq!(ints, last.clone().filter(|_| leaned_on).map(so_far));
                 }
             }
         }
