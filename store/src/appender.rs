@@ -23,11 +23,20 @@ pub struct Appender {
     disk_low: bool,
     rows: Vec<(u32, Row)>,
     row_numbers: HashMap<(u32, i64), usize, foldhash::fast::RandomState>,
+    last: LastSample,
     batch: Batch,
     /// The group of the last sample: its neighbours mostly belong to the same.
     group: Option<KnownGroup>,
-    /// The row of the last sample, which its neighbours mostly belong to as well.
     open: Option<OpenRow>,
+}
+
+/// Where the last sample went, to guess where the next one goes.
+#[derive(Default)]
+struct LastSample {
+    series: Option<SeriesRef>,
+    row: usize,
+    /// The row of the first sample in a row of the same series: the next series mostly begins there too.
+    began: usize,
 }
 
 /// The last row, at a time that was found good for its group: what follows in slots beyond the last one belongs there
@@ -60,6 +69,7 @@ impl Appender {
             disk_low,
             rows: Vec::new(),
             row_numbers: HashMap::default(),
+            last: LastSample::default(),
             batch: Batch::default(),
             group: None,
             open: None,
@@ -177,34 +187,61 @@ impl Appender {
     #[inline]
     fn add(&mut self, series: SeriesRef, at: Timestamp, value: Value) -> Result<(), Refusal> {
         let (group, slot, time) = (series.group(), series.slot(), at.as_millis());
-        let last = self.rows.last().filter(|(g, r)| *g == group && r.time == time);
-        let number = match last {
-            Some(_) => self.rows.len() - 1,
-            None => *self.row_numbers.entry((group, time)).or_insert_with(|| {
-                let members =
-                    self.group.as_ref().filter(|g| g.number == group).map_or(0, |g| g.alive.count_ones());
-                self.rows.push((group, Row::with_capacity(time, members as usize)));
-                self.rows.len() - 1
-            }),
-        };
+        let (number, again) = self.row_of(series, time);
         let is_last = number + 1 == self.rows.len();
         let row = &mut self.rows[number].1;
         if !row.has(slot) {
             row.set(slot, value);
-            let on_time = |g: &&KnownGroup| g.number == group && g.newest < time;
-            let group = self.group.as_ref().filter(|g| is_last && on_time(g));
-            self.open = group.map(|g| OpenRow {
-                next: SeriesRef::new(g.number, row.end()).0,
-                end: SeriesRef::new(g.number + 1, 0).0,
-                alive: g.alive,
-                at,
-            });
+            // The second sample in the same row: others will follow.
+            let known =
+                self.group.as_ref().filter(|g| again && is_last && g.number == group && g.newest < time);
+            if let Some(known) = known {
+                self.open = Some(OpenRow {
+                    next: SeriesRef::new(group, row.end()).0,
+                    end: SeriesRef::new(group + 1, 0).0,
+                    alive: known.alive,
+                    at,
+                });
+            }
             return Ok(());
         }
         match row.get(slot) {
             Some(before) if !same(&before, &value) => Err(Refusal::Duplicate { at }),
             _ => Ok(()),
         }
+    }
+
+    /// The row of the series' group at the time, and whether the last sample went there too.
+    #[inline]
+    fn row_of(&mut self, series: SeriesRef, time: i64) -> (usize, bool) {
+        let group = series.group();
+        let fits = |n: usize| self.rows.get(n).is_some_and(|(g, r)| *g == group && r.time == time);
+        let goes_on = self.last.series == Some(series);
+        let guess = if goes_on { self.last.row + 1 } else { self.last.began };
+        let again = fits(self.last.row);
+        let number = if again {
+            self.last.row
+        } else if fits(guess) {
+            guess
+        } else {
+            self.find_row(group, time)
+        };
+        if !goes_on {
+            (self.last.series, self.last.began) = (Some(series), number);
+        }
+        self.last.row = number;
+        (number, again)
+    }
+
+    /// The same without a guess; a new one if there is none.
+    fn find_row(&mut self, group: u32, time: i64) -> usize {
+        *self.row_numbers.entry((group, time)).or_insert_with(|| {
+            let members =
+                self.group.as_ref().filter(|g| g.number == group).map_or(0, |g| g.alive.count_ones());
+            self.rows.push((group, Row::with_capacity(time, members as usize)));
+            self.open = None;
+            self.rows.len() - 1
+        })
     }
 
     fn refuse(&self, refusal: Refusal) -> Refusal {
