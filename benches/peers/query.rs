@@ -27,7 +27,7 @@ const BUCKETS: [&str; 10] = ["0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0
 const AT_ONCE: usize = 40;
 /// A warm query is asked this often for one figure, and a lookup, which takes less than a tick of the CPU's clock.
 const WARM: usize = 5;
-const WARM_LOOKUPS: usize = 200;
+const WARM_LOOKUPS: usize = 1_000;
 const HOURS_6_S: i64 = 6 * 3600;
 /// What is digested ends at a multiple of the first, where Davy ends what it seals, and so long before the newest
 /// sample.

@@ -170,27 +170,30 @@ impl<'a> Reader<'a> {
         Ok(comment)
     }
 
-    /// Steps over name and labels if they are `known` and the line has no more of them.
-    pub(crate) fn skip_series(&mut self, known: &[u8]) -> bool {
-        let rest = &self.cursor.text.as_bytes()[self.cursor.at..];
-        let Some(after) = rest.strip_prefix(known) else { return false };
+    /// What is not read yet.
+    pub(crate) fn ahead(&self) -> &'a [u8] {
+        &self.cursor.text.as_bytes()[self.cursor.at..]
+    }
+
+    /// Steps over name and labels, known to be so long, if the line has no more of them.
+    pub(crate) fn skip_series(&mut self, len: usize) -> bool {
+        let (known, after) = self.ahead().split_at(len);
         let complete = known.last() == Some(&b'}')
             || (matches!(after.first(), Some(b' ' | b'\t'))
                 && after.iter().find(|b| !matches!(b, b' ' | b'\t')) != Some(&b'{'));
         if complete {
-            self.cursor.bump(known.len());
+            self.cursor.bump(len);
         }
         complete
     }
 
-    /// Steps over the line if it is `known` from its first byte to before its line feed.
-    pub(crate) fn skip_line(&mut self, known: &[u8]) -> bool {
-        let rest = &self.cursor.text.as_bytes()[self.cursor.at..];
-        let hit = rest.starts_with(known) && rest.get(known.len()) == Some(&b'\n');
-        if hit {
-            self.cursor.bump(known.len() + 1);
+    /// Steps over a line that is known to be so long, if it is no longer.
+    pub(crate) fn skip_line(&mut self, len: usize) -> bool {
+        let complete = self.ahead().get(len) == Some(&b'\n');
+        if complete {
+            self.cursor.bump(len + 1);
         }
-        hit
+        complete
     }
 
     /// Where name and labels of the line end, found without reading them. For a line that is wrong the answer may

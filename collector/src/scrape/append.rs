@@ -1,10 +1,10 @@
 //! Hop 2 to hop 3: the rows of a scrape into one batch of the store.
 
-use davy_model::{Matcher, STALE_NAN, Timestamp, Value};
+use davy_model::{Labels, Matcher, STALE_NAN, Timestamp, Value};
 use davy_store::{Appender, Durability, Error, Refusal, Store};
 
-use super::series::Series;
-use super::state::{Rows, TargetState};
+use super::series::SeriesTable;
+use super::state::{Row, Rows, TargetState};
 
 /// Samples that the store did not take, and one of the reasons.
 #[derive(Debug, Default)]
@@ -24,14 +24,13 @@ pub(super) fn append(
     let mut appender = store.appender(now);
     let mut refused = Refused::default();
     for zero in &rows.zeros {
-        let series = &mut state.series.all[zero.series as usize];
-        if !(rows.first && has_samples_since(store, series, zero.at)) {
-            refused.note(put(&mut appender, series, zero.at, zero.value));
+        let labels = &state.series.labels[zero.series as usize];
+        if !(rows.first && has_samples_since(store, labels, zero.at)) {
+            refused.note(put(&mut appender, &mut state.series, zero));
         }
     }
     for row in rows.samples.iter().chain(&rows.stale) {
-        let series = &mut state.series.all[row.series as usize];
-        refused.note(put(&mut appender, series, row.at, row.value));
+        refused.note(put(&mut appender, &mut state.series, row));
     }
     for (series, exemplar) in &rows.exemplars {
         if let Some(series) = state.series.all[*series as usize].stored_as {
@@ -41,8 +40,9 @@ pub(super) fn append(
     for (metric, metadata) in &rows.metadata {
         appender.metadata(metric, metadata);
     }
-    for (series, value) in state.reports.iter_mut().zip(reports.1) {
-        refused.note(put(&mut appender, series, reports.0, value));
+    for (series, value) in (0..).zip(reports.1) {
+        let row = Row { series, at: reports.0, value, explicit: false };
+        refused.note(put(&mut appender, &mut state.reports, &row));
     }
     appender.commit(Durability::Group)?;
     Ok(refused)
@@ -55,31 +55,38 @@ pub(super) fn append_end(store: &Store, now: Timestamp, state: &mut TargetState)
     append(store, now, state, &rows, (now, [STALE_NAN; 5]))
 }
 
-fn put(appender: &mut Appender, series: &mut Series, at: Timestamp, value: f64) -> Result<(), Refusal> {
-    if let Some(known) = series.stored_as {
-        match appender.append(known, at, Value::Float(value)) {
+#[inline]
+fn put(appender: &mut Appender, table: &mut SeriesTable, row: &Row) -> Result<(), Refusal> {
+    if let Some(known) = table.all[row.series as usize].stored_as {
+        match appender.append(known, row.at, Value::Float(row.value)) {
             // It had no samples for long: the store gives it a new name.
             Err(Refusal::UnknownSeries) => {}
             result => return result,
         }
     }
-    let found = appender.series(&series.labels)?;
+    put_first(appender, table, row)
+}
+
+#[cold]
+fn put_first(appender: &mut Appender, table: &mut SeriesTable, row: &Row) -> Result<(), Refusal> {
+    let labels = &mut table.labels[row.series as usize];
+    let found = appender.series(labels)?;
     // The store shares labels between series: what it holds need not be held twice.
     if let Some(shared) = appender.labels(found) {
-        series.labels = shared;
+        *labels = shared;
     }
-    series.stored_as = Some(found);
-    appender.append(found, at, Value::Float(value))
+    table.all[row.series as usize].stored_as = Some(found);
+    appender.append(found, row.at, Value::Float(row.value))
 }
 
 /// A loop that has just begun cannot know what was stored before it: by an earlier run of Davy, or another job.
-fn has_samples_since(store: &Store, series: &Series, since: Timestamp) -> bool {
-    let equal: Vec<Matcher> = series.labels.iter().map(|(n, v)| Matcher::equal(n, v)).collect();
+fn has_samples_since(store: &Store, labels: &Labels, since: Timestamp) -> bool {
+    let equal: Vec<Matcher> = labels.iter().map(|(n, v)| Matcher::equal(n, v)).collect();
     // In doubt there are some: a missing zero loses little, a wrong one invents traffic.
     store
         .snapshot()
         .select(&equal, since, Timestamp::MAX)
-        .map_or(true, |found| found.iter().any(|s| s.labels == series.labels))
+        .map_or(true, |found| found.iter().any(|s| s.labels == *labels))
 }
 
 impl Refused {

@@ -11,33 +11,31 @@ use hashbrown::HashTable;
 /// and must not be given a zero.
 pub(super) const SPARE_SERIES: usize = 10_000;
 
+/// What every scrape looks at. The labels, which it does not, lie apart.
 #[derive(Debug)]
 pub(super) struct Series {
-    pub(super) labels: Labels,
     /// The store's name for it, once it was stored.
     pub(super) stored_as: Option<SeriesRef>,
-    /// The scrape that last had it, and at which time: a second line for both is a duplicate.
+    /// The scrape that last had it, and its last row there: another row for the same time is a duplicate.
     pub(super) run: u32,
-    pub(super) run_at: Timestamp,
+    pub(super) row: u32,
     /// The last sample of a successful scrape; at [`Timestamp::MIN`] if there was none.
     last: (Timestamp, f64),
-    /// Grows from zero.
-    pub(super) cumulative: bool,
-    /// Number in the table of start times.
-    pub(super) start: Option<u32>,
+    pub(super) growth: Growth,
+}
+
+/// Whether it grows from zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Growth {
+    Free,
+    FromZero,
+    /// The same, since a time whose number in the table of start times this is.
+    Since(u32),
 }
 
 impl Series {
-    pub(super) fn new(labels: Labels) -> Self {
-        Self {
-            labels,
-            stored_as: None,
-            run: 0,
-            run_at: Timestamp::MIN,
-            last: (Timestamp::MIN, 0.0),
-            cumulative: false,
-            start: None,
-        }
+    fn new() -> Self {
+        Self { stored_as: None, run: 0, row: 0, last: (Timestamp::MIN, 0.0), growth: Growth::Free }
     }
 
     pub(super) fn last(&self) -> Option<(Timestamp, f64)> {
@@ -52,6 +50,8 @@ impl Series {
 #[derive(Debug, Default)]
 pub(super) struct SeriesTable {
     pub(super) all: Vec<Series>,
+    /// By the same numbers.
+    pub(super) labels: Vec<Labels>,
     /// Numbers, found by the labels of the series.
     by_labels: HashTable<u32>,
     hasher: RandomState,
@@ -60,30 +60,36 @@ pub(super) struct SeriesTable {
 impl SeriesTable {
     pub(super) fn get_or_insert(&mut self, labels: Labels) -> u32 {
         let hash = self.hasher.hash_one(&labels);
-        if let Some(number) = self.by_labels.find(hash, |n| self.all[*n as usize].labels == labels) {
+        if let Some(number) = self.by_labels.find(hash, |n| self.labels[*n as usize] == labels) {
             return *number;
         }
+        self.add(hash, labels, Series::new())
+    }
+
+    fn add(&mut self, hash: u64, labels: Labels, series: Series) -> u32 {
         let number =
             u32::try_from(self.all.len()).expect("the sample limit keeps a target far below 2^32 series");
-        self.all.push(Series::new(labels));
-        self.place(hash, number);
+        self.all.push(series);
+        self.labels.push(labels);
+        let (all, hasher) = (&self.labels, &self.hasher);
+        self.by_labels.insert_unique(hash, number, |n| hasher.hash_one(&all[*n as usize]));
         number
     }
 
     /// Forgets all but these, which become the numbers from zero on.
     pub(super) fn keep(&mut self, present: &[u32]) {
-        let mut old: Vec<Option<Series>> = std::mem::take(&mut self.all).into_iter().map(Some).collect();
+        let old = std::mem::take(&mut self.all).into_iter().zip(std::mem::take(&mut self.labels));
+        let mut old: Vec<Option<(Series, Labels)>> = old.map(Some).collect();
         self.by_labels = HashTable::new();
         for number in present {
-            let series = old[*number as usize].take().expect("a present series is named once");
-            let hash = self.hasher.hash_one(&series.labels);
-            self.all.push(series);
-            self.place(hash, self.all.len() as u32 - 1);
+            let (series, labels) = old[*number as usize].take().expect("a present series is named once");
+            self.add(self.hasher.hash_one(&labels), labels, series);
         }
     }
 
-    fn place(&mut self, hash: u64, number: u32) {
-        let (all, hasher) = (&self.all, &self.hasher);
-        self.by_labels.insert_unique(hash, number, |n| hasher.hash_one(&all[*n as usize].labels));
+    /// Most targets never change again.
+    pub(super) fn shrink_to_fit(&mut self) {
+        self.all.shrink_to_fit();
+        self.labels.shrink_to_fit();
     }
 }

@@ -11,7 +11,7 @@ use super::cache::{LineCache, What};
 use super::error::{LimitError, ScrapeError};
 use super::family::{Families, Role};
 use super::sample_labels::{SeriesError, series_labels};
-use super::series::{SPARE_SERIES, Series, SeriesTable};
+use super::series::{Growth, SPARE_SERIES, Series, SeriesTable};
 use super::start::{self, Circumstances, Point};
 use crate::config::ScrapeConfig;
 use crate::expfmt::{self, ExemplarLine, Format, Kind, LabelBuf, Reader};
@@ -91,7 +91,7 @@ pub(super) struct TargetState {
     interval: Duration,
     lines: LineCache,
     pub(super) series: SeriesTable,
-    pub(super) reports: Vec<Series>,
+    pub(super) reports: SeriesTable,
     families: Families,
     starts: Vec<Start>,
     start_by_labels: HashMap<Labels, u32>,
@@ -109,9 +109,12 @@ pub(super) struct TargetState {
 
 impl TargetState {
     pub(super) fn new(config: Arc<ScrapeConfig>, target: Labels, interval: Duration) -> Self {
-        let report = |metric: &&str| Series::new(target.builder().set(name::METRIC, metric).clone().build());
+        let mut reports = SeriesTable::default();
+        for metric in REPORTS {
+            reports.get_or_insert(target.builder().set(name::METRIC, metric).clone().build());
+        }
         Self {
-            reports: REPORTS.iter().map(report).collect(),
+            reports,
             config,
             target,
             interval,
@@ -221,8 +224,8 @@ impl TargetState {
     }
 
     fn read_comment(&mut self, reader: &mut Reader<'_>) -> Result<(), ScrapeError> {
-        if let Some((text, What::Comment)) = self.lines.expected()
-            && reader.skip_line(text)
+        if let Some((len, What::Comment)) = self.lines.expected(reader.ahead())
+            && reader.skip_line(len)
         {
             self.lines.hit();
             return Ok(());
@@ -242,15 +245,15 @@ impl TargetState {
 
     /// What the line is, if it was read before; the reader then stands before its value.
     fn known_line(&mut self, reader: &mut Reader<'_>) -> Option<What> {
-        if let Some((text, what)) = self.lines.expected()
+        if let Some((len, what)) = self.lines.expected(reader.ahead())
             && what != What::Comment
-            && reader.skip_series(text)
+            && reader.skip_series(len)
         {
             self.lines.hit();
             return Some(what);
         }
         let text = reader.series_text();
-        let found = self.lines.find(text.as_bytes()).filter(|_| reader.skip_series(text.as_bytes()));
+        let found = self.lines.find(text.as_bytes()).filter(|_| reader.skip_series(text.len()));
         found.filter(|what| *what != What::Comment)
     }
 
@@ -270,8 +273,7 @@ impl TargetState {
         let number = self.series.get_or_insert(labels);
         if let Role::Cumulative { base } = role {
             let start = (format == Format::OpenMetrics).then(|| self.start_of(base, line));
-            let series = &mut self.series.all[number as usize];
-            (series.cumulative, series.start) = (true, start);
+            self.series.all[number as usize].growth = start.map_or(Growth::FromZero, Growth::Since);
         }
         Ok(What::Series(number))
     }
@@ -318,11 +320,11 @@ impl TargetState {
         if rows.counts.kept > max {
             return Err(LimitError::Samples { max });
         }
-        if series.run == self.run && series.run_at == row.at {
+        if series.run == self.run && rows.samples[series.row as usize].at == row.at {
             rows.counts.duplicates += 1;
             return Ok(false);
         }
-        (series.run, series.run_at) = (self.run, row.at);
+        (series.run, series.row) = (self.run, rows.samples.len() as u32);
         rows.samples.push(row);
         Ok(true)
     }
@@ -338,7 +340,7 @@ impl TargetState {
         self.live_next.clear();
         for row in &rows.samples {
             let series = &mut self.series.all[row.series as usize];
-            let zero = zero(row, series, &self.starts, &known);
+            let zero = zero(row, series, &self.series.labels, &self.starts, &known);
             rows.zeros.extend(zero.map(|at| Row { at, value: 0.0, ..*row }));
             rows.counts.added += u64::from(series.last().is_none());
             series.set_last(row.at, row.value);
@@ -348,6 +350,9 @@ impl TargetState {
         }
         let gone = self.live.iter().filter(|s| self.series.all[**s as usize].run != self.run);
         rows.stale.extend(gone.map(|s| marker(*s, at)));
+        if rows.counts.added > 0 {
+            self.series.shrink_to_fit();
+        }
         std::mem::swap(&mut self.live, &mut self.live_next);
         self.starts.iter_mut().for_each(|s| s.before = s.now);
         rows.first = self.previous.is_none();
@@ -357,11 +362,11 @@ impl TargetState {
     /// Whether the counters of a first scrape are older than the process that shows them.
     fn counts_for_others(&self, process_start: Timestamp, at: Timestamp, rows: &Rows) -> bool {
         let is_foreign = |row: &Row| {
-            let series = &self.series.all[row.series as usize];
-            let metric = series.labels.metric_name();
+            let metric = self.series.labels[row.series as usize].metric_name();
+            let growth = self.series.all[row.series as usize].growth;
             let point = Point { at, value: row.value, start: None };
             start::is_of_exporter(metric)
-                || (series.cumulative && !start::is_plausible(metric, point, process_start))
+                || (growth != Growth::Free && !start::is_plausible(metric, point, process_start))
         };
         self.previous.is_none() && rows.samples.iter().any(is_foreign)
     }
@@ -383,21 +388,30 @@ impl TargetState {
         self.start_by_labels.clear();
         self.process_start_series = None;
         self.exemplars.clear();
-        self.series.all.iter_mut().for_each(|s| s.start = None);
+        for series in self.series.all.iter_mut().filter(|s| s.growth != Growth::Free) {
+            series.growth = Growth::FromZero;
+        }
     }
 }
 
-fn zero(row: &Row, series: &Series, starts: &[Start], known: &Circumstances) -> Option<Timestamp> {
-    if !series.cumulative {
-        return None;
-    }
-    let start = series.start.map(|n| starts[n as usize]).unwrap_or_default();
+fn zero(
+    row: &Row,
+    series: &Series,
+    labels: &[Labels],
+    starts: &[Start],
+    known: &Circumstances,
+) -> Option<Timestamp> {
+    let start = match series.growth {
+        Growth::Free => return None,
+        Growth::FromZero => Start::default(),
+        Growth::Since(number) => starts[number as usize],
+    };
     let point = Point { at: row.at, value: row.value, start: start.now };
     match series.last() {
         // With a timestamp of its own it is somebody's copy, and may be old.
         None if row.explicit && start.now.is_none() => None,
         None => start::zero_of_new(point, known)
-            .filter(|zero| start::is_plausible(series.labels.metric_name(), point, *zero)),
+            .filter(|zero| start::is_plausible(labels[row.series as usize].metric_name(), point, *zero)),
         Some((at, value)) => start::zero_of_restarted(point, Point { at, value, start: start.before }),
     }
 }

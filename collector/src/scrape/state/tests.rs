@@ -48,7 +48,7 @@ impl Target {
     fn show(&self) -> Vec<String> {
         let rows = self.rows.zeros.iter().chain(&self.rows.samples).chain(&self.rows.stale);
         rows.map(|row| {
-            let labels = self.state.series.all[row.series as usize].labels.without(&["job", "instance"]);
+            let labels = self.state.series.labels[row.series as usize].without(&["job", "instance"]);
             let value =
                 if davy_model::is_stale(row.value) { "stale".to_owned() } else { row.value.to_string() };
             let ago = row.at.as_millis() as f64 / 1e3 - self.now as f64;
@@ -328,9 +328,9 @@ proptest::proptest! {
             };
             let body: String = lines.iter().map(line).collect();
             t.read(Format::Text, &body).unwrap();
-            let all = &t.state.series.all;
+            let all = &t.state.series.labels;
             let got: std::collections::BTreeMap<String, String> = t.rows.samples.iter().map(|row| {
-                let labels = all[row.series as usize].labels.without(&["job", "instance"]);
+                let labels = all[row.series as usize].without(&["job", "instance"]);
                 (labels.to_string(), row.value.to_string())
             }).collect();
             proptest::prop_assert_eq!(got, fresh(&body));
