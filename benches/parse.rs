@@ -1,4 +1,4 @@
-//! Hop 2: what a line costs, on the first scrape of a target and on every other.
+//! Hop 2: what a line costs, on the first scrape of a target and on every other; and hop 3, for many targets in turn.
 //!
 //! `cargo bench --bench parse`. Throughput is shown in bytes; the lines of each body are printed first, so that
 //! nanoseconds a line follow from the time.
@@ -13,7 +13,9 @@ use davy_collector::config::{Scheme, ScrapeConfig, ScrapeLimits};
 use davy_collector::expfmt::{self, Format};
 use davy_collector::scrape::BodyReader;
 use davy_egress::HttpConfig;
+use davy_fixtures::fleet;
 use davy_model::{Labels, Timestamp};
+use davy_store::{Options, Store};
 
 fn config() -> Arc<ScrapeConfig> {
     Arc::new(ScrapeConfig {
@@ -102,5 +104,64 @@ fn parse(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, parse);
+/// Many targets, whose next scrape finds the caches cold, as in production.
+struct Fleet {
+    readers: Vec<BodyReader>,
+    /// By tick, then by target.
+    bodies: Vec<Vec<Vec<u8>>>,
+    store: Store,
+    _dir: tempfile::TempDir,
+    turn: usize,
+}
+
+const TARGETS: usize = 200;
+const SERIES: usize = 1_000;
+const TICKS: usize = 4;
+const START_MS: i64 = 1_800_000_000_000;
+
+impl Fleet {
+    fn new() -> Self {
+        let fleet = fleet::Fleet { seed: 1, series: SERIES, start_ms: START_MS, step_ms: 1_000 };
+        let mut targets: Vec<fleet::Target> = (0..TARGETS).map(|n| fleet::Target::new(fleet, n)).collect();
+        let mut body = |n: usize| {
+            targets[n].advance();
+            let mut body = Vec::new();
+            targets[n].exposition(&mut body);
+            body
+        };
+        let bodies = (0..TICKS).map(|_| (0..TARGETS).map(&mut body).collect()).collect();
+        let labels = |n| Labels::from_pairs([("job", "bench"), ("instance", &fleet::Fleet::instance(n))]);
+        let readers = (0..TARGETS).map(|n| BodyReader::new(config(), labels(n))).collect();
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let now = Timestamp::from_millis(START_MS);
+        let (store, _) = Store::open(dir.path(), now, Options::default()).expect("a new store opens");
+        Self { readers, bodies, store, _dir: dir, turn: 0 }
+    }
+
+    /// The scrape of the next target.
+    fn read(&mut self, append: bool) -> usize {
+        let (n, tick) = (self.turn % TARGETS, self.turn / TARGETS);
+        self.turn += 1;
+        let at = Timestamp::from_millis(START_MS + tick as i64 * 1_000);
+        let (reader, body) = (&mut self.readers[n], &self.bodies[tick % TICKS][n]);
+        let samples = reader.read(black_box(body), Format::Text, at).expect("the body is right");
+        if append {
+            reader.append(&self.store, at).expect("the store takes them");
+        }
+        samples
+    }
+}
+
+fn in_turn(c: &mut Criterion) {
+    let mut group = c.benchmark_group("targets_in_turn");
+    group.throughput(Throughput::Elements(SERIES as u64));
+    group.sample_size(20).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(2));
+    for (name, append) in [("read", false), ("read_and_append", true)] {
+        let mut fleet = Fleet::new();
+        group.bench_function(name, |b| b.iter(|| fleet.read(append)));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, parse, in_turn);
 criterion_main!(benches);
