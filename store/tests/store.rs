@@ -122,8 +122,8 @@ fn every_sample_of_a_late_row_is_compared_with_what_is_stored() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir);
     let mut a = store.appender(at(2000));
-    let [first, second, third] = [1, 2, 3].map(|n| a.series(&labels("m", n)).unwrap());
-    for (series, ms) in [(second, 1000), (first, 2000), (second, 2000), (third, 2000)] {
+    let [first, second, third, fourth] = [1, 2, 3, 4].map(|n| a.series(&labels("m", n)).unwrap());
+    for (series, ms) in [(second, 1000), (fourth, 1000), (first, 2000), (second, 2000), (third, 2000)] {
         a.append(series, at(ms), float(1.0)).unwrap();
     }
     a.commit(Durability::Group).unwrap();
@@ -131,9 +131,11 @@ fn every_sample_of_a_late_row_is_compared_with_what_is_stored() {
     a.append(first, at(1000), float(2.0)).unwrap();
     assert_eq!(a.append(second, at(1000), float(2.0)), Err(Refusal::Duplicate { at: at(1000) }));
     a.append(third, at(1000), float(2.0)).unwrap();
+    let after_two_in_the_row = a.append(fourth, at(1000), float(2.0));
+    assert_eq!(after_two_in_the_row, Err(Refusal::Duplicate { at: at(1000) }));
     a.commit(Durability::Group).unwrap();
     let at_1000: Vec<_> = samples(&store.snapshot(), "m").into_iter().filter(|s| s.1 == 1000).collect();
-    let want = [(1, 2.0f64), (2, 1.0), (3, 2.0)].map(|(n, v)| (n, 1000, v.to_bits()));
+    let want = [(1, 2.0f64), (2, 1.0), (3, 2.0), (4, 1.0)].map(|(n, v)| (n, 1000, v.to_bits()));
     assert_eq!(at_1000, want);
 }
 
