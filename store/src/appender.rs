@@ -27,7 +27,6 @@ pub struct Appender {
     batch: Batch,
     /// The group of the last sample: its neighbours mostly belong to the same.
     group: Option<KnownGroup>,
-    open: Option<OpenRow>,
 }
 
 /// Where the last sample went, to guess where the next one goes.
@@ -39,20 +38,18 @@ struct LastSample {
     began: usize,
 }
 
-/// The last row, at a time that was found good for its group: what follows in slots beyond the last one belongs there
-/// without a further look.
-struct OpenRow {
-    /// Series of the group from here to `end` come after those that the row holds.
-    next: u64,
-    end: u64,
-    alive: u128,
-    at: Timestamp,
-}
-
 struct KnownGroup {
     number: u32,
     alive: u128,
     newest: i64,
+    open: Option<OpenRow>,
+}
+
+/// The last row of the batch, if it is the group's and at a time later than all that the group has: what follows in
+/// slots beyond those that the row holds belongs there without a further look.
+struct OpenRow {
+    at: Timestamp,
+    end: u8,
 }
 
 impl Appender {
@@ -72,7 +69,6 @@ impl Appender {
             last: LastSample::default(),
             batch: Batch::default(),
             group: None,
-            open: None,
         }
     }
 
@@ -81,7 +77,7 @@ impl Appender {
         if let Some(found) = self.inner().head().find(labels) {
             return Ok(found);
         }
-        (self.group, self.open) = (None, None);
+        self.group = None;
         let created = self.inner().head_mut().series(labels, self.now);
         created.map_err(|r| self.refuse(r))
     }
@@ -136,14 +132,13 @@ impl Appender {
 
     #[inline]
     fn append_to_open(&mut self, series: SeriesRef, at: Timestamp, value: f64) -> bool {
-        let (Some(open), Some((_, row))) = (&mut self.open, self.rows.last_mut()) else { return false };
-        let within = open.next <= series.0 && series.0 < open.end && open.at == at;
-        let fits = within && open.alive & bit(series.slot()) != 0;
-        if fits {
-            row.push(series.slot(), value);
-            open.next = series.0 + 1;
-        }
-        fits
+        let slot = series.slot();
+        let group = self.group.as_mut().filter(|g| g.has(series));
+        let open = group.and_then(|g| g.open.as_mut()).filter(|open| open.at == at && open.end <= slot);
+        let (Some(open), Some((_, row))) = (open, self.rows.last_mut()) else { return false };
+        row.push(slot, value);
+        open.end = slot + 1;
+        true
     }
 
     fn try_append(&mut self, series: SeriesRef, at: Timestamp, value: Value) -> Result<(), Refusal> {
@@ -186,22 +181,15 @@ impl Appender {
 
     #[inline]
     fn add(&mut self, series: SeriesRef, at: Timestamp, value: Value) -> Result<(), Refusal> {
-        let (group, slot, time) = (series.group(), series.slot(), at.as_millis());
+        let (slot, time) = (series.slot(), at.as_millis());
         let (number, again) = self.row_of(series, time);
         let is_last = number + 1 == self.rows.len();
         let row = &mut self.rows[number].1;
         if !row.has(slot) {
             row.set(slot, value);
             // The second sample in the same row: others will follow.
-            let known =
-                self.group.as_ref().filter(|g| again && is_last && g.number == group && g.newest < time);
-            if let Some(known) = known {
-                self.open = Some(OpenRow {
-                    next: SeriesRef::new(group, row.end()).0,
-                    end: SeriesRef::new(group + 1, 0).0,
-                    alive: known.alive,
-                    at,
-                });
+            if let Some(known) = self.group.as_mut().filter(|g| again && is_last && g.newest < time) {
+                known.open = Some(OpenRow { at, end: row.end() });
             }
             return Ok(());
         }
@@ -236,10 +224,12 @@ impl Appender {
     /// The same without a guess; a new one if there is none.
     fn find_row(&mut self, group: u32, time: i64) -> usize {
         *self.row_numbers.entry((group, time)).or_insert_with(|| {
-            let members =
-                self.group.as_ref().filter(|g| g.number == group).map_or(0, |g| g.alive.count_ones());
+            let known = self.group.as_mut().filter(|g| g.number == group);
+            let members = known.map_or(0, |g| {
+                g.open = None;
+                g.alive.count_ones()
+            });
             self.rows.push((group, Row::with_capacity(time, members as usize)));
-            self.open = None;
             self.rows.len() - 1
         })
     }
@@ -258,8 +248,13 @@ impl KnownGroup {
     /// The newest time of the group, if it is known and the series lives in it.
     #[inline]
     fn newest_for(group: Option<&Self>, series: SeriesRef) -> Option<i64> {
-        let group = group.filter(|g| g.number == series.group() && g.alive & bit(series.slot()) != 0);
-        group.map(|g| g.newest)
+        group.filter(|g| g.has(series)).map(|g| g.newest)
+    }
+
+    /// Whether the series lives in it.
+    #[inline]
+    fn has(&self, series: SeriesRef) -> bool {
+        self.number == series.group() && self.alive & bit(series.slot()) != 0
     }
 
     fn of(head: &Head, number: u32) -> Option<Self> {
@@ -268,6 +263,7 @@ impl KnownGroup {
             number,
             alive: group.alive(),
             newest: group.newest_time().max(head.floor.saturating_sub(1)),
+            open: None,
         })
     }
 }
