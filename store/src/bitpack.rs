@@ -3,7 +3,7 @@
 //! The frame of reference of Lemire and Boytsov, "Decoding billions of integers per second through
 //! vectorization" (2015), without the vectors; blocks of 64.
 
-use crate::codec::{Corrupt, Reader, put_ivarint};
+use crate::codec::{Corrupt, Reader, first_word, put_ivarint};
 
 const BLOCK: usize = 64;
 
@@ -63,7 +63,7 @@ pub(crate) fn put(out: &mut Vec<u8>, values: &[i64]) {
     }
 }
 
-/// Adds `n` values to `out`, and reads no further.
+/// Adds `n` values to `out`.
 pub(crate) fn read(r: &mut Reader, n: usize, out: &mut Vec<i64>) -> Result<(), Corrupt> {
     read_first(r, n, n, out)
 }
@@ -83,7 +83,7 @@ pub(crate) fn read_first(r: &mut Reader, n: usize, wanted: usize, out: &mut Vec<
         // Zero beyond what is there, so that every value can be read as a word.
         let mut words = [0u64; BLOCK + 1];
         for (word, bytes) in words.iter_mut().zip(bytes.chunks(8)) {
-            *word = bytes.first_chunk().map_or_else(|| short_word(bytes), |b| u64::from_le_bytes(*b));
+            *word = first_word(bytes);
         }
         let block = unpack(width, &words);
         out.extend(block[..len.min(wanted - start)].iter().map(|v| min.wrapping_add(*v as i64)));
@@ -112,12 +112,6 @@ fn unpack_width<const W: usize>(words: &[u64; BLOCK + 1]) -> [u64; BLOCK] {
         // Shifted in two steps, because sixty-four at once is too many.
         (words[at] >> shift | words[at + 1] << 1 << (63 - shift)) & mask
     })
-}
-
-fn short_word(bytes: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    word[..bytes.len()].copy_from_slice(bytes);
-    u64::from_le_bytes(word)
 }
 
 fn width(min: i64, max: i64) -> u32 {

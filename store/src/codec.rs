@@ -46,6 +46,18 @@ pub(crate) fn unzigzag(v: u64) -> i64 {
     (v >> 1) as i64 ^ -((v & 1) as i64)
 }
 
+/// The first eight bytes, lowest first; zeros where there are fewer.
+#[inline]
+pub(crate) fn first_word(bytes: &[u8]) -> u64 {
+    bytes.first_chunk().map_or_else(|| short_word(bytes), |b| u64::from_le_bytes(*b))
+}
+
+fn short_word(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word[..bytes.len()].copy_from_slice(bytes);
+    u64::from_le_bytes(word)
+}
+
 /// The integer that these bits are as a float, if turning it back gives the same bits: not for -0.0, NaN,
 /// fractions, or beyond 2^53.
 pub(crate) fn whole(bits: u64) -> Option<i64> {

@@ -152,6 +152,7 @@ pub(crate) fn read(
             values.clear();
             let kept = if leaned_on { 0..until } else { rows.clone() };
             let scale = read_integers(r, head, n, kept, below, &mut values)?;
+            // Differences come with a first value even where none is wanted.
             values.truncate(until);
             let power = *POWERS.get(usize::from(scale)).ok_or(Corrupt("unknown number of decimals"))?;
             let asked = values[rows.clone()].iter();

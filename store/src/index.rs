@@ -98,8 +98,7 @@ impl Index {
     /// is at least once.
     pub(crate) fn values<'a>(&'a self, name: &str, matchers: &[Matcher], out: &mut Vec<&'a str>) {
         for segment in &self.segments {
-            let found = segment.selected(matchers);
-            let meets = |p: &Posting| found.as_ref().is_none_or(|f| p.meets(f));
+            let meets = segment.meeting(matchers);
             let values = segment.values(name).iter();
             out.extend(values.filter(|(_, p)| meets(p)).map(|(label, _)| label.value()));
         }
@@ -108,8 +107,7 @@ impl Index {
     /// The same for the names of labels.
     pub(crate) fn names<'a>(&'a self, matchers: &[Matcher], out: &mut Vec<&'a str>) {
         for segment in &self.segments {
-            let found = segment.selected(matchers);
-            let meets = |p: &Posting| found.as_ref().is_none_or(|f| p.meets(f));
+            let meets = segment.meeting(matchers);
             let names = (0..segment.names.len()).map(|n| segment.values_of(n));
             out.extend(names.filter(|v| v.iter().any(|(_, p)| meets(p))).map(|v| v[0].0.name()));
         }
@@ -137,12 +135,8 @@ impl Segment {
         found.sort_unstable_by(|a, b| a.0.cmp(b.0));
         let postings = found.chunk_by(|a, b| a.0 == b.0).map(|same| (same[0].0.clone(), Posting::new(same)));
         let postings: Vec<(Arc<Label>, Posting)> = postings.collect();
-        let mut names = vec![];
-        for (i, (label, _)) in postings.iter().enumerate() {
-            if i == 0 || postings[i - 1].0.name() != label.name() {
-                names.push(i as u32);
-            }
-        }
+        let begins = |i: &usize| *i == 0 || postings[i - 1].0.name() != postings[*i].0.name();
+        let names = (0..postings.len()).filter(begins).map(|i| i as u32).collect();
         Self { series, postings, names }
     }
 
@@ -170,9 +164,10 @@ impl Segment {
         found.unwrap_or_else(|| (0..self.series.len() as u32).collect())
     }
 
-    /// `None` stands for every series.
-    fn selected(&self, matchers: &[Matcher]) -> Option<RoaringBitmap> {
-        (!matchers.is_empty()).then(|| self.find(matchers))
+    /// Tells of a posting whether one of its series satisfies every matcher.
+    fn meeting(&self, matchers: &[Matcher]) -> impl Fn(&Posting) -> bool {
+        let found = (!matchers.is_empty()).then(|| self.find(matchers));
+        move |posting| found.as_ref().is_none_or(|f| posting.meets(f))
     }
 
     /// So many series are sooner looked at than the postings of all values put together.

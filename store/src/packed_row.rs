@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use davy_model::{Histogram, Value};
 
-use crate::codec::{Corrupt, Reader, unzigzag, whole, zigzag};
+use crate::codec::{Corrupt, Reader, first_word, unzigzag, whole, zigzag};
 use crate::row::{Histograms, Row, SLOTS_MAX, bit, rank, slots};
 
 /// Lengths up to this are of whole numbers, zigzag, lowest byte first.
@@ -128,7 +128,7 @@ impl PackedRow {
         bytes = &bytes[before + odd..];
         for i in places {
             let code = codes[i / 2] >> (4 * (i % 2)) & 15;
-            let word = bytes.first_chunk().map_or_else(|| short_word(bytes), |b| u64::from_le_bytes(*b));
+            let word = first_word(bytes);
             f(i, bits(code, word));
             bytes = &bytes[len(code)..];
         }
@@ -171,7 +171,7 @@ impl PackedRow {
         let code = |i: usize| codes[i / 2] >> (4 * (i % 2)) & 15;
         let at = (0..n).map(|i| len(code(i))).sum();
         let bytes = &bytes[at..];
-        bits(code(n), bytes.first_chunk().map_or_else(|| short_word(bytes), |b| u64::from_le_bytes(*b)))
+        bits(code(n), first_word(bytes))
     }
 }
 
@@ -206,13 +206,6 @@ const PAIR_LEN: [u8; 256] = {
     }
     lens
 };
-
-/// The last bytes of a row as a word.
-fn short_word(bytes: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    word[..bytes.len()].copy_from_slice(bytes);
-    u64::from_le_bytes(word)
-}
 
 #[cfg(test)]
 mod tests {
