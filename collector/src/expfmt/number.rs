@@ -7,6 +7,9 @@ const POWERS_OF_TEN: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
     1e19, 1e20, 1e21, 1e22,
 ];
+/// For as many digits as are read at once.
+const POWERS_OF_TEN_WHOLE: [u64; 9] =
+    [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
 
 /// Decimal floats, `+Inf`, `-Inf` and `NaN` in any case. Every NaN comes out as the same one, so that no target can
 /// send the staleness marker.
@@ -68,9 +71,6 @@ fn digits(text: &[u8], at: &mut usize, number: &mut u64) -> Option<u32> {
         }
     }
 }
-
-const POWERS_OF_TEN_WHOLE: [u64; 9] =
-    [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
 
 /// The next eight bytes, the first one lowest; zeros after the end.
 fn word(text: &[u8]) -> u64 {

@@ -97,8 +97,7 @@ impl<'a> Reader<'a> {
 
     /// The value of a line that has nothing else, as nearly every line: a short number and a line feed.
     pub(crate) fn short_value(&mut self) -> Option<f64> {
-        let rest = &self.cursor.text.as_bytes()[self.cursor.at..];
-        let number = rest.strip_prefix(b" ")?;
+        let number = self.ahead().strip_prefix(b" ")?;
         let (value, len) = number::short(number)?;
         (number.get(len) == Some(&b'\n')).then(|| {
             self.cursor.at += len + 2;

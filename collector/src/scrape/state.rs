@@ -350,12 +350,12 @@ impl TargetState {
         }
         let gone = self.live.iter().filter(|s| self.series.all[**s as usize].run != self.run);
         rows.stale.extend(gone.map(|s| marker(*s, at)));
-        if rows.counts.added > 0 {
-            self.series.shrink_to_fit();
-        }
         std::mem::swap(&mut self.live, &mut self.live_next);
         self.starts.iter_mut().for_each(|s| s.before = s.now);
         rows.first = self.previous.is_none();
+        if rows.first {
+            self.series.shrink_to_fit();
+        }
         self.previous = Some(at);
     }
 
@@ -388,8 +388,10 @@ impl TargetState {
         self.start_by_labels.clear();
         self.process_start_series = None;
         self.exemplars.clear();
-        for series in self.series.all.iter_mut().filter(|s| s.growth != Growth::Free) {
-            series.growth = Growth::FromZero;
+        for series in &mut self.series.all {
+            if let Growth::Since(_) = series.growth {
+                series.growth = Growth::FromZero;
+            }
         }
     }
 }
