@@ -66,7 +66,7 @@ pub(crate) struct OpenChunk {
     times: Vec<i64>,
     /// Where each column lies in `body`, by slot ascending.
     columns: Vec<(u8, Range<usize>)>,
-    /// The last column read that is leaned on, as far as it was read.
+    /// The last column read that is leaned on, the rows that were read.
     last: Option<(usize, Integers)>,
     room: Room,
     within: Option<Within>,
@@ -167,17 +167,20 @@ impl OpenChunk {
     /// Some rows of a column that has a float in every one: from the nearest column that stands by itself, or was read
     /// last, up to this one.
     fn full(&mut self, at: usize, rows: Range<usize>) -> Result<Vec<u64>, Corrupt> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut above = Vec::new();
         let mut next = at;
         while let Some(base) = self.base_of(next) {
-            if self.last.as_ref().is_some_and(|(n, ints)| *n == base && ints.values.len() >= rows.end) {
+            if self.last.as_ref().is_some_and(|(n, ints)| *n == base && ints.rows(&rows).is_some()) {
                 break;
             }
             above.push(base);
             next = base;
         }
         while let Some(below) = above.pop() {
-            self.read_full(below, rows.end..rows.end)?;
+            self.read_full(below, rows.clone())?;
         }
         self.read_full(at, rows)
     }

@@ -10,6 +10,7 @@ use pco::data_types::Number;
 
 use crate::bitpack;
 use crate::codec::{Corrupt, Reader, put_ivarint, put_uvarint, whole};
+use crate::pages::{self, PAGE};
 
 const CONSTANT: u8 = 0;
 const INTEGERS: u8 = 1;
@@ -26,8 +27,10 @@ const ABOVE: u8 = 0x10;
 /// Integers: times a power of ten, whose exponent follows.
 const DECIMAL: u8 = 0x20;
 
-/// Integers: as a pco file instead of packed blocks.
+/// Integers: by pco instead of as packed blocks.
 const PCO_INTEGERS: u8 = 0x40;
+/// What pco packed lies in pages. Without, it is a file of pco's, as Davy wrote it before format 2.
+const PAGES: u8 = 0x80;
 
 /// How hard to look for the smallest form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,15 +46,23 @@ const SCALE_MAX: u8 = 6;
 const POWERS: [f64; SCALE_MAX as usize + 1] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6];
 /// Fewer values than this are not worth pco's header.
 const PCO_VALUES_MIN: usize = 16;
-const PCO_LEVEL: usize = 8;
 /// Integers packed into fewer bytes than this cannot gain by it either.
 const PCO_INTEGERS_BYTES_MIN: usize = 64;
 
-/// A column as integers, for a later one to lean on.
+/// Rows of a column as integers, for a later one to lean on.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Integers {
-    pub(crate) scale: u8,
-    pub(crate) values: Vec<i64>,
+    scale: u8,
+    /// Row of the first value.
+    start: usize,
+    values: Vec<i64>,
+}
+
+impl Integers {
+    /// The values of some rows, if they are all there.
+    pub(crate) fn rows(&self, rows: &Range<usize>) -> Option<&[i64]> {
+        self.values.get(rows.start.checked_sub(self.start)?..rows.end.checked_sub(self.start)?)
+    }
 }
 
 /// Writes the column; returns it as integers if a later one may lean on it ([`can_be_leaned_on`]). `below` is the
@@ -90,7 +101,7 @@ fn put_finite(
     let floats: Vec<f64> = finite.iter().map(|b| f64::from_bits(*b)).collect();
     match compress(&floats, effort) {
         Some(packed) => {
-            out.push(PCO | flags);
+            out.push(PCO | PAGES | flags);
             put_exceptions(out, exceptions);
             out.extend_from_slice(&packed);
         }
@@ -130,10 +141,10 @@ impl Room {
     }
 }
 
-/// Of a column of `n` values gives those of `rows`; its integers up to the last of them are given as well if they are
-/// to be leaned on. What lies before the rows is unpacked, since most columns hold differences, and what lies behind is
-/// not: of a chunk of half a day mostly some minutes are asked for. The reader is left at the end of the column only if
-/// the rows reach to its last value.
+/// Of a column of `n` values gives those of `rows`, and the same as integers if they are to be leaned on. Of what lies
+/// before the rows mostly only their own page is unpacked, and of what lies behind little: of a chunk of half a day
+/// mostly some minutes are asked for. The reader is left at the end of the column only if the rows reach to its last
+/// value.
 pub(crate) fn read(
     r: &mut Reader,
     n: usize,
@@ -144,24 +155,19 @@ pub(crate) fn read(
 ) -> Result<(Vec<u64>, Option<Integers>), Corrupt> {
     let head = r.u8()?;
     let exceptions = if head & EXCEPTIONS != 0 { read_exceptions(r, n)? } else { Vec::new() };
-    let until = rows.end;
     let (mut bits, ints) = match head & KIND {
         CONSTANT => (vec![r.u64()?; rows.len()], None),
         INTEGERS => {
             let mut values = std::mem::take(&mut room.ints);
             values.clear();
-            let kept = if leaned_on { 0..until } else { rows.clone() };
-            let scale = read_integers(r, head, n, kept, below, &mut values)?;
-            // Differences come with a first value even where none is wanted.
-            values.truncate(until);
+            let scale = read_integers(r, head, n, rows.clone(), below, &mut values)?;
             let power = *POWERS.get(usize::from(scale)).ok_or(Corrupt("unknown number of decimals"))?;
-            let asked = values[rows.clone()].iter();
             let bits = match scale {
-                0 => asked.map(|i| (*i as f64).to_bits()).collect(),
-                _ => asked.map(|i| (*i as f64 / power).to_bits()).collect(),
+                0 => values.iter().map(|i| (*i as f64).to_bits()).collect(),
+                _ => values.iter().map(|i| (*i as f64 / power).to_bits()).collect(),
             };
             if leaned_on {
-                (bits, Some(Integers { scale, values }))
+                (bits, Some(Integers { scale, start: rows.start, values }))
             } else {
                 room.ints = values;
                 (bits, None)
@@ -169,13 +175,13 @@ pub(crate) fn read(
         }
         PCO => {
             room.floats.clear();
-            append_pco(r.bytes(r.0.len())?, n, until, &mut room.floats)?;
-            (room.floats[rows.clone()].iter().map(|v| v.to_bits()).collect(), None)
+            let first = read_pco(r, head, n, rows.clone(), &mut room.floats)?;
+            (room.floats[rows.start - first..].iter().map(|v| v.to_bits()).collect(), None)
         }
         _ => {
             room.ints.clear();
-            bitpack::read_first(r, n, until, &mut room.ints)?;
-            (room.ints[rows.clone()].iter().map(|b| *b as u64).collect(), None)
+            bitpack::read_first(r, n, rows.end, &mut room.ints)?;
+            (room.ints[rows.start..].iter().map(|b| *b as u64).collect(), None)
         }
     };
     for (at, value) in exceptions {
@@ -239,7 +245,7 @@ fn integers(bits: &[u64]) -> Option<Integers> {
             }
         }
     }
-    Some(Integers { scale, values })
+    Some(Integers { scale, start: 0, values })
 }
 
 fn scaled(bits: u64, scale: u8) -> Option<i64> {
@@ -260,7 +266,8 @@ fn put_integers(
     effort: Effort,
 ) {
     let values = &ints.values;
-    let below = below.filter(|b| b.scale == ints.scale && b.values.len() == values.len()).map(|b| &b.values);
+    let below =
+        below.filter(|b| b.scale == ints.scale).map(|b| &b.values).filter(|b| b.len() == values.len());
     let chosen = smallest(values, below.map(Vec::as_slice));
     let above: Vec<i64>;
     let values = match below.filter(|_| chosen.0 & ABOVE != 0) {
@@ -278,8 +285,8 @@ fn put_integers(
         (None, values)
     };
     let decimal = if ints.scale > 0 { DECIMAL } else { 0 };
-    let smaller = if effort == Effort::Small { smaller(packed, chosen.1) } else { None };
-    let pco = if smaller.is_some() { PCO_INTEGERS } else { 0 };
+    let smaller = if effort == Effort::Small { smaller(packed, first.is_some(), chosen.1) } else { None };
+    let pco = if smaller.is_some() { PCO_INTEGERS | PAGES } else { 0 };
     out.push(INTEGERS | flags | chosen.0 | decimal | pco);
     put_exceptions(out, exceptions);
     if ints.scale > 0 {
@@ -317,80 +324,119 @@ fn smallest(values: &[i64], below: Option<&[i64]>) -> (u8, usize) {
     forms.min_by_key(|(_, bytes)| *bytes).expect("the plain values are always a candidate")
 }
 
-/// The values as a pco file, if that is smaller than `bytes`.
-fn smaller(values: &[i64], bytes: usize) -> Option<Vec<u8>> {
+/// The values in pages, if that is smaller than `bytes`. Before pages of `deltas` lie the sums of all but the last.
+fn smaller(values: &[i64], deltas: bool, bytes: usize) -> Option<Vec<u8>> {
     if bytes < PCO_INTEGERS_BYTES_MIN {
         return None;
     }
-    let packed = pco::standalone::simple_compress(values, &pco_config()).ok()?;
+    let mut packed = Vec::new();
+    if deltas {
+        let full = values.chunks(PAGE).rev().skip(1).rev();
+        full.for_each(|page| put_ivarint(&mut packed, sum(page)));
+    }
+    pages::put(&mut packed, values).ok()?;
     (packed.len() < bytes).then_some(packed)
 }
 
-/// Integers of the rows that are `kept`; those before are left half done, those behind left out. Gives their decimals.
+/// The integers of some rows. Gives their decimals.
 fn read_integers(
     r: &mut Reader,
     head: u8,
     n: usize,
-    kept: Range<usize>,
+    rows: Range<usize>,
     below: Option<&Integers>,
     values: &mut Vec<i64>,
 ) -> Result<u8, Corrupt> {
     let scale = if head & DECIMAL != 0 { r.u8()? } else { 0 };
-    let (mut n_packed, mut wanted) = (n, kept.end);
-    if head & DELTAS != 0 && n > 0 {
-        values.push(r.ivarint()?);
-        n_packed -= 1;
-        wanted = wanted.saturating_sub(1);
-    }
-    if head & PCO_INTEGERS != 0 {
-        append_pco(r.bytes(r.0.len())?, n_packed, wanted, values)?;
-    } else {
-        bitpack::read_first(r, n_packed, wanted, values)?;
-    }
     if head & DELTAS != 0 {
-        let mut sum = values[..kept.start].iter().fold(0i64, |sum, v| sum.wrapping_add(*v));
-        for v in &mut values[kept.clone()] {
-            sum = sum.wrapping_add(*v);
-            *v = sum;
-        }
+        read_deltas(r, head, n, rows.clone(), values)?;
+    } else {
+        let first = read_packed(r, head, n, rows.clone(), values)?;
+        values.drain(..rows.start - first);
     }
     if head & ABOVE != 0 {
-        let below = below
-            .filter(|b| b.values.len() >= kept.end)
-            .ok_or(Corrupt("the column to lean on is missing"))?;
-        let below = &below.values[kept.clone()];
-        values[kept].iter_mut().zip(below).for_each(|(v, b)| *v = v.wrapping_add(*b));
+        let below = below.and_then(|b| b.rows(&rows)).ok_or(Corrupt("the column to lean on is missing"))?;
+        values.iter_mut().zip(below).for_each(|(v, b)| *v = v.wrapping_add(*b));
     }
     Ok(scale)
+}
+
+/// The same of a column of differences, the first value before them.
+fn read_deltas(
+    r: &mut Reader,
+    head: u8,
+    n: usize,
+    rows: Range<usize>,
+    values: &mut Vec<i64>,
+) -> Result<(), Corrupt> {
+    let mut value = r.ivarint()?;
+    let n = n.saturating_sub(1);
+    let full_pages = if head & PAGES != 0 { n.div_ceil(PAGE).saturating_sub(1) } else { 0 };
+    let sums = (0..full_pages).map(|_| r.ivarint()).collect::<Result<Vec<_>, _>>()?;
+    // What leads to a row from the one before it lies one place before the row; to the first leads the first value.
+    let wanted = rows.start.saturating_sub(1)..rows.end.saturating_sub(1);
+    if rows.start == 0 {
+        values.push(std::mem::take(&mut value));
+    }
+    let first = read_packed(r, head, n, wanted.clone(), values)?;
+    let skipped = wanted.start - first;
+    value = value.wrapping_add(sum(&sums[..first / PAGE])).wrapping_add(sum(&values[..skipped]));
+    values.drain(..skipped);
+    for v in values {
+        value = value.wrapping_add(*v);
+        *v = value;
+    }
+    Ok(())
+}
+
+/// Adds integers as they are packed, from somewhere before those that are wanted to the last of them; gives the place of
+/// the first.
+fn read_packed(
+    r: &mut Reader,
+    head: u8,
+    n: usize,
+    wanted: Range<usize>,
+    values: &mut Vec<i64>,
+) -> Result<usize, Corrupt> {
+    if head & PCO_INTEGERS != 0 {
+        return read_pco(r, head, n, wanted, values);
+    }
+    bitpack::read_first(r, n, wanted.end, values)?;
+    Ok(0)
+}
+
+fn sum(values: &[i64]) -> i64 {
+    values.iter().fold(0, |sum, v| sum.wrapping_add(*v))
 }
 
 fn compress(floats: &[f64], effort: Effort) -> Option<Vec<u8>> {
     if floats.len() < PCO_VALUES_MIN || effort == Effort::Quick {
         return None;
     }
-    let packed = pco::standalone::simple_compress(floats, &pco_config()).ok()?;
+    let mut packed = Vec::new();
+    pages::put(&mut packed, floats).ok()?;
     (packed.len() < 8 * floats.len()).then_some(packed)
 }
 
-fn pco_config() -> pco::ChunkConfig {
-    pco::ChunkConfig::default().with_compression_level(PCO_LEVEL)
-}
-
-/// Adds the first `wanted` of `n` numbers.
-fn append_pco<T: Number + Default>(
-    bytes: &[u8],
+/// As [`read_packed`], of what pco packed.
+fn read_pco<T: Number + Default>(
+    r: &mut Reader,
+    head: u8,
     n: usize,
-    wanted: usize,
+    wanted: Range<usize>,
     out: &mut Vec<T>,
-) -> Result<(), Corrupt> {
+) -> Result<usize, Corrupt> {
+    if head & PAGES != 0 {
+        return pages::read(r, n, wanted, out);
+    }
     let before = out.len();
     // In part, pco unpacks whole batches only.
-    let some = wanted.next_multiple_of(pco::FULL_BATCH_N).min(n);
+    let some = wanted.end.next_multiple_of(pco::FULL_BATCH_N).min(n);
     out.resize(before + some, T::default());
-    match pco::standalone::simple_decompress_into(bytes, &mut out[before..]) {
+    match pco::standalone::simple_decompress_into(r.bytes(r.0.len())?, &mut out[before..]) {
         Ok(p) if p.n_processed == some && p.finished == (some == n) => {
-            out.truncate(before + wanted);
-            Ok(())
+            out.truncate(before + wanted.end);
+            Ok(0)
         }
         Ok(_) => Err(Corrupt("numbers are fewer or more than the rows")),
         Err(_) => Err(Corrupt("numbers do not decompress")),
@@ -418,7 +464,9 @@ mod tests {
             ]
             .boxed(),
         };
-        (0u8..6).prop_flat_map(move |kind| proptest::collection::vec(value(kind), 1..150))
+        // Now and then of several pages.
+        let len = prop_oneof![9 => 1..150usize, 1 => PAGE - 1..2 * PAGE + 3];
+        (0u8..6, len).prop_flat_map(move |(kind, len)| proptest::collection::vec(value(kind), len))
     }
 
     fn read_all(
@@ -427,6 +475,10 @@ mod tests {
         below: Option<&Integers>,
     ) -> Result<(Vec<u64>, Option<Integers>), Corrupt> {
         read(r, n, 0..n, below, true, &mut Room::default())
+    }
+
+    fn cut(ints: &Integers, rows: Range<usize>) -> Integers {
+        Integers { values: ints.rows(&rows).unwrap().to_vec(), ..*ints }
     }
 
     fn round_trip(bits: &[u64], below: Option<&Integers>) -> Option<Integers> {
@@ -441,14 +493,14 @@ mod tests {
             assert!(r.end().is_ok());
             assert_eq!(read, written, "what the next column leans on");
             last = written;
-            for rows in [0..n.min(1), n / 3..n / 2, n - 1..n, n..n] {
+            for rows in [0..1, n / 3..n / 2, n / 2..n / 2 + n.div_ceil(20), n - 1..n, n..n] {
                 for leaned_on in [false, true] {
                     let mut room = Room::default();
                     let some = super::read(&mut Reader(&out), n, rows.clone(), below, leaned_on, &mut room);
                     let (some, ints) = some.unwrap();
                     assert_eq!(some, bits[rows.clone()]);
-                    let so_far = |i: Integers| Integers { values: i.values[..rows.end].to_vec(), ..i };
-                    assert_eq!(ints, last.clone().filter(|_| leaned_on).map(so_far));
+                    let some = |i: &Integers| Integers { start: rows.start, ..cut(i, rows.clone()) };
+                    assert_eq!(ints, last.as_ref().filter(|_| leaned_on).map(some));
                 }
             }
         }
@@ -460,8 +512,8 @@ mod tests {
         fn columns_come_back_bit_for_bit(a in any_column(), b in any_column()) {
             let below = round_trip(&a, None);
             let n = a.len().min(b.len());
-            let cut = below.map(|i| Integers { values: i.values[..n].to_vec(), ..i });
-            round_trip(&b[..n], cut.as_ref());
+            let below = below.map(|i| cut(&i, 0..n));
+            round_trip(&b[..n], below.as_ref());
         }
 
         #[test]

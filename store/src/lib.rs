@@ -31,6 +31,7 @@ mod maintain;
 mod meta;
 mod options;
 mod packed_row;
+mod pages;
 mod partition;
 mod partitions;
 mod record;

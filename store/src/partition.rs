@@ -20,7 +20,8 @@ use crate::index::Index;
 use crate::row::slots;
 use crate::{SeriesRef, meta, record, sqlite};
 
-pub(crate) const FORMAT: i32 = 1;
+/// 2: what pco packed lies in pages.
+pub(crate) const FORMAT: i32 = 2;
 pub(crate) const SCHEMA: &str = "
 CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL, crc INTEGER NOT NULL) STRICT;
 CREATE TABLE series(number INTEGER PRIMARY KEY, frame BLOB NOT NULL) STRICT;

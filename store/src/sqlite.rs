@@ -22,7 +22,8 @@ pub(crate) enum Synchronous {
     Extra,
 }
 
-/// Opens or creates `path` for writing. `schema` creates format `format`; a file of a newer one is refused.
+/// Opens or creates `path` for writing. `schema` creates format `format`; a file of a newer one is refused, one of an
+/// older one is of this from then on.
 pub(crate) fn open(path: &Path, sync: Synchronous, format: i32, schema: &str) -> Result<Connection, Error> {
     check_version(rusqlite::version_number())?;
     OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).at(path)?;
@@ -33,10 +34,13 @@ pub(crate) fn open(path: &Path, sync: Synchronous, format: i32, schema: &str) ->
     .at(path)?;
     // EXTRA until the schema is there: a new file must not vanish after its first acknowledged commit.
     configure(&conn, path, Synchronous::Extra)?;
-    if check_format(&conn, path, format)? == 0 {
+    let got = check_format(&conn, path, format)?;
+    if got == 0 {
         let create = format!("BEGIN IMMEDIATE; {schema} PRAGMA user_version = {format}; COMMIT;");
         conn.execute_batch(&create).at(path)?;
         sync_folder(path)?;
+    } else if got < format {
+        conn.pragma_update(None, "user_version", format).at(path)?;
     }
     if matches!(sync, Synchronous::Full) {
         conn.pragma_update(None, "synchronous", "FULL").at(path)?;
@@ -146,5 +150,8 @@ mod tests {
         drop(conn);
         let err = open(&path, Synchronous::Extra, 1, "").unwrap_err();
         assert!(matches!(err, Error::NewerFormat { got: 2, max: 1, .. }), "{err}");
+        // One of an older format holds what the newer one writes once it is open.
+        drop(open(&path, Synchronous::Full, 3, "").unwrap());
+        assert!(matches!(open_reader(&path, 2).unwrap_err(), Error::NewerFormat { got: 3, max: 2, .. }));
     }
 }
