@@ -157,6 +157,8 @@ impl Log {
     pub(crate) fn trim(&mut self, trim: &Trim) -> Result<(), Error> {
         let path = &self.path;
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate).at(path)?;
+        raise(&tx, NEXT_RECORD, self.next_record).at(path)?;
+        raise(&tx, NEXT_SPANS, trim.spans_until + 1).at(path)?;
         let samples = "DELETE FROM samples WHERE newest < ?1 AND number <= ?2";
         tx.execute(samples, params![trim.samples_until, trim.record as i64]).at(path)?;
         tx.execute("DELETE FROM spans WHERE number <= ?1", [trim.spans_until as i64]).at(path)?;
@@ -228,6 +230,11 @@ impl Log {
 
     fn quarantine(&mut self, table: &str, number: i64, why: Corrupt) -> rusqlite::Result<()> {
         let tx = self.conn.transaction()?;
+        match table {
+            "samples" => raise(&tx, NEXT_RECORD, number as u64 + 1)?,
+            "spans" => raise(&tx, NEXT_SPANS, number as u64 + 1)?,
+            _ => {}
+        }
         tx.execute(
             &format!(
                 "INSERT INTO quarantine(source, source_number, reason, frame)
@@ -286,19 +293,26 @@ fn insert_samples(
         rest = after;
         next_record += 1;
     }
-    meta::put(tx, NEXT_RECORD, next_record as i64)?;
     Ok(next_record)
 }
 
 fn insert_spans(tx: &Connection, batches: &[&Batch]) -> rusqlite::Result<()> {
-    let mut next = None;
     for (record, block) in batches.iter().flat_map(|b| b.span_records()) {
         let frame = frame::seal(Kind::Spans, record, &block.to_record());
         tx.prepare_cached("INSERT INTO spans(number, frame) VALUES (?1, ?2)")?
             .execute(params![record as i64, frame])?;
-        next = next.max(Some(record as i64 + 1));
     }
-    next.map_or(Ok(()), |n| meta::put(tx, NEXT_SPANS, n))
+    Ok(())
+}
+
+/// To be called before records go: while they are there, they say themselves which numbers were given. One that rotted
+/// stays so, for [`Log::next`] to see.
+fn raise(tx: &Connection, counter: &str, next: u64) -> rusqlite::Result<()> {
+    match meta::read(tx, counter)? {
+        Some(Ok(n)) if n >= next as i64 => Ok(()),
+        Some(Err(_)) => Ok(()),
+        _ => meta::put(tx, counter, next as i64),
+    }
 }
 
 fn put_metadata(tx: &Connection, batches: &[&Batch]) -> rusqlite::Result<()> {

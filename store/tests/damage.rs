@@ -66,6 +66,53 @@ fn a_rotten_log_record_is_set_aside_and_the_others_are_replayed() {
     assert_eq!(store.stats().quarantined_chunks, 2, "and is still reported");
 }
 
+/// A partition remembers up to which record it took samples: what comes under such a number again would be lost.
+#[test]
+fn the_number_of_a_record_that_was_set_aside_is_not_given_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), at(0), small()).unwrap().0;
+    put(&store, 0);
+    put(&store, MINUTE);
+    drop(store);
+    let telemetry = dir.path().join("telemetry.db");
+    rot(&telemetry, "samples", 2);
+    rot(&telemetry, "spans", 2);
+    for _ in 0..2 {
+        drop(Store::open(dir.path(), at(MINUTE), small()).unwrap());
+    }
+    let store = Store::open(dir.path(), at(MINUTE), small()).unwrap().0;
+    put(&store, 2 * MINUTE);
+    drop(store);
+    let conn = Connection::open(&telemetry).unwrap();
+    for table in ["samples", "spans"] {
+        let newest = conn.query_row(&format!("SELECT max(number) FROM {table}"), (), |r| r.get::<_, i64>(0));
+        assert_eq!(newest.unwrap(), 3, "{table}");
+    }
+}
+
+#[test]
+fn the_number_of_a_record_that_was_sealed_is_not_given_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), at(0), small()).unwrap().0;
+    (0..3).for_each(|i| put(&store, i * MINUTE));
+    store.maintain(at(60 * MINUTE)).unwrap();
+    drop(store);
+    let telemetry = dir.path().join("telemetry.db");
+    let numbers = |table: &str| {
+        let conn = Connection::open(&telemetry).unwrap();
+        let sql = format!("SELECT number FROM {table} ORDER BY number");
+        let mut rows = conn.prepare(&sql).unwrap();
+        rows.query_map((), |r| r.get::<_, i64>(0)).unwrap().collect::<Result<Vec<_>, _>>().unwrap()
+    };
+    assert_eq!((numbers("samples"), numbers("spans")), (vec![], vec![]), "all are sealed and gone");
+    // Retention has taken what remembered them.
+    std::fs::remove_dir_all(dir.path().join("partitions")).unwrap();
+    let store = Store::open(dir.path(), at(60 * MINUTE), small()).unwrap().0;
+    put(&store, 60 * MINUTE);
+    drop(store);
+    assert_eq!((numbers("samples"), numbers("spans")), (vec![4], vec![4]));
+}
+
 #[test]
 fn a_rotten_catalogue_block_costs_its_series_only_until_they_come_again() {
     let dir = tempfile::tempdir().unwrap();
