@@ -380,7 +380,8 @@ fn read_deltas(
     }
     let first = read_packed(r, head, n, wanted.clone(), values)?;
     let skipped = wanted.start - first;
-    value = value.wrapping_add(sum(&sums[..first / PAGE])).wrapping_add(sum(&values[..skipped]));
+    let pages_before = sums.len().min(first / PAGE);
+    value = value.wrapping_add(sum(&sums[..pages_before])).wrapping_add(sum(&values[..skipped]));
     values.drain(..skipped);
     for v in values {
         value = value.wrapping_add(*v);
@@ -524,6 +525,15 @@ mod tests {
             out[i] = byte;
             let _ = read_all(&mut Reader(&out), bits.len(), None);
             let _ = read_all(&mut Reader(&out[..i]), bits.len(), None);
+        }
+    }
+
+    /// The differences of the first fill their page to the last place.
+    #[test]
+    fn a_column_of_full_pages_and_one_more_comes_back() {
+        for rows in [PAGE + 1, PAGE + 2, 2 * PAGE, 2 * PAGE + 1] {
+            let bits: Vec<u64> = (0..rows as u32).map(|i| f64::from(i * 15 + i * i % 7).to_bits()).collect();
+            round_trip(&bits, None);
         }
     }
 
